@@ -1,0 +1,27 @@
+# xiqa: from raw images to trained networks, saliency maps, scores, tables, figures and a report.
+from snakemake.utils import min_version
+
+min_version("9.10")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/cdmam_data.smk"
+include: "workflow/rules/cdmam_train.smk"
+include: "workflow/rules/cdmam_explain.smk"
+include: "workflow/rules/cdmam_report.smk"
+include: "workflow/rules/tracking.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        tables=CDMAM_TABLES,
+        figures=CDMAM_FIGURES,
+        runs=f"{RESULTS}/tracking/runs.json",
+
+
+onsuccess:
+    shell(f"python workflow/scripts/say_where.py {RESULTS}")

@@ -1,0 +1,1 @@
+"""The CDMAM phantom: simulation, read-out, contrast-detail curve, sampling."""

@@ -1,0 +1,1 @@
+"""One module per kind of picture: tables and arrays in, matplotlib figures out."""

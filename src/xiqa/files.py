@@ -1,0 +1,106 @@
+"""Atomic reading and writing: every output appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it when the block ends without an error.
+
+    The temporary name keeps the suffix, so that writers which look at it choose the same format. It is fixed, so
+    that what a killed run left behind is overwritten by the next one instead of piling up.
+
+    Args:
+        path: the file to write; its folder is made where it is missing.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` (UTF-8) to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Write `content` as indented JSON with sorted keys, atomically."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write one array as .npy, atomically, without pickle."""
+    with atomic_path(path) as temporary:
+        np.save(temporary, array, allow_pickle=False)
+
+
+def read_array(path: str | os.PathLike) -> np.ndarray:
+    """Open one .npy array as a read-only memory map."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def write_table(path: str | os.PathLike, table) -> None:
+    """Write a pandas table as .csv or .parquet, by its suffix, atomically and without its index."""
+    with atomic_path(path) as temporary:
+        if temporary.suffix == ".csv":
+            table.to_csv(temporary, index=False, lineterminator="\n")
+        elif temporary.suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            raise ValueError(f"{path}: found suffix '{temporary.suffix}', expected .csv or .parquet")
+
+
+def read_table(path: str | os.PathLike):
+    """Read a .csv or .parquet table with pandas."""
+    import pandas as pd
+
+    path = Path(path)
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+
+def write_tensors(path: str | os.PathLike, tensors: dict, metadata: dict[str, str] | None = None) -> None:
+    """Write torch tensors as .safetensors, atomically."""
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+
+
+def read_tensors(path: str | os.PathLike) -> dict:
+    """Read a .safetensors file as a dictionary of torch tensors."""
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def write_figure(path: str | os.PathLike, figure) -> None:
+    """Write a matplotlib figure (.png, .svg, .pdf) atomically, without a date, and close it."""
+    import matplotlib.pyplot as plt
+
+    path = Path(path)
+    metadata = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=200, bbox_inches="tight", metadata=metadata.get(path.suffix))
+    plt.close(figure)

@@ -1,0 +1,1 @@
+"""Scores and statistics; numpy only, no torch."""

@@ -1,0 +1,1 @@
+"""Networks: their architecture, training, and the deep ensemble."""

@@ -1,0 +1,1 @@
+"""Saliency methods, one module each; loaded by name so that each belongs to its own stage."""

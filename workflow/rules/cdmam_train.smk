@@ -1,0 +1,86 @@
+# The deep ensemble: one training job per member, then predictions and their scores.
+MEMBERS = list(range(cdmam.training.members))
+MODELS = expand(f"{CDMAM}/models/member-{{member}}/weights.safetensors", member=MEMBERS)
+TEST_SETS = [*cdmam.scenarios, *RECORDED]
+
+
+rule train:
+    input:
+        curves=f"{CDMAM}/tables/cdc.csv",
+        images=expand(f"{CDMAM}/samples/{{setting}}/images.npy", setting=TRAINING_SETTINGS),
+        tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=TRAINING_SETTINGS),
+    output:
+        weights=f"{CDMAM}/models/member-{{member}}/weights.safetensors",
+        history=f"{CDMAM}/models/member-{{member}}/history.csv",
+        model=f"{CDMAM}/models/member-{{member}}/model.json",
+    log:
+        f"{LOGS}/train/member-{{member}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train/member-{{member}}.jsonl"
+    params:
+        code=code("train.py"),
+        training={
+            "network": plain(cdmam.network),
+            "training": plain(cdmam.training) | {"members": None},
+            "size": cdmam.sampling.size,
+            "seed": study.seed,
+            "device": study.compute.device,
+        },
+        checkpoints=f"{CDMAM}/models/member-{{member}}/checkpoint",
+    threads: study.compute.threads
+    resources:
+        mem_mb=6000,
+        gpu=1 if study.compute.device == "cuda" else 0,
+    conda:
+        "../../envs/xiqa.yaml"
+    script:
+        "../scripts/train.py"
+
+
+rule predict:
+    input:
+        models=MODELS,
+        curves=f"{CDMAM}/tables/cdc.csv",
+        images=expand(f"{CDMAM}/samples/{{setting}}/images.npy", setting=TEST_SETS),
+        tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=TEST_SETS),
+    output:
+        predictions=f"{CDMAM}/tables/predictions.csv",
+    log:
+        f"{LOGS}/predict.log",
+    benchmark:
+        f"{BENCHMARKS}/predict.jsonl"
+    params:
+        code=code("predict.py"),
+    threads: study.compute.threads
+    resources:
+        mem_mb=4000,
+    conda:
+        "../../envs/xiqa.yaml"
+    script:
+        "../scripts/predict.py"
+
+
+rule score_predictions:
+    input:
+        predictions=f"{CDMAM}/tables/predictions.csv",
+        curves=f"{CDMAM}/tables/cdc.csv",
+        training_images=expand(f"{CDMAM}/samples/{{setting}}/images.npy", setting=TRAINING_SETTINGS),
+        training_tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=TRAINING_SETTINGS),
+        test_images=expand(f"{CDMAM}/samples/{{setting}}/images.npy", setting=TEST_SETS),
+        test_tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=TEST_SETS),
+    output:
+        scores=f"{CDMAM}/tables/prediction_scores.csv",
+        by_diameter=f"{CDMAM}/tables/prediction_scores_by_diameter.csv",
+    log:
+        f"{LOGS}/score_predictions.log",
+    benchmark:
+        f"{BENCHMARKS}/score_predictions.jsonl"
+    params:
+        code=code("score_predictions.py"),
+        seed=study.seed,
+    resources:
+        mem_mb=3000,
+    conda:
+        "../../envs/xiqa.yaml"
+    script:
+        "../scripts/score_predictions.py"

@@ -1,0 +1,41 @@
+# What all rules share: the typed configuration, paths, and digests of code.
+import os
+import sys
+
+PROJECT = workflow.basedir
+sys.path.insert(0, f"{PROJECT}/src")
+os.environ["PYTHONPATH"] = f"{PROJECT}/src"
+
+from xiqa.config import METHOD_FAMILY, STEPS, load_config
+from xiqa.provenance import code_digest
+
+study = load_config(config)
+cdmam = study.cdmam
+RESULTS = study.results
+CDMAM = f"{RESULTS}/cdmam"
+LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[name] = str(study.compute.threads)
+os.environ["MPLBACKEND"] = "Agg"
+
+
+def code(script, *modules):
+    """Digest of a stage: its script, the library code below it, modules loaded by name, and its environment."""
+    return code_digest(f"{PROJECT}/workflow/scripts/{script}", modules, [f"{PROJECT}/envs/xiqa.yaml"])
+
+
+def plain(section):
+    """A configuration section as a plain dictionary, the form in which it becomes a parameter of a rule."""
+    return section.model_dump(mode="json")
+
+
+wildcard_constraints:
+    group="[a-z0-9_]+",
+    setting="[a-z0-9_.-]+",
+    member="[0-9]+",
+    index="[0-9]+",
+    shard="[0-9]+",
+    method="[a-z_]+",
+    image="[a-z0-9_]+-[0-9]+(-rotated)?",
