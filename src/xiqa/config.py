@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from xiqa.files import write_text
+
+KEYS_HEADING = "## Every key"
 Anode = Literal["Mo", "Rh", "W"]
 Filter = Literal["Mo", "Rh", "Ag", "Al"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -34,6 +38,7 @@ METHOD_FAMILY: dict[str, str] = {
     "control_centre": "controls",
     "control_edge": "controls",
 }
+METHOD_MODULES: dict[str, str] = {method: f"xiqa.saliency.{method}" for method in METHOD_FAMILY}
 STEPS = ("no_margin", "small_margins", "large_margins", "recorded")
 SIMULATED_GROUPS = ("scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin")
 
@@ -287,3 +292,47 @@ def load_config(content: dict[str, Any]) -> Config:
 def json_schema() -> str:
     """The JSON schema of the configuration, as stored in workflow/schemas/config.schema.json."""
     return json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def key_table() -> str:
+    """Every key with its type, default and meaning, as Markdown: the body of config/README.md."""
+    lines = ["| Key | Value | Default | Meaning |", "|---|---|---|---|"]
+
+    def walk(model: type[Section], prefix: str, defaults: Section | None) -> None:
+        for name, field in model.model_fields.items():
+            kind, path = field.annotation, f"{prefix}{name}"
+            value = getattr(defaults, name) if defaults is not None else field.default
+            if isinstance(kind, type) and issubclass(kind, Section):
+                walk(kind, f"{path}.", None if field.is_required() else value)
+                continue
+            default = "required" if field.is_required() else f"`{json.dumps(value)}`"
+            lines.append(f"| `{path}` | {_kind(field)} | {default} | {field.description or ''} |")
+            for part in get_args(kind):
+                if isinstance(part, type) and issubclass(part, Section):
+                    walk(part, f"{path}[].", None)
+
+    walk(Config, "", None)
+    return "\n".join(lines) + "\n"
+
+
+def _kind(field) -> str:
+    """A readable name of a field's type with its limits."""
+    names = {float: "number", int: "whole number", str: "text", bool: "true or false"}
+    kind = field.annotation
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    text = ", ".join(f"`{choice}`" for choice in choices) or names.get(kind) or ""
+    if not text:
+        origin = get_origin(kind)
+        text = "mapping" if origin is dict else "list" if origin is tuple else "number or nothing"
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    limits = [f"{sign} {value:g}" for limit in field.metadata for name, sign in signs.items()
+              if (value := getattr(limit, name, None)) is not None]  # fmt: skip
+    return text + (f" ({', '.join(limits)})" if limits else "")
+
+
+def write_documents(root: str) -> None:
+    """Write the JSON schema and the table of keys below `root`, the folder of the project."""
+    write_text(f"{root}/workflow/schemas/config.schema.json", json_schema())
+    readme = Path(root, "config/README.md")
+    head = readme.read_text(encoding="utf-8").split(KEYS_HEADING)[0] if readme.exists() else ""
+    write_text(readme, f"{head}{KEYS_HEADING}\n\n{key_table()}")

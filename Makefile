@@ -1,0 +1,52 @@
+# The commands of xiqa. Each makes .venv on first use; nothing outside this folder is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+CORES ?= all
+export MLFLOW_DISABLE_TELEMETRY := true
+# Scripts run by snakemake find the same interpreter.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: results quick full test lint format ui report bench schema
+
+results: .venv/installed
+	snakemake --cores $(CORES)
+
+quick: .venv/installed
+	snakemake --cores $(CORES) --configfile config/quick.yaml
+
+full: .venv/installed
+	snakemake --cores $(CORES) --configfile config/full.yaml
+
+test: lint
+	python -m pytest
+
+lint: .venv/installed
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+
+format: .venv/installed
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow/rules
+
+ui: .venv/installed
+	mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///results/mlflow/mlflow.db
+
+report: .venv/installed
+	snakemake --report results/report.html
+
+bench: .venv/installed
+	python tests/benchmarks/gradient_speed.py
+	python tests/benchmarks/simulator_speed.py
+
+schema: .venv/installed
+	python -c "from xiqa.config import write_documents; write_documents('.')"
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'xiqa needs Python 3.11 or newer; name one with make PYTHON=...')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,488 @@
+"""Mirrors result files into MLflow: the records of a study, and the one writer that makes the store equal to them.
+
+The result files stay the truth; the MLflow store (`mlflow.db` and `artifacts/`) can be deleted at any time and is made
+anew from them. Only this module and the model file it logs (`tracking_model.py`) import mlflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+import pandas as pd
+
+from xiqa.provenance import file_digest
+
+DATABASE = "mlflow.db"
+MODEL_FILE = Path(__file__).with_name("tracking_model.py")
+MEMBER_FILES = ("weights.safetensors", "model.json")
+KEY_TAG, DIGEST_TAG, STUDY_TAG = "xiqa.key", "xiqa.digest", "xiqa.study"
+# Aggregated results and pictures of simulated or phantom images only: image formats of the clinic never enter.
+ARTIFACT_SUFFIXES = {".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".pdf", ".png", ".svg", ".txt", ".yaml"}
+PATIENT_WORDS = ("patient", "birth", "accession", "medical_record")
+
+Data = Literal["simulated", "recorded"]
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """A data set that a run has used.
+
+    Args:
+        name: its name, such as `cdmam_training`.
+        digest: digest of its content; MLflow keeps the first 36 characters.
+        source: where it comes from, such as a path or the command that makes it. Not kept for recorded data, because
+            folder names of a clinic may name people.
+        context: what it was used for (`training`, `testing`, `explaining`).
+        data: `simulated` or `recorded`.
+    """
+
+    name: str
+    digest: str
+    source: str
+    context: str = ""
+    data: Data = "simulated"
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A deep ensemble that is logged as an MLflow model.
+
+    Args:
+        members: the folders of its members, each with weights.safetensors and model.json.
+        size: rows and columns s of the network's input.
+        name: name of the model in MLflow.
+    """
+
+    members: Sequence[Path]
+    size: int
+    name: str = "ensemble"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one MLflow run must hold.
+
+    Args:
+        key: the run's identity inside its study: the path of its result file or folder.
+        name: the name shown in the UI.
+        parent: key of the parent run, or None for the study's own run.
+        params: parameters; nested mappings are flattened with dots.
+        metrics: final values; None and non-finite values are left out.
+        history: one row per epoch with a column `epoch`; its other numeric columns become metrics per epoch.
+        artifacts: files to copy, as folder in the run -> paths.
+        datasets: the data sets that the run has used.
+        tags: further tags.
+        model: an ensemble to log, or None.
+        data: `simulated` or `recorded`, or None for the study's own.
+    """
+
+    key: str
+    name: str
+    parent: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    history: pd.DataFrame | None = None
+    artifacts: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    datasets: Sequence[DatasetRecord] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    model: ModelRecord | None = None
+    data: Data | None = None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """The target state of one study in MLflow.
+
+    Args:
+        study: name of the study.
+        experiment: name of the MLflow experiment; several studies may share it.
+        data: what the results rest on: `simulated` or `recorded`.
+        code_digest: digest of the code that made the results.
+        git_commit: commit at which the runs are written. It is no part of a run's digest: an unchanged result keeps
+            the commit at which it was first written.
+        runs: the runs, parents before children.
+    """
+
+    study: str
+    experiment: str
+    data: Data
+    code_digest: str
+    git_commit: str
+    runs: Sequence[RunRecord]
+
+
+def tracking_uri(store: str | os.PathLike) -> str:
+    """The MLflow tracking URI of a store folder, as `mlflow ui --backend-store-uri` takes it."""
+    return f"sqlite:///{(Path(store).absolute() / DATABASE).as_posix()}"
+
+
+def mirror(study: StudyRecord, store: str | os.PathLike) -> dict[str, Any]:
+    """Make the MLflow store hold exactly the study's runs.
+
+    A run whose content and files are unchanged and which was finished is kept; any other run of this study is deleted
+    and written anew; runs of other studies stay. A killed call leaves runs that are not finished, which the next call
+    replaces. MLflow's trash is emptied, so that a replaced run leaves nothing behind.
+
+    Args:
+        study: the target state.
+        store: folder of the store, made where missing: `mlflow.db` and `artifacts/`. A store that was moved from
+            another place is set aside as `<store>-moved-<n>`, because its paths no longer hold.
+
+    Returns:
+        What the store holds now, free of times and run identifiers, so that the same results give the same bytes:
+        {"experiment", "study", "data", "runs": [{"key", "name", "parent", "digest", "data", "status"}]}.
+
+    Raises:
+        ValueError: a record contradicts itself, a file is missing, or a file could carry patient data.
+    """
+    _check(study)
+    digests = {run.key: _digest(run, study) for run in study.runs}
+    store = Path(store).absolute()
+    store.mkdir(parents=True, exist_ok=True)
+    with _single_writer(store), _mlflow(store) as mlflow:
+        client, experiment_id = _open(mlflow, study.experiment, store)
+        # Who deletes the artifacts by hand gets them again.
+        complete = (store / "artifacts").is_dir()
+        (store / "artifacts").mkdir(exist_ok=True)
+        kept = _keep_finished(mlflow, client, experiment_id, study, digests if complete else {}, store / "artifacts")
+        run_ids: dict[str, str] = {}
+        for run in study.runs:
+            parent_id = run_ids[run.parent] if run.parent is not None else None
+            run_ids[run.key] = _place(mlflow, client, experiment_id, study, run, digests[run.key], parent_id, kept)
+        runs = [
+            {
+                "key": run.key,
+                "name": run.name,
+                "parent": run.parent,
+                "digest": digests[run.key],
+                "data": run.data or study.data,
+                "status": client.get_run(run_ids[run.key]).info.status,
+            }
+            for run in study.runs
+        ]
+    return {"experiment": study.experiment, "study": study.study, "data": study.data, "runs": runs}
+
+
+def _check(study: StudyRecord) -> None:
+    """Refuse records that contradict themselves, missing files and files that could carry patient data."""
+    seen: set[str] = set()
+    for run in study.runs:
+        if run.key in seen:
+            raise ValueError(f"run {run.key}: found twice, expected each key once; give each result its own key")
+        if run.parent is not None and run.parent not in seen:
+            raise ValueError(f"run {run.key}: parent '{run.parent}' not found before it; list parents before children")
+        if run.history is not None and "epoch" not in run.history:
+            raise ValueError(f"run {run.key}: history has columns {list(run.history)}, expected a column 'epoch'")
+        seen.add(run.key)
+        for path in _files(run):
+            if not path.is_file():
+                raise ValueError(f"run {run.key}: {path} not found, expected a result file; run its stage first")
+        for paths in run.artifacts.values():
+            for path in paths:
+                _refuse_patient_data(Path(path))
+
+
+def _refuse_patient_data(path: Path) -> None:
+    """Refuse file types that hold images of patients and tables with identifying columns."""
+    if path.suffix not in ARTIFACT_SUFFIXES:
+        allowed = ", ".join(sorted(ARTIFACT_SUFFIXES))
+        raise ValueError(f"{path}: found suffix '{path.suffix}', MLflow takes only {allowed}; log a figure or a table")
+    columns: list[str] = []
+    if path.suffix == ".csv":
+        columns = pd.read_csv(path, nrows=0).columns.astype(str).tolist() if path.stat().st_size else []
+    elif path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        columns = pyarrow.parquet.read_schema(path).names
+    named = [column for column in columns if any(word in column.lower() for word in PATIENT_WORDS)]
+    if named:
+        raise ValueError(f"{path}: found columns {named}, expected none that may name a patient; log a table without")
+
+
+def _files(run: RunRecord) -> list[Path]:
+    """All files whose content belongs to a run."""
+    members = [Path(member) / name for member in (run.model.members if run.model else ()) for name in MEMBER_FILES]
+    return [Path(path) for paths in run.artifacts.values() for path in paths] + members
+
+
+def _digest(run: RunRecord, study: StudyRecord) -> str:
+    """Digest of everything a run holds except times and the commit."""
+    content = {
+        "name": run.name,
+        "parent": run.parent,
+        "study": study.study,
+        "code": study.code_digest,
+        "params": _flat(run.params),
+        "metrics": _finite(run.metrics),
+        "history": run.history.to_csv(index=False, lineterminator="\n") if run.history is not None else None,
+        "datasets": [vars(dataset) for dataset in run.datasets],
+        "tags": dict(run.tags),
+        "data": run.data or study.data,
+        "folders": {folder: [Path(path).name for path in paths] for folder, paths in run.artifacts.items()},
+        "files": [file_digest(path) for path in _files(run)],
+        "model": [run.model.name, run.model.size, file_digest(MODEL_FILE)] if run.model else None,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested parameters as one level with dotted names and text values."""
+    flat: dict[str, str] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return flat
+
+
+def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
+
+
+@contextlib.contextmanager
+def _single_writer(store: Path) -> Iterator[None]:
+    """Hold the store's lock: cold writers that meet on a fresh database break it. The lock dies with the process."""
+    with open(store / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _mlflow(store: Path) -> Iterator[Any]:
+    """Import mlflow with telemetry and pickle off and its store set to this one, never to the working directory."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "true"
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    import mlflow
+
+    # Importing mlflow sets its loggers up, so that they can be quietened only now.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(tracking_uri(store))
+    mlflow.set_registry_uri(tracking_uri(store))
+    try:
+        yield mlflow
+    finally:
+        mlflow.set_tracking_uri(before)
+        mlflow.set_registry_uri(before)
+
+
+def _open(mlflow, experiment: str, store: Path) -> tuple[Any, str]:
+    """Open the store, made where missing, and return its client and the experiment's identifier."""
+    artifacts = (store / "artifacts").as_uri()
+    for left_over in store.glob(".new-*"):
+        shutil.rmtree(left_over)
+    _set_aside_if_moved(store, experiment, artifacts)
+    client = _connect(mlflow, store)
+    found = client.get_experiment_by_name(experiment)
+    if found is not None and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return client, found.experiment_id if found else client.create_experiment(experiment, artifact_location=artifacts)
+
+
+def _connect(mlflow, store: Path):
+    """Connect to the store's database.
+
+    MLflow makes the schema of a new database in many steps and does not survive being killed between them: a new one
+    is made under a temporary name and renamed when it is whole.
+    """
+    database = store / DATABASE
+    if not database.exists():
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=store) as folder:
+            mlflow.MlflowClient(f"sqlite:///{folder}/{DATABASE}").search_experiments(max_results=1)
+            os.replace(Path(folder) / DATABASE, database)
+    return mlflow.MlflowClient(tracking_uri(store))
+
+
+def _set_aside_if_moved(store: Path, experiment: str, artifacts: str) -> None:
+    """Move a store whose paths no longer hold out of the way, losing nothing.
+
+    The database is read without MLflow, which would keep it open under its old name.
+    """
+    if not (store / DATABASE).exists():
+        return
+    with contextlib.closing(sqlite3.connect(store / DATABASE)) as database:
+        query = "SELECT artifact_location FROM experiments WHERE name = ?"
+        locations = [location for (location,) in database.execute(query, (experiment,))]
+    if all(location == artifacts for location in locations):
+        return
+    number = 1
+    while (aside := store.with_name(f"{store.name}-moved-{number}")).exists():
+        number += 1
+    aside.mkdir()
+    for entry in (DATABASE, "artifacts"):
+        if (store / entry).exists():
+            os.replace(store / entry, aside / entry)
+
+
+def _keep_finished(mlflow, client, experiment_id: str, study: StudyRecord, digests, artifacts: Path) -> dict:
+    """Delete this study's runs that are not (or no longer) right and return the others by key."""
+    quoted = study.study.replace("'", "")
+    query = {"experiment_ids": [experiment_id], "filter_string": f"tags.`{STUDY_TAG}` = '{quoted}'"}
+    kept: dict[str, Any] = {}
+    trash = len(client.search_runs(run_view_type=mlflow.entities.ViewType.DELETED_ONLY, max_results=1, **query)) > 0
+    for run in _pages(client.search_runs, **query):
+        key = run.data.tags.get(KEY_TAG)
+        right = key in digests and run.data.tags.get(DIGEST_TAG) == digests[key]
+        if right and run.info.status == "FINISHED" and key not in kept:
+            kept[key] = run
+            continue
+        filter_model = f"source_run_id = '{run.info.run_id}'"
+        for model in client.search_logged_models([experiment_id], filter_string=filter_model):
+            client.delete_logged_model(model.model_id)
+        client.delete_run(run.info.run_id)
+        trash = True
+    if trash:
+        from mlflow.cli import gc
+
+        arguments = ["--backend-store-uri", mlflow.get_tracking_uri(), "--tracking-uri", mlflow.get_tracking_uri()]
+        with open(os.devnull, "w") as silent, contextlib.redirect_stdout(silent):
+            gc.main(arguments, standalone_mode=False)
+        # The folders that held them stay behind empty; rmdir leaves all others alone.
+        for folder in [*artifacts.glob("models/*"), *artifacts.glob("*")]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    return kept
+
+
+def _pages(search, **query) -> Iterator[Any]:
+    """All results of a paged search, fetched before the first is handed out, because the caller deletes some."""
+    found, token = [], None
+    while True:
+        page = search(page_token=token, **query)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return iter(found)
+
+
+def _place(mlflow, client, experiment_id, study: StudyRecord, run: RunRecord, digest, parent_id, kept) -> str:
+    """Keep a run that is right, or write it; return its identifier."""
+    if run.key in kept:
+        found = kept[run.key]
+        if parent_id is not None and found.data.tags.get("mlflow.parentRunId") != parent_id:
+            client.set_tag(found.info.run_id, "mlflow.parentRunId", parent_id)
+        return found.info.run_id
+    tags = {
+        **run.tags,
+        "data": run.data or study.data,
+        "code_digest": study.code_digest,
+        "git_commit": study.git_commit,
+        "mlflow.source.git.commit": study.git_commit,
+        STUDY_TAG: study.study.replace("'", ""),
+        KEY_TAG: run.key,
+        DIGEST_TAG: digest,
+    }
+    if parent_id is not None:
+        tags["mlflow.parentRunId"] = parent_id
+    created = client.create_run(experiment_id, tags=tags, run_name=run.name)
+    run_id = created.info.run_id
+    _log_numbers(mlflow, client, run_id, run, created.info.start_time)
+    _log_datasets(mlflow, client, run_id, run)
+    for folder, paths in run.artifacts.items():
+        for path in paths:
+            client.log_artifact(run_id, str(path), folder or None)
+    if run.model is not None:
+        _log_model(mlflow, client, run_id, run.model)
+    # Last of all: a run that is FINISHED is whole.
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _log_numbers(mlflow, client, run_id: str, run: RunRecord, timestamp: int) -> None:
+    """Log parameters, final metrics and the history, in batches as large as MLflow takes them."""
+    entities = mlflow.entities
+    params = [entities.Param(name, value) for name, value in _flat(run.params).items()]
+    metrics = [entities.Metric(name, value, timestamp, 0) for name, value in _finite(run.metrics).items()]
+    if run.history is not None:
+        epochs = run.history["epoch"].astype(int)
+        for name, values in run.history.drop(columns="epoch").select_dtypes("number").items():
+            rows = zip(epochs, values, strict=True)
+            metrics += [entities.Metric(name, float(v), timestamp, int(e)) for e, v in rows if math.isfinite(v)]
+    for start in range(0, len(params), 100):
+        client.log_batch(run_id, params=params[start : start + 100])
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def _log_datasets(mlflow, client, run_id: str, run: RunRecord) -> None:
+    """Log name, digest and source of the data sets; of recorded data only name and digest."""
+    if not run.datasets:
+        return
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    inputs = []
+    for record in run.datasets:
+        origin = record.source if record.data == "simulated" else "recorded (source not kept)"
+        source = CodeDatasetSource({"source": origin, "data": record.data})
+        dataset = MetaDataset(source, name=record.name, digest=record.digest[:36])
+        tags = [mlflow.entities.InputTag("mlflow.data.context", record.context)] if record.context else []
+        inputs.append(mlflow.entities.DatasetInput(dataset._to_mlflow_entity(), tags))
+    client.log_inputs(run_id, datasets=inputs)
+
+
+def _log_model(mlflow, client, run_id: str, model: ModelRecord) -> None:
+    """Log the ensemble as a pyfunc model made from a code file: weights as safetensors, nothing pickled.
+
+    MLflow copies what it is given twice, and an ensemble has gigabytes. It is given empty files of the same names,
+    which hard links to the results then replace; results are only ever replaced whole, so a link never changes.
+    """
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    outputs = ("predicted_um", "aleatoric_um", "epistemic_um")
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, model.size, model.size))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, 12), name=name) for name in outputs]),
+    )
+    requirements = [f"{name}=={metadata.version(name)}" for name in ("xiqa", "numpy", "safetensors", "torch")]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
+        warnings.filterwarnings("ignore", message=".*An input example was not provided.*")
+        for index, _ in enumerate(model.members):
+            for name in MEMBER_FILES:
+                placeholder = Path(folder) / "members" / f"member-{index:03d}" / name
+                placeholder.parent.mkdir(parents=True, exist_ok=True)
+                placeholder.touch()
+        info = mlflow.pyfunc.log_model(
+            name=model.name,
+            python_model=str(MODEL_FILE),
+            artifacts={"members": str(Path(folder) / "members")},
+            signature=signature,
+            pip_requirements=requirements,
+        )
+        location = client.get_logged_model(info.model_id).artifact_location
+        logged = Path(url2pathname(urlparse(location).path)) / "artifacts" / "members"
+        for index, member in enumerate(model.members):
+            for name in MEMBER_FILES:
+                _link(Path(member) / name, logged / f"member-{index:03d}" / name)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Put a file in place of another: a hard link where the file system allows it, else a copy."""
+    target.unlink()
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)

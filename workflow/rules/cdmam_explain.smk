@@ -1,0 +1,265 @@
+# Explanations of the ensemble's midpoint: on sampled images, upsampled to full resolution, and checked.
+EXPLAIN = cdmam.explain
+UPSAMPLING = cdmam.upsampling
+ENSEMBLE = {"threads": study.compute.threads, "device": study.compute.device, "backend": study.compute.gradient}
+FAMILIES = {
+    family: [method for method in EXPLAIN.methods if METHOD_FAMILY[method] == family]
+    for family in dict.fromkeys(METHOD_FAMILY[method] for method in EXPLAIN.methods)
+}
+# The first images of each test group are explained; the recordings' images lie with their settings.
+EXPLAINED_SETS = [s for s in TEST_SETS if s in SIMULATED or recording_part(s) != "train"]
+UPSAMPLED = [f"{group}-{number}" for group in UPSAMPLING.groups for number in range(UPSAMPLING.images)]
+ROTATED = [f"{UPSAMPLED[0] if 'recorded_standin-0' not in UPSAMPLED else 'recorded_standin-0'}-rotated"]
+ROTATED = ROTATED if cdmam.checks.rotation else []
+FIRST_METHOD = UPSAMPLING.methods[0]
+# The rotated image is explained by the first method only.
+MAPS = [(method, image) for method in UPSAMPLING.methods for image in UPSAMPLED] + [
+    (FIRST_METHOD, image) for image in ROTATED
+]
+
+
+def method_modules(*methods):
+    """Modules that these methods load by name."""
+    return [METHOD_MODULES[method] for method in methods]
+
+
+def options(method):
+    """The configured options of one method."""
+    return plain(EXPLAIN.omig) if method == "omig" else {}
+
+
+for family, methods in FAMILIES.items():
+
+    rule:
+        name:
+            f"explain_{family}"
+        input:
+            models=MODELS,
+            images=expand(f"{CDMAM}/samples/{{setting}}/images.npy", setting=EXPLAINED_SETS),
+            tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=EXPLAINED_SETS),
+        output:
+            maps=expand(f"{CDMAM}/saliency/{{method}}.npy", method=methods),
+            validity=f"{CDMAM}/saliency/{family}_validity.csv",
+        log:
+            f"{LOGS}/explain/{family}.log",
+        benchmark:
+            f"{BENCHMARKS}/explain/{family}.jsonl"
+        params:
+            code=code("explain.py", *method_modules(*methods)),
+            methods={method: options(method) for method in methods},
+            images_per_group=EXPLAIN.images,
+            seed=study.seed,
+            ensemble=ENSEMBLE,
+        threads: study.compute.threads
+        resources:
+            mem_mb=4000,
+            gpu=1 if study.compute.device == "cuda" else 0,
+        conda:
+            "../../envs/xiqa.yaml"
+        script:
+            "../scripts/explain.py"
+
+
+if "omig" in EXPLAIN.methods:
+
+    rule compare_omig_parameters:
+        input:
+            models=MODELS,
+            images=expand(f"{CDMAM}/samples/{{setting}}/images.npy", setting=EXPLAINED_SETS),
+            tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=EXPLAINED_SETS),
+        output:
+            maps=f"{CDMAM}/saliency/omig_parameters.npy",
+            table=f"{CDMAM}/tables/omig_parameters.csv",
+        log:
+            f"{LOGS}/compare_omig_parameters.log",
+        benchmark:
+            f"{BENCHMARKS}/compare_omig_parameters.jsonl"
+        params:
+            code=code("compare_omig_parameters.py"),
+            options={
+                "c_values": EXPLAIN.c_values,
+                "step_values": EXPLAIN.step_values,
+                "outlier_z": EXPLAIN.omig.outlier_z,
+            },
+            ensemble=ENSEMBLE,
+        threads: study.compute.threads
+        resources:
+            mem_mb=4000,
+            gpu=1 if study.compute.device == "cuda" else 0,
+        conda:
+            "../../envs/xiqa.yaml"
+        script:
+            "../scripts/compare_omig_parameters.py"
+
+
+def original_source(wildcards):
+    """Recordings are read from their files; simulated originals need no input."""
+    return [path for s in RECORDED for path in recorded_images(s)] if wildcards.image.startswith("recorded-") else []
+
+
+def original_params(wildcards):
+    """What determines one original image."""
+    group, number, *rotated = wildcards.image.split("-")
+    if group == "recorded":
+        return {"recorded": number, "parts": {s: recording_part(s) for s in RECORDED}, "rotated": bool(rotated)}
+    row = sampling_plan(group)["rows"][int(number)]
+    return {**simulation(group), "margin_mm": row["margin_mm"], "index": int(number), "rotated": bool(rotated)}
+
+
+rule original:
+    input:
+        original_source,
+    output:
+        counts=f"{CDMAM}/originals/{{image}}/counts.npy",
+        structure=f"{CDMAM}/originals/{{image}}/structure.npy",
+        facts=f"{CDMAM}/originals/{{image}}/facts.json",
+    log:
+        f"{LOGS}/original/{{image}}.log",
+    benchmark:
+        f"{BENCHMARKS}/original/{{image}}.jsonl"
+    params:
+        code=code("original.py"),
+        original=original_params,
+    resources:
+        mem_mb=2000,
+    conda:
+        "../../envs/xiqa.yaml"
+    script:
+        "../scripts/original.py"
+
+
+for method in UPSAMPLING.methods:
+
+    rule:
+        name:
+            f"upsample_{method}"
+        input:
+            models=MODELS,
+            counts=f"{CDMAM}/originals/{{image}}/counts.npy",
+        output:
+            shard=temp(directory(f"{CDMAM}/upsampled/{method}/{{image}}/shard-{{shard}}")),
+        log:
+            f"{LOGS}/upsample/{method}/{{image}}/shard-{{shard}}.log",
+        benchmark:
+            f"{BENCHMARKS}/upsample/{method}/{{image}}/shard-{{shard}}.jsonl"
+        params:
+            code=code("upsample.py", *method_modules(method)),
+            method=method,
+            options=options(method),
+            upsampling=plain(UPSAMPLING) | {"methods": None, "groups": None, "images": None},
+            size=cdmam.sampling.size,
+            seed=study.seed,
+            shard=lambda wildcards: int(wildcards.shard),
+            ensemble=ENSEMBLE,
+        threads: study.compute.threads
+        resources:
+            mem_mb=8000,
+            gpu=1 if study.compute.device == "cuda" else 0,
+        conda:
+            "../../envs/xiqa.yaml"
+        script:
+            "../scripts/upsample.py"
+
+
+rule merge_upsampling:
+    input:
+        shards=lambda wildcards: expand(
+            f"{CDMAM}/upsampled/{{method}}/{{image}}/shard-{{shard}}",
+            method=wildcards.method,
+            image=wildcards.image,
+            shard=range(UPSAMPLING.shards),
+        ),
+    output:
+        map=f"{CDMAM}/upsampled/{{method}}/{{image}}/map.npy",
+        visits=f"{CDMAM}/upsampled/{{method}}/{{image}}/visits.npy",
+        standard_error=f"{CDMAM}/upsampled/{{method}}/{{image}}/standard_error.npy",
+        disagreement=f"{CDMAM}/upsampled/{{method}}/{{image}}/disagreement.npy",
+        summary=f"{CDMAM}/upsampled/{{method}}/{{image}}/summary.json",
+    log:
+        f"{LOGS}/merge_upsampling/{{method}}/{{image}}.log",
+    benchmark:
+        f"{BENCHMARKS}/merge_upsampling/{{method}}/{{image}}.jsonl"
+    params:
+        code=code("merge_upsampling.py"),
+    resources:
+        mem_mb=8000,
+    conda:
+        "../../envs/xiqa.yaml"
+    script:
+        "../scripts/merge_upsampling.py"
+
+
+rule check_modified_image:
+    input:
+        models=MODELS,
+        counts=f"{CDMAM}/originals/{{image}}/counts.npy",
+        maps=expand(f"{CDMAM}/upsampled/{{method}}/{{{{image}}}}/map.npy", method=UPSAMPLING.methods),
+        visits=expand(f"{CDMAM}/upsampled/{{method}}/{{{{image}}}}/visits.npy", method=UPSAMPLING.methods),
+        summaries=expand(f"{CDMAM}/upsampled/{{method}}/{{{{image}}}}/summary.json", method=UPSAMPLING.methods),
+    output:
+        table=f"{CDMAM}/checks/{{image}}.csv",
+        curves=f"{CDMAM}/checks/{{image}}_curves.csv",
+    log:
+        f"{LOGS}/check_modified_image/{{image}}.log",
+    benchmark:
+        f"{BENCHMARKS}/check_modified_image/{{image}}.jsonl"
+    params:
+        code=code("check_modified_image.py"),
+        methods=list(UPSAMPLING.methods),
+        checks={"samplings": cdmam.checks.samplings, "size": cdmam.sampling.size, "seed": study.seed},
+        ensemble=ENSEMBLE,
+    threads: study.compute.threads
+    resources:
+        mem_mb=4000,
+        gpu=1 if study.compute.device == "cuda" else 0,
+    conda:
+        "../../envs/xiqa.yaml"
+    script:
+        "../scripts/check_modified_image.py"
+
+
+rule score_explanations:
+    input:
+        checks=expand(f"{CDMAM}/checks/{{image}}.csv", image=UPSAMPLED),
+        structures=[f"{CDMAM}/originals/{image}/structure.npy" for _, image in MAPS],
+        maps=[f"{CDMAM}/upsampled/{method}/{image}/map.npy" for method, image in MAPS],
+    output:
+        modified=f"{CDMAM}/tables/modified_image.csv",
+        modified_summary=f"{CDMAM}/tables/modified_image_summary.csv",
+        shares=f"{CDMAM}/tables/structure_share.csv",
+        shares_summary=f"{CDMAM}/tables/structure_share_summary.csv",
+    log:
+        f"{LOGS}/score_explanations.log",
+    benchmark:
+        f"{BENCHMARKS}/score_explanations.jsonl"
+    params:
+        code=code("score_explanations.py"),
+        maps=[{"method": method, "image": image} for method, image in MAPS],
+        seed=study.seed,
+    resources:
+        mem_mb=2000,
+    conda:
+        "../../envs/xiqa.yaml"
+    script:
+        "../scripts/score_explanations.py"
+
+
+rule tabulate_upsampling:
+    input:
+        summaries=[f"{CDMAM}/upsampled/{method}/{image}/summary.json" for method, image in MAPS],
+    output:
+        table=f"{CDMAM}/tables/upsampling.csv",
+    log:
+        f"{LOGS}/tabulate_upsampling.log",
+    benchmark:
+        f"{BENCHMARKS}/tabulate_upsampling.jsonl"
+    params:
+        code=code("tabulate_upsampling.py"),
+        maps=[{"method": method, "image": image} for method, image in MAPS],
+        benchmarks=f"{BENCHMARKS}/upsample",
+    resources:
+        mem_mb=500,
+    conda:
+        "../../envs/xiqa.yaml"
+    script:
+        "../scripts/tabulate_upsampling.py"

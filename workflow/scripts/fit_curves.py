@@ -1,0 +1,47 @@
+"""Fit the contrast-detail curve of every exposure setting: the labels of its images."""
+
+import numpy as np
+import pandas as pd
+
+from xiqa.cdmam.curve import coefficient_of_variation, fit_curve
+from xiqa.files import read_array, write_table
+from xiqa.logs import Progress, log_to
+from xiqa.seeds import stream_seed
+
+ENOUGH_TO_RESAMPLE = 64
+
+
+def fit_curves(
+    paths_to_detections: dict[str, str],
+    readout: dict,
+    path_to_curves: str,
+    path_to_variation: str,
+    progress: Progress,
+) -> None:
+    """Fit each setting's corner detections; where 64 images or more were read, tell how much 16 images vary."""
+    curves, variations = [], []
+    for number, (setting, path) in enumerate(paths_to_detections.items()):
+        corner = np.asarray(read_array(path)[:, 0])
+        seed = stream_seed(readout["seed"], "bootstrap", setting)
+        curve = fit_curve(corner, human=readout["human"], bootstrap=readout["bootstrap"], seed=seed)
+        data = "recorded" if setting.startswith("recording_") else "simulated"
+        curves.append(curve.assign(setting=setting, images=len(corner), data=data))
+        if len(corner) >= ENOUGH_TO_RESAMPLE:
+            variation = coefficient_of_variation(corner, n=16, seed=seed)
+            variations.append(variation.assign(setting=setting, data=data))
+        progress(number + 1, len(paths_to_detections), "curves fitted")
+    table = pd.concat(curves, ignore_index=True)
+    write_table(path_to_curves, table[["setting", *table.columns.drop(["setting"])]])
+    none = pd.DataFrame(columns=["diameter_mm", "coefficient_of_variation", "censored", "setting", "data"])
+    write_table(path_to_variation, pd.concat(variations, ignore_index=True) if variations else none)
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], "fit curves") as progress:
+        fit_curves(
+            paths_to_detections=dict(zip(snakemake.params.settings, snakemake.input.detections, strict=True)),
+            readout=snakemake.params.readout,
+            path_to_curves=snakemake.output.curves,
+            path_to_variation=snakemake.output.variation,
+            progress=progress,
+        )

@@ -1,0 +1,39 @@
+"""Simulate full frames of one exposure setting and read each out into a detection matrix."""
+
+import numpy as np
+import pandas as pd
+
+from xiqa.cdmam.phantom import GEOMETRIES
+from xiqa.cdmam.reader import read_image
+from xiqa.cdmam.simulator import simulate
+from xiqa.config import Detector, Exposure
+from xiqa.files import write_array, write_table
+from xiqa.logs import Progress, log_to
+from xiqa.seeds import stream_seed
+
+
+def read_out(simulation: dict, setting: str, path_to_detections: str, path_to_images: str, progress: Progress) -> None:
+    """Read `simulation["readouts"]` frames without margin, one after the other, so that one frame is in memory."""
+    exposure, detector = Exposure(**simulation["exposure"]), Detector(**simulation["detector"])
+    geometry = GEOMETRIES[simulation["geometry"]]
+    seed = stream_seed(simulation["seed"], "read out", setting)
+    detections, rows = [], []
+    for index in range(simulation["readouts"]):
+        image = simulate(exposure, detector, geometry, margin_mm=0.0, seed=seed, index=index)
+        reading = read_image(image.counts, detector.pixel_mm, name=f"{setting}-{index}")
+        detections.append(np.stack([reading.corner, reading.centre]))
+        rows.append({"image": f"{setting}-{index}", **reading.facts(), "data": "simulated"})
+        progress(index + 1, simulation["readouts"], "images read")
+    write_array(path_to_detections, np.stack(detections))
+    write_table(path_to_images, pd.DataFrame(rows))
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], f"read out {snakemake.wildcards.setting}") as progress:
+        read_out(
+            simulation=snakemake.params.simulation,
+            setting=snakemake.wildcards.setting,
+            path_to_detections=snakemake.output.detections,
+            path_to_images=snakemake.output.images,
+            progress=progress,
+        )

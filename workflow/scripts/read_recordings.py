@@ -1,0 +1,35 @@
+"""Read out the recordings of one exposure setting into detection matrices."""
+
+import numpy as np
+import pandas as pd
+
+from xiqa.cdmam.dicom import read_dicom
+from xiqa.cdmam.reader import read_image
+from xiqa.files import write_array, write_table
+from xiqa.logs import Progress, log_to
+
+
+def read_recordings(
+    paths_to_recordings: list[str], setting: str, path_to_detections: str, path_to_images: str, progress: Progress
+) -> None:
+    """Read each DICOM file; images are named by setting and number, so that file names stay out of the results."""
+    detections, rows = [], []
+    for number, path in enumerate(paths_to_recordings):
+        recording = read_dicom(path)
+        reading = read_image(recording.counts, recording.pixel_mm, name=path)
+        detections.append(np.stack([reading.corner, reading.centre]))
+        rows.append({"image": f"{setting}-{number}", **reading.facts(), "data": "recorded"})
+        progress(number + 1, len(paths_to_recordings), "recordings read")
+    write_array(path_to_detections, np.stack(detections))
+    write_table(path_to_images, pd.DataFrame(rows))
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], f"read {snakemake.wildcards.setting}") as progress:
+        read_recordings(
+            paths_to_recordings=list(snakemake.input),
+            setting=snakemake.wildcards.setting,
+            path_to_detections=snakemake.output.detections,
+            path_to_images=snakemake.output.images,
+            progress=progress,
+        )

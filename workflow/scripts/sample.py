@@ -1,0 +1,53 @@
+"""Simulate the images of one exposure setting and keep random rows and columns of each."""
+
+import numpy as np
+import pandas as pd
+
+from xiqa.cdmam.phantom import GEOMETRIES
+from xiqa.cdmam.sampling import draw_indices
+from xiqa.cdmam.sampling import sample as take
+from xiqa.cdmam.simulator import simulate
+from xiqa.config import Detector, Exposure
+from xiqa.files import write_array, write_table
+from xiqa.logs import Progress, log_to
+from xiqa.seeds import stream_seed
+
+
+def sample(
+    simulation: dict, plan: dict, sampling: dict, setting: str, paths: dict[str, str], progress: Progress
+) -> None:
+    """Write images (n, K, s, s) uint16 counts, indices (n, K, 2, s) rows and columns, and one table row per image."""
+    exposure, detector = Exposure(**simulation["exposure"]), Detector(**simulation["detector"])
+    geometry = GEOMETRIES[simulation["geometry"]]
+    seed = stream_seed(simulation["seed"], "image", setting)
+    number, repeats, size = len(plan["rows"]), plan["samplings"], sampling["size"]
+    images = np.zeros((number, repeats, size, size), np.uint16)
+    indices = np.zeros((number, repeats, 2, size), np.int32)
+    rows = []
+    for index, planned in enumerate(plan["rows"]):
+        counts = simulate(exposure, detector, geometry, planned["margin_mm"], seed, index).counts
+        for repeat in range(repeats):
+            rng = np.random.default_rng(stream_seed(seed, "sampling", index, repeat))
+            chosen = draw_indices(counts.shape, size, rng)
+            images[index, repeat] = take(counts, *chosen)
+            indices[index, repeat] = chosen
+        rows.append(
+            {"image": f"{setting}-{index}", "setting": setting, "part": plan["part"], **planned, "index": index,
+             "height": counts.shape[0], "width": counts.shape[1], "pixel_mm": detector.pixel_mm, "data": "simulated"}
+        )  # fmt: skip
+        progress(index + 1, number, "images sampled")
+    write_array(paths["images"], images)
+    write_array(paths["indices"], indices)
+    write_table(paths["table"], pd.DataFrame(rows))
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], f"sample {snakemake.wildcards.setting}") as progress:
+        sample(
+            simulation=snakemake.params.simulation,
+            plan=snakemake.params.plan,
+            sampling=snakemake.params.sampling,
+            setting=snakemake.wildcards.setting,
+            paths=dict(snakemake.output.items()),
+            progress=progress,
+        )

@@ -1,0 +1,60 @@
+"""Keep random rows and columns of the recordings of one exposure setting."""
+
+import numpy as np
+import pandas as pd
+
+from xiqa.cdmam.dicom import read_dicom
+from xiqa.cdmam.sampling import draw_indices
+from xiqa.cdmam.sampling import sample as take
+from xiqa.files import write_array, write_table
+from xiqa.logs import Progress, log_to
+from xiqa.seeds import stream_seed
+
+
+def sample_recordings(
+    paths_to_recordings: list[str], split: str, sampling: dict, setting: str, paths: dict[str, str], progress: Progress
+) -> None:
+    """Sample training recordings often and test recordings once.
+
+    Few recordings stand for many training images (paper 000 made 4,800 of 48): `training_samplings` samplings are
+    spread over the training recordings, K to a row. `split` is train, test, or by_image (every second recording each).
+    """
+    size, repeats = sampling["size"], sampling["samplings"]
+    parts = [split if split != "by_image" else ("train", "test")[number % 2] for number in range(len(paths_to_recordings))]
+    copies = max(1, sampling["training_samplings"] // max(1, parts.count("train")))
+    plan = [
+        (number, part, copy) for number, part in enumerate(parts) for copy in range(copies if part == "train" else 1)
+    ]
+    images = np.zeros((len(plan), repeats, size, size), np.float32)
+    indices = np.zeros((len(plan), repeats, 2, size), np.int32)
+    rows, loaded = [], None
+    for index, (number, part, copy) in enumerate(plan):
+        if loaded is None or loaded[0] != number:
+            loaded = number, read_dicom(paths_to_recordings[number])
+        counts = loaded[1].counts
+        for repeat in range(repeats):
+            rng = np.random.default_rng(stream_seed(sampling["seed"], "sampling", setting, number, copy, repeat))
+            chosen = draw_indices(counts.shape, size, rng)
+            images[index, repeat] = take(counts, *chosen)
+            indices[index, repeat] = chosen
+        rows.append(
+            {"image": f"{setting}-{number}", "setting": setting, "part": part, "step": "recorded", "margin_mm": np.nan,
+             "index": number, "height": counts.shape[0], "width": counts.shape[1], "pixel_mm": loaded[1].pixel_mm,
+             "data": "recorded"}
+        )  # fmt: skip
+        progress(index + 1, len(plan), "samplings")
+    write_array(paths["images"], images)
+    write_array(paths["indices"], indices)
+    write_table(paths["table"], pd.DataFrame(rows))
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], f"sample {snakemake.wildcards.setting}") as progress:
+        sample_recordings(
+            paths_to_recordings=list(snakemake.input),
+            split=snakemake.params.split,
+            sampling=snakemake.params.sampling,
+            setting=snakemake.wildcards.setting,
+            paths=dict(snakemake.output.items()),
+            progress=progress,
+        )

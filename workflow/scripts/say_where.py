@@ -1,0 +1,19 @@
+"""Say where the results of a finished run are."""
+
+import sys
+from pathlib import Path
+
+
+def say_where(results: str) -> None:
+    """Print where figures, tables and runs lie and which commands show them."""
+    root = Path(results).resolve()
+    store = f"sqlite:///{results}/mlflow/mlflow.db"
+    ui = "make ui" if results == "results" else f"mlflow ui --host 127.0.0.1 --backend-store-uri {store}"
+    print(f"\nFigures    {root / 'cdmam' / 'figures'}")
+    print(f"Tables     {root / 'cdmam' / 'tables'}")
+    print(f"MLflow UI  {ui}, then open http://127.0.0.1:5000")
+    print(f"Report     make report builds {root.parent if results != 'results' else root}/report.html\n")
+
+
+if __name__ == "__main__":
+    say_where(sys.argv[1])
