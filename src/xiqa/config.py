@@ -146,6 +146,8 @@ class Training(Section):
         description="epochs of the four steps: no margin, smaller margins, largest margins, recorded"
     )
     learning_rate: float = Field(1e-5, gt=0, lt=1, description="Adam's learning rate")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
+    warmup_epochs: int = Field(0, ge=0, description="epochs over which the learning rate rises from 0")
     batch_size: int = Field(50, ge=1, description="images per batch")
     weight_decay: float = Field(1e-4, ge=0, description="L2 regularisation")
     checkpoint_epochs: int = Field(5, ge=1, description="epochs between checkpoints of a running training")
@@ -286,7 +288,9 @@ def load_config(content: dict[str, Any]) -> Config:
             path = ".".join(str(part) for part in fault["loc"]) or "(top level)"
             found = fault["input"] if not isinstance(fault["input"], dict) else "a mapping"
             lines.append(f"  {path}: found {found!r}: {fault['msg']}")
-        raise ValueError("the configuration has faults (config/README.md lists each key):\n" + "\n".join(lines)) from None
+        raise ValueError(
+            "the configuration has faults (config/README.md lists each key):\n" + "\n".join(lines)
+        ) from None
 
 
 def json_schema() -> str:

@@ -72,7 +72,9 @@ def _imports(path: Path) -> tuple[str, ...]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.ImportFrom) and node.level:
-            raise ValueError(f"{path}: found a relative import, expected `from xiqa... import`: digests need full names")
+            raise ValueError(
+                f"{path}: found a relative import, expected full names, for digests"
+            )
     return tuple(name for name in names if name.split(".")[0] == "xiqa")
 
 

@@ -146,7 +146,7 @@ for method in UPSAMPLING.methods:
             code=code("upsample.py", *method_modules(method)),
             method=method,
             options=options(method),
-            upsampling=plain(UPSAMPLING) | {"methods": None, "groups": None, "images": None},
+            upsampling=plain(UPSAMPLING, "methods", "groups", "images"),
             size=cdmam.sampling.size,
             seed=study.seed,
             shard=lambda wildcards: int(wildcards.shard),
@@ -263,3 +263,32 @@ rule tabulate_upsampling:
         "../../envs/xiqa.yaml"
     script:
         "../scripts/tabulate_upsampling.py"
+
+
+rule compare_designs:
+    input:
+        models=MODELS,
+        counts=f"{CDMAM}/originals/{UPSAMPLED[0]}/counts.npy",
+    output:
+        table=f"{CDMAM}/tables/upsampling_designs.csv",
+    log:
+        f"{LOGS}/compare_designs.log",
+    benchmark:
+        f"{BENCHMARKS}/compare_designs.jsonl"
+    params:
+        code=code("compare_designs.py"),
+        designs={
+            "draws": [max(1, UPSAMPLING.draws // 4), UPSAMPLING.draws // 2],
+            "size": cdmam.sampling.size,
+            "batch": UPSAMPLING.batch,
+            "seed": study.seed,
+        },
+        ensemble=ENSEMBLE,
+    threads: study.compute.threads
+    resources:
+        mem_mb=4000,
+        gpu=1 if study.compute.device == "cuda" else 0,
+    conda:
+        "../../envs/xiqa.yaml"
+    script:
+        "../scripts/compare_designs.py"

@@ -21,12 +21,11 @@ rule train:
         code=code("train.py"),
         training={
             "network": plain(cdmam.network),
-            "training": plain(cdmam.training) | {"members": None},
+            "training": plain(cdmam.training, "members"),
             "size": cdmam.sampling.size,
             "seed": study.seed,
             "device": study.compute.device,
         },
-        checkpoints=f"{CDMAM}/models/member-{{member}}/checkpoint",
     threads: study.compute.threads
     resources:
         mem_mb=6000,

@@ -6,7 +6,7 @@ PROJECT = workflow.basedir
 sys.path.insert(0, f"{PROJECT}/src")
 os.environ["PYTHONPATH"] = f"{PROJECT}/src"
 
-from xiqa.config import METHOD_FAMILY, STEPS, load_config
+from xiqa.config import METHOD_FAMILY, METHOD_MODULES, load_config
 from xiqa.provenance import code_digest
 
 study = load_config(config)
@@ -26,9 +26,9 @@ def code(script, *modules):
     return code_digest(f"{PROJECT}/workflow/scripts/{script}", modules, [f"{PROJECT}/envs/xiqa.yaml"])
 
 
-def plain(section):
+def plain(section, *without):
     """A configuration section as a plain dictionary, the form in which it becomes a parameter of a rule."""
-    return section.model_dump(mode="json")
+    return section.model_dump(mode="json", exclude=set(without))
 
 
 wildcard_constraints:

@@ -16,7 +16,9 @@ def original(original: dict, image: str, paths_to_recordings: list[str], paths: 
     """Simulate the image, or read the recording and place the phantom where the reader found it."""
     if "recorded" in original:
         # The n-th recording of the test part; recordings come folder by folder.
-        tested = [path for path, part in recordings_with_parts(paths_to_recordings, original["parts"]) if part == "test"]
+        tested = [
+            path for path, part in recordings_with_parts(paths_to_recordings, original["parts"]) if part == "test"
+        ]
         recording = read_dicom(tested[int(original["recorded"])])
         counts, pixel_mm, data = recording.counts, recording.pixel_mm, "recorded"
         structure = structure_of_reading(read_image(counts, pixel_mm, name=image), counts.shape, pixel_mm)

@@ -20,7 +20,9 @@ def sample_recordings(
     spread over the training recordings, K to a row. `split` is train, test, or by_image (every second recording each).
     """
     size, repeats = sampling["size"], sampling["samplings"]
-    parts = [split if split != "by_image" else ("train", "test")[number % 2] for number in range(len(paths_to_recordings))]
+    parts = [
+        split if split != "by_image" else ("train", "test")[number % 2] for number in range(len(paths_to_recordings))
+    ]
     copies = max(1, sampling["training_samplings"] // max(1, parts.count("train")))
     plan = [
         (number, part, copy) for number, part in enumerate(parts) for copy in range(copies if part == "train" else 1)

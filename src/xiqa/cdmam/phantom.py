@@ -50,7 +50,8 @@ class Geometry:
         grid_line_mm: width of the grid lines.
         paint_gold_um: thickness of gold that absorbs as much as the radio-opaque paint of grid and writing.
         source_detector_mm: distance of the focal spot from the detector.
-        absorbers: (material, mm) between tube and detector, besides the tube's own filter and the gold.
+        absorbers: (material, mm) between the anode and the detector, besides the tube's filter and the gold.
+        filter_mm: (filter material, mm) where the tube's filter is not of the usual thickness.
         detector_material: what absorbs the X rays in the detector.
         detector_mm: its thickness.
         response: what a photon adds to the signal: "energy" (its energy) or "photons" (the same for all).
@@ -61,9 +62,10 @@ class Geometry:
     magnification: float
     eccentric_offset: float
     grid_line_mm: float = 0.5
-    paint_gold_um: float = 2.4
+    paint_gold_um: float = 2.5
     source_detector_mm: float = 650.0
-    absorbers: tuple[tuple[str, float], ...] = (("PMMA", 43.0), ("Al", 0.5))
+    absorbers: tuple[tuple[str, float], ...] = (("Be", 0.5), ("Air", 600.0), ("PMMA", 43.0), ("Al", 0.5))
+    filter_mm: tuple[tuple[str, float], ...] = ()
     detector_material: str = "Se"
     detector_mm: float = 0.2
     response: str = "energy"
@@ -82,8 +84,11 @@ GEOMETRIES: dict[str, Geometry] = {
         magnification=700 / 629,
         eccentric_offset=2.49 / 9.3,
         source_detector_mm=700.0,
+        absorbers=(("Be", 0.3), ("PMMA", 2.35)),
+        filter_mm=(("Mo", 0.0275),),
         detector_material="CsI",
         detector_mm=0.25,
+        response="photons",
     ),
 }
 """The presets: what the standard reader accepts (the default), and the paper's simulator."""

@@ -32,6 +32,8 @@ _MAX_TILT_DEG = 8.0
 _GRID_CLEARANCE_MM = 0.75  # half the widest grid line (0.8 mm), its blur and the registration error
 _DISC_CLEARANCE_MM = 0.35  # blur and registration error around a disc that the background fit leaves out
 _VISIBLE_SNR = 5.0
+_NO_SEARCH = np.zeros((1, 2))
+_SEARCH_MM = 0.15
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,9 @@ def read_image(counts: np.ndarray, pixel_mm: float, name: str = "image") -> Read
     _check_inside(frame, pixel_mm, pitch_mm, image.shape, name)
 
     frame, offset, magnification, visible = _settle_discs(image, frame, pixel_mm, pitch_mm, disc_sign, visible)
-    signal, _ = _signals(image, frame, pixel_mm, magnification, offset)
+    steps = np.arange(-_SEARCH_MM, _SEARCH_MM + 1e-9, 0.05)
+    g = np.array([(x, y) for x in steps for y in steps if np.hypot(x, y) <= _SEARCH_MM + 1e-9]) / pixel_mm
+    signal, _ = _signals(image, frame, pixel_mm, magnification, offset, sign=disc_sign, search=g)
     signal *= disc_sign
     return _decide(name, signal, _registration(frame, pixel_mm, residual_mm, offset, magnification, disc_sign, visible))
 
@@ -485,22 +489,12 @@ def _candidate_frames(lattice: np.ndarray, edges: _Edges, name: str) -> list[np.
         for flip_a in (False, True):
             for flip_b in (False, True):
                 present = cells[:: -1 if flip_a else 1, :: -1 if flip_b else 1]
-                score, inside = 0.0, 0.0
-                for template, strength, within in zip(_side_templates(present), edges.strength, edges.inside, strict=True):
-                    kernel = template.astype(float)
-                    kernel_scores = scipy.signal.correlate(np.pad(strength, pad), kernel, mode="valid", method="direct")
-                    kernel_inside = scipy.signal.correlate(
-                        np.pad(within.astype(float), pad), kernel, mode="valid", method="direct"
-                    )
-                    # Family b is stored [line, segment] as well: bring both to (shift a, shift b).
-                    turn = score is not 0.0 and np.ndim(score) > 0
-                    if turn:
-                        kernel_scores, kernel_inside = kernel_scores.T, kernel_inside.T
-                    score = kernel_scores if not turn else _add_overlap(score, kernel_scores)
-                    inside = kernel_inside if not turn else _add_overlap(inside, kernel_inside)
+                templates = _side_templates(present)
+                score = _match(edges.strength, templates, pad)
+                inside = _match(edges.inside, templates, pad)
                 shift_a, shift_b = np.unravel_index(int(score.argmax()), score.shape)
                 best = float(score[shift_a, shift_b])
-                sides = sum(t.sum() for t in _side_templates(present))
+                sides = sum(t.sum() for t in templates)
                 index_a, index_b = shift_a - pad + edges.first, shift_b - pad + edges.first
                 # Cell (i, j) sits at lattice cell (a, b); its centre half a step further along both.
                 axis_i, axis_j = (step_b, step_a) if swap else (step_a, step_b)
@@ -532,10 +526,15 @@ def _candidate_frames(lattice: np.ndarray, edges: _Edges, name: str) -> list[np.
     return [frame for score, _, frame in found if score >= 0.95 * agreement]
 
 
-def _add_overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Sum of two score maps that share their origin, over their common extent."""
-    rows, columns = min(first.shape[0], second.shape[0]), min(first.shape[1], second.shape[1])
-    return first[:rows, :columns] + second[:rows, :columns]
+def _match(families: list[np.ndarray], templates: tuple[np.ndarray, np.ndarray], pad: int) -> np.ndarray:
+    """Sums of both families' sides under the templates, for every shift (a, b) of the matrix over the lattice."""
+    lines_a, lines_b = (
+        scipy.signal.correlate(np.pad(sides.astype(float), pad), template.astype(float), mode="valid", method="direct")
+        for sides, template in zip(families, templates, strict=True)
+    )
+    lines_b = lines_b.T  # stored [line b, segment a]
+    rows, columns = lines_a.shape[0], lines_b.shape[1]  # a template has one line more than it has segments
+    return lines_a[:rows, :columns] + lines_b[:rows, :columns]
 
 
 _AXES = np.array([DIAMETER_AXIS, THICKNESS_AXIS])
@@ -666,8 +665,11 @@ def _cell_plane(image, centre, step_i, step_j, places, radius, clearance):
 
 
 @numba.njit(cache=True)
-def _all_signals(image, frame, radii, offset, steps, grid_clearance, disc_clearance, present):
-    """Signals (5, 16, 16) in the centre and the four corners of each cell, and the planes (16, 16, 4) beneath."""
+def _all_signals(image, frame, radii, offset, steps, grid_clearance, disc_clearance, present, sign, search):
+    """Signals (5, 16, 16) in the centre and the four corners of each cell, and the planes (16, 16, 4) beneath.
+
+    `search` (n, 2) are displacements in pixels: the strongest signal (times `sign`) among them counts.
+    """
     signal = np.zeros((5, 16, 16))
     planes = np.zeros((16, 16, 4))
     places = np.empty((5, 2))
@@ -681,14 +683,24 @@ def _all_signals(image, frame, radii, offset, steps, grid_clearance, disc_cleara
             plane = _cell_plane(image, centre, frame[1], frame[2], places, radii[i] + disc_clearance, grid_clearance)
             planes[i, j] = plane
             for k in range(5):
-                signal[k, i, j], _ = _disc_mean(
-                    image, places[k, 0], places[k, 1], radii[i], plane, centre[0], centre[1]
-                )
+                best = -np.inf
+                for m in range(search.shape[0]):
+                    mean, _ = _disc_mean(
+                        image,
+                        places[k, 0] + search[m, 0],
+                        places[k, 1] + search[m, 1],
+                        radii[i],
+                        plane,
+                        centre[0],
+                        centre[1],
+                    )
+                    best = max(best, sign * mean)
+                signal[k, i, j] = sign * best
     return signal, planes
 
 
 def _signals(
-    image: np.ndarray, frame: np.ndarray, pixel_mm: float, magnification: float, offset: float, present=CELL_PRESENT
+    image: np.ndarray, frame: np.ndarray, pixel_mm: float, magnification: float, offset: float, present=CELL_PRESENT, sign=1, search=_NO_SEARCH
 ) -> tuple[np.ndarray, np.ndarray]:
     """Signals (5, 16, 16) [centre, corner codes 1-4] and planes (16, 16, 4), in counts and pixels."""
     radii = DIAMETERS_MM * magnification / 2 / pixel_mm
@@ -701,12 +713,14 @@ def _signals(
         _GRID_CLEARANCE_MM / pixel_mm,
         _DISC_CLEARANCE_MM / pixel_mm,
         np.asarray(present),
+        sign,
+        search,
     )
 
 
 def _margins(signal: np.ndarray) -> np.ndarray:
     """Signal of the true corner minus the largest of the other three, (16, 16), signed signals given."""
-    true = CORNER_CODES == np.arange(1, 5)[:, None, None]
+    true = np.arange(1, 5)[:, None, None] == CORNER_CODES
     own = np.where(true, signal[1:], 0).sum(axis=0)
     others = np.where(true, -np.inf, signal[1:]).max(axis=0)
     return np.where(CELL_PRESENT, own - others, 0)

@@ -6,7 +6,7 @@ of threads, and each sum is taken in the same order at all four positions of a p
 the first one wins, as in torch. Only multiply-add contraction is allowed; no sum is reordered.
 
 Two generators write the inner loops as LLVM vector code: `_window_sums` (3 × 3 convolution over a patch of pixels and
-several output channels at once, sums held in registers) and `product_tile` (8 rows of a matrix times 32 images). The
+several output channels at once, sums held in registers) and `_product_kernel` (8 rows of a matrix times 32 images). The
 functions below them are plain loops over patches and tiles. Channel counts are padded with zero weights to a multiple of
 `OUT_BLOCK`, widths of linear layers to a multiple of 8.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, prange, types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 LANES = 16  # images per vector
@@ -25,14 +26,13 @@ OUT_BLOCK = 4  # output channels per patch
 ROW_BLOCK = 8  # matrix rows per tile of the linear layers
 K_BLOCK = 128  # columns per tile of the linear layers
 STRIP = 8  # columns per patch where there is one output channel
+TILE = ROW_BLOCK * K_BLOCK  # weights per tile
 DEAD = 4  # code of a pooled value that the ReLU has set to zero
 
 _FLOAT = ir.FloatType()
 _INT64 = ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _BYTES = ir.VectorType(ir.IntType(8), LANES)
-_ARRAY = types.Array(types.float32, 1, "C")
-_CODES = types.Array(types.uint8, 1, "C")
 
 
 def _pointer(context, builder, array_type, array, offset):
@@ -48,6 +48,13 @@ def _load(builder, pointer, step, vector=_VECTOR):
 def _store(builder, value, pointer, step):
     address = builder.bitcast(builder.gep(pointer, [step]), value.type.as_pointer())
     builder.store(value, address, align=4 if value.type is _VECTOR else 1)
+
+
+def _flat(array, dtype=types.float32):
+    """The type of an argument, after making sure that its data lie one behind the other."""
+    if not isinstance(array, types.Array) or (array.dtype, array.ndim, array.layout) != (dtype, 1, "C"):
+        raise TypingError(f"found {array}, expected a contiguous array of {dtype} with one dimension")
+    return array
 
 
 def _int(value):
@@ -161,52 +168,62 @@ def pooled_patch(
 
     i = types.int64
     rows = types.UniTuple(i, 4)
-    return types.void(_ARRAY, rows, i, i, _ARRAY, i, _ARRAY, i, _ARRAY, i, i, _CODES, i, i), codegen
+    return types.void(
+        _flat(source), rows, i, i, _flat(weights), i, _flat(bias), i, _flat(out), i, i, _flat(codes, types.uint8), i, i
+    ), codegen
 
 
-@intrinsic
-def patch(
-    typingctx, columns, outs, relu, source, row_starts, channel_stride, n_in, weights, weight_at, bias, bias_at, out,
-    out_at, out_strides, n_rows, n_columns,
-):  # fmt: skip
-    """Convolution of 2 × `columns` pixels and `outs` channels, with ReLU if `relu`; stores n_rows × n_columns of them.
+def _patch_kernel(n_wide, n_outs, rectify):
+    """Make the kernel for a convolution of 2 × n_wide pixels and n_outs channels, with ReLU if `rectify`."""
 
-    columns, outs and relu are literal; out_strides are (row, column, channel).
-    """
-    n_wide, n_outs, rectify = columns.literal_value, outs.literal_value, bool(relu.literal_value)
+    @intrinsic
+    def patch(
+        typingctx, source, row_starts, channel_stride, n_in, weights, weight_at, bias, bias_at, out, out_at,
+        out_strides, n_rows, n_columns,
+    ):  # fmt: skip
+        """Store n_rows × n_columns pixels of the patch; out_strides are (row, column, channel)."""
 
-    def codegen(context, builder, signature, arguments):
-        (_, _, _, source, row_starts, channel_stride, n_in, weights, weight_at, bias, bias_at, out, out_at,
-         out_strides, n_rows, n_columns) = arguments  # fmt: skip
-        kinds = signature.args
-        source = _pointer(context, builder, kinds[3], source, _int(0))
-        weights = _pointer(context, builder, kinds[7], weights, weight_at)
-        bias = _pointer(context, builder, kinds[9], bias, bias_at)
-        out = _pointer(context, builder, kinds[11], out, out_at)
-        offsets = [_splat(builder, builder.load(builder.gep(bias, [_int(o)]))) for o in range(n_outs)]
-        rows = cgutils.unpack_tuple(builder, row_starts, 4)
-        start = offsets * (2 * n_wide)
-        sums = _window_sums(builder, source, rows, channel_stride, n_in, weights, start, 2, n_wide, n_outs)
-        row_stride, column_stride, out_stride = cgutils.unpack_tuple(builder, out_strides, 3)
-        zero = _constant(_VECTOR, 0.0)
-        for row in range(2):
-            for column in range(n_wide):
-                wanted = builder.and_(
-                    builder.icmp_signed(">", n_rows, _int(row)), builder.icmp_signed(">", n_columns, _int(column))
-                )
-                with builder.if_then(wanted):
-                    pixel = builder.add(builder.mul(row_stride, _int(row)), builder.mul(column_stride, _int(column)))
-                    for o in range(n_outs):
-                        value = sums[(row * n_wide + column) * n_outs + o]
-                        if rectify:
-                            value = builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
-                        _store(builder, value, out, builder.add(pixel, builder.mul(out_stride, _int(o))))
-        return context.get_dummy_value()
+        def codegen(context, builder, signature, arguments):
+            (source, row_starts, channel_stride, n_in, weights, weight_at, bias, bias_at, out, out_at, out_strides,
+             n_rows, n_columns) = arguments  # fmt: skip
+            kinds = signature.args
+            source = _pointer(context, builder, kinds[0], source, _int(0))
+            weights = _pointer(context, builder, kinds[4], weights, weight_at)
+            bias = _pointer(context, builder, kinds[6], bias, bias_at)
+            out = _pointer(context, builder, kinds[8], out, out_at)
+            offsets = [_splat(builder, builder.load(builder.gep(bias, [_int(o)]))) for o in range(n_outs)]
+            rows = cgutils.unpack_tuple(builder, row_starts, 4)
+            start = offsets * (2 * n_wide)
+            sums = _window_sums(builder, source, rows, channel_stride, n_in, weights, start, 2, n_wide, n_outs)
+            row_stride, column_stride, out_stride = cgutils.unpack_tuple(builder, out_strides, 3)
+            zero = _constant(_VECTOR, 0.0)
+            for row in range(2):
+                for column in range(n_wide):
+                    inside = builder.and_(
+                        builder.icmp_signed(">", n_rows, _int(row)), builder.icmp_signed(">", n_columns, _int(column))
+                    )
+                    with builder.if_then(inside):
+                        across, down = builder.mul(column_stride, _int(column)), builder.mul(row_stride, _int(row))
+                        pixel = builder.add(across, down)
+                        for o in range(n_outs):
+                            value = sums[(row * n_wide + column) * n_outs + o]
+                            if rectify:
+                                value = builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
+                            _store(builder, value, out, builder.add(pixel, builder.mul(out_stride, _int(o))))
+            return context.get_dummy_value()
 
-    i = types.int64
-    rows, strides = types.UniTuple(i, 4), types.UniTuple(i, 3)
-    arguments = (columns, outs, relu, _ARRAY, rows, i, i, _ARRAY, i, _ARRAY, i, _ARRAY, i, strides, i, i)
-    return types.void(*arguments), codegen
+        i = types.int64
+        rows, strides = types.UniTuple(i, 4), types.UniTuple(i, 3)
+        return types.void(
+            _flat(source), rows, i, i, _flat(weights), i, _flat(bias), i, _flat(out), i, strides, i, i
+        ), codegen
+
+    return patch
+
+
+rectified_patch = _patch_kernel(2, OUT_BLOCK, True)
+plain_patch = _patch_kernel(2, OUT_BLOCK, False)
+plain_strip = _patch_kernel(STRIP, 1, False)
 
 
 @intrinsic
@@ -227,51 +244,65 @@ def unpool(typingctx, values, values_at, codes, codes_at, lower, out, out_at):
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(_ARRAY, i, _CODES, i, i, _ARRAY, i), codegen
+    return types.void(_flat(values), i, _flat(codes, types.uint8), i, i, _flat(out), i), codegen
 
 
-@intrinsic
-def product_tile(typingctx, mode, weights, weight_at, row_stride, sum_stride, values, values_at, n_sum, out, out_at):
-    """ROW_BLOCK rows of a matrix times PANEL images, summed over n_sum entries.
+def _product_kernel(finish, transposed):
+    """Make the kernel that multiplies a tile of a packed matrix by the images of a panel.
 
-    mode (literal): 0 adds to `out`; 1 overwrites it; 2 overwrites it where it is positive and leaves 0 elsewhere, which is
-    the backward step of a ReLU whose output `out` holds.
+    finish: "add" adds to `out`; "store" overwrites it; "mask" overwrites it where it is positive and puts 0 elsewhere, which
+    is the backward step of a ReLU whose output `out` holds.
+    transposed: False gives 8 rows, summed over 8 columns per step; True gives 8 columns, summed over 8 rows per step.
     """
-    how = mode.literal_value
+    across, along = (ROW_BLOCK, 1) if transposed else (1, ROW_BLOCK)  # steps between results, between summands
 
-    def codegen(context, builder, signature, arguments):
-        _, weights, weight_at, row_stride, sum_stride, values, values_at, n_sum, out, out_at = arguments
-        kinds = signature.args
-        weights = _pointer(context, builder, kinds[1], weights, weight_at)
-        values = _pointer(context, builder, kinds[5], values, values_at)
-        out = _pointer(context, builder, kinds[8], out, out_at)
-        halves = PANEL // LANES
-        zero = _constant(_VECTOR, 0.0)
+    @intrinsic
+    def product_tile(typingctx, weights, weight_at, step, values, values_at, n_steps, out, out_at):
+        """Eight results for PANEL images, summed over n_steps squares of 8 × 8 weights, `step` entries apart."""
 
-        def body(index, sums):
-            base = builder.mul(index, _int(PANEL))
-            vectors = [_load(builder, values, builder.add(base, _int(half * LANES))) for half in range(halves)]
-            column = builder.gep(weights, [builder.mul(index, sum_stride)])
-            sums = list(sums)
-            for row in range(ROW_BLOCK):
-                weight = _splat(builder, builder.load(builder.gep(column, [builder.mul(row_stride, _int(row))])))
-                for half in range(halves):
-                    i = row * halves + half
-                    sums[i] = _multiply_add(builder, vectors[half], weight, sums[i])
-            return sums
+        def codegen(context, builder, signature, arguments):
+            weights, weight_at, step, values, values_at, n_steps, out, out_at = arguments
+            kinds = signature.args
+            weights = _pointer(context, builder, kinds[0], weights, weight_at)
+            values = _pointer(context, builder, kinds[3], values, values_at)
+            out = _pointer(context, builder, kinds[6], out, out_at)
+            halves = PANEL // LANES
+            zero = _constant(_VECTOR, 0.0)
 
-        sums = _sum_loop(builder, n_sum, [zero] * (ROW_BLOCK * halves), body)
-        for i, value in enumerate(sums):
-            before = _load(builder, out, _int(i * LANES)) if how != 1 else None
-            if how == 0:
-                value = builder.fadd(before, value)
-            elif how == 2:
-                value = builder.select(builder.fcmp_ordered(">", before, zero), value, zero)
-            _store(builder, value, out, _int(i * LANES))
-        return context.get_dummy_value()
+            def body(index, sums):
+                square = builder.gep(weights, [builder.mul(index, step)])
+                panel = builder.gep(values, [builder.mul(index, _int(ROW_BLOCK * PANEL))])
+                sums = list(sums)
+                for summand in range(ROW_BLOCK):
+                    vectors = [_load(builder, panel, _int(summand * PANEL + half * LANES)) for half in range(halves)]
+                    for result in range(ROW_BLOCK):
+                        at = _int(result * across + summand * along)
+                        weight = _splat(builder, builder.load(builder.gep(square, [at])))
+                        for half in range(halves):
+                            i = result * halves + half
+                            sums[i] = _multiply_add(builder, vectors[half], weight, sums[i])
+                return sums
 
-    i = types.int64
-    return types.void(mode, _ARRAY, i, i, i, _ARRAY, i, i, _ARRAY, i), codegen
+            sums = _sum_loop(builder, n_steps, [zero] * (ROW_BLOCK * halves), body)
+            for i, value in enumerate(sums):
+                if finish != "store":
+                    before = _load(builder, out, _int(i * LANES))
+                    if finish == "add":
+                        value = builder.fadd(before, value)
+                    else:
+                        value = builder.select(builder.fcmp_ordered(">", before, zero), value, zero)
+                _store(builder, value, out, _int(i * LANES))
+            return context.get_dummy_value()
+
+        i = types.int64
+        return types.void(_flat(weights), i, i, _flat(values), i, i, _flat(out), i), codegen
+
+    return product_tile
+
+
+add_product = _product_kernel("add", False)
+store_product = _product_kernel("store", True)
+mask_product = _product_kernel("mask", True)
 
 
 @njit(cache=True)
@@ -368,8 +399,8 @@ def convolutions(images, w1, b1, w2, b2, w3, b3, channels, ring0s, ring1s, poole
                 at = y * wide2 + x * LANES
                 rows = (at, at + wide2, at + 2 * wide2, at + 3 * wide2)
                 for out in range(0, c3, OUT_BLOCK):
-                    patch(
-                        2, OUT_BLOCK, 1, pooled, rows, (quarter + 4) * wide2, c2, w3, out * 9 * c2, b3, out,
+                    rectified_patch(
+                        pooled, rows, (quarter + 4) * wide2, c2, w3, out * 9 * c2, b3, out,
                         panel, ((out * quarter + y) * quarter + x) * PANEL + lane,
                         (quarter * PANEL, PANEL, quarter * quarter * PANEL), quarter - y, quarter - x,
                     )  # fmt: skip
@@ -412,8 +443,8 @@ def convolutions_backward(
             for x in range(0, quarter, 2):
                 rows = _ring_rows(y, wide2, x * LANES)
                 for channel in range(0, c2, OUT_BLOCK):
-                    patch(
-                        2, OUT_BLOCK, 0, ring3, rows, 4 * wide2, c3, w3, channel * 9 * c3, zeros, 0,
+                    plain_patch(
+                        ring3, rows, 4 * wide2, c3, w3, channel * 9 * c3, zeros, 0,
                         grad2, ((channel * quarter + y) * quarter + x) * LANES,
                         (quarter * LANES, LANES, quarter * quarter * LANES), quarter - y, quarter - x,
                     )  # fmt: skip
@@ -423,8 +454,8 @@ def convolutions_backward(
             for x in range(0, half, 2):
                 rows = _ring_rows(y, wide1, x * LANES)
                 for channel in range(0, c1, OUT_BLOCK):
-                    patch(
-                        2, OUT_BLOCK, 0, ring2, rows, 4 * wide1, c2, w2, channel * 9 * c2, zeros, 0,
+                    plain_patch(
+                        ring2, rows, 4 * wide1, c2, w2, channel * 9 * c2, zeros, 0,
                         grad1, ((channel * half + y) * half + x) * LANES,
                         (half * LANES, LANES, half * half * LANES), half - y, half - x,
                     )  # fmt: skip
@@ -432,8 +463,8 @@ def convolutions_backward(
             for row in range(-1 if y == 0 else y + 1, y + 3):
                 _unpooled_row(grad1, codes1[group], c1, row, half, ring1, wide0)
             for x in range(0, size, STRIP):
-                patch(
-                    STRIP, 1, 0, ring1, _ring_rows(y, wide0, x * LANES), 4 * wide0, c1, w1, 0, zeros, 0,
+                plain_strip(
+                    ring1, _ring_rows(y, wide0, x * LANES), 4 * wide0, c1, w1, 0, zeros, 0,
                     strip, x * LANES, (size * LANES, LANES, 0), size - y, size - x,
                 )  # fmt: skip
             for row in range(y, min(y + 2, size)):
@@ -453,21 +484,20 @@ def linear(values, weights, bias, rectify, tasks, out):
         values: (panels, K * PANEL) float32, K a multiple of K_BLOCK.
         weights: packed (`pack_linear`), bias: (rows,) float32, rows a multiple of ROW_BLOCK.
         tasks: parts into which the rows are cut.
-        out: (panels, rows * PANEL) float32.
+        out: (panels, at least rows * PANEL) float32.
     """
     panels, rows = len(values), len(bias)
-    blocks = weights.size // (rows * K_BLOCK)
     tiles = rows // ROW_BLOCK
+    blocks = weights.size // (tiles * TILE)
     for task in prange(tasks):
         first, last = tiles * task // tasks, tiles * (task + 1) // tasks
         out[:, first * ROW_BLOCK * PANEL : last * ROW_BLOCK * PANEL] = 0
         for block in range(blocks):
             for panel in range(panels):
                 for tile in range(first, last):
-                    row = tile * ROW_BLOCK
-                    product_tile(
-                        0, weights, (block * rows + row) * K_BLOCK, K_BLOCK, 1,
-                        values[panel], block * K_BLOCK * PANEL, K_BLOCK, out[panel], row * PANEL,
+                    add_product(
+                        weights, (block * tiles + tile) * TILE, ROW_BLOCK * ROW_BLOCK,
+                        values[panel], block * K_BLOCK * PANEL, K_BLOCK // ROW_BLOCK, out[panel], tile * ROW_BLOCK * PANEL,
                     )  # fmt: skip
         for panel in range(panels):
             for row in range(first * ROW_BLOCK, last * ROW_BLOCK):
@@ -486,19 +516,16 @@ def linear_backward(gradient, weights, rows, rectified, values):
         rectified: the input came out of a ReLU.
         values: (panels, K * PANEL) float32, in: the layer's input, out: its gradient.
     """
-    blocks = weights.size // (rows * K_BLOCK)
-    for block in prange(blocks):
+    tiles = rows // ROW_BLOCK
+    for block in prange(weights.size // (tiles * TILE)):
         for panel in range(len(values)):
             for k in range(0, K_BLOCK, ROW_BLOCK):
-                at = (block * K_BLOCK + k) * PANEL
+                at = block * tiles * TILE + k * ROW_BLOCK
+                out_at = (block * K_BLOCK + k) * PANEL
                 if rectified:
-                    product_tile(
-                        2, weights, block * rows * K_BLOCK + k, 1, K_BLOCK, gradient[panel], 0, rows, values[panel], at
-                    )
+                    mask_product(weights, at, TILE, gradient[panel], 0, tiles, values[panel], out_at)
                 else:
-                    product_tile(
-                        1, weights, block * rows * K_BLOCK + k, 1, K_BLOCK, gradient[panel], 0, rows, values[panel], at
-                    )
+                    store_product(weights, at, TILE, gradient[panel], 0, tiles, values[panel], out_at)
 
 
 def pack_convolution(weight: np.ndarray, out_block: int = OUT_BLOCK) -> np.ndarray:
@@ -515,12 +542,15 @@ def pack_turned(weight: np.ndarray, out_block: int = OUT_BLOCK) -> np.ndarray:
 
 
 def pack_linear(weight: np.ndarray, columns: int) -> np.ndarray:
-    """Weights (rows, k) -> flat float32 [block of K_BLOCK columns][row][column], rows and columns padded with zeros."""
+    """Weights (rows, k) -> flat float32 [block of K_BLOCK columns][tile of ROW_BLOCK rows][column][row].
+
+    k is padded with zeros to at least `columns`; rows and columns are padded to whole tiles.
+    """
     rows, k = weight.shape
-    n_rows, n_blocks = -(-rows // ROW_BLOCK) * ROW_BLOCK, -(-columns // K_BLOCK)
-    packed = np.zeros((n_blocks, n_rows, K_BLOCK), np.float32)
-    whole = k // K_BLOCK
-    packed[:whole, :rows] = weight[:, : whole * K_BLOCK].reshape(rows, whole, K_BLOCK).transpose(1, 0, 2)
-    if k % K_BLOCK:
-        packed[whole, :rows, : k % K_BLOCK] = weight[:, whole * K_BLOCK :]
+    n_tiles, n_blocks = -(-rows // ROW_BLOCK), -(-columns // K_BLOCK)
+    packed = np.zeros((n_blocks, n_tiles, K_BLOCK, ROW_BLOCK), np.float32)
+    for first in range(0, k, K_BLOCK):
+        part = np.zeros((n_tiles * ROW_BLOCK, K_BLOCK), np.float32)
+        part[:rows, : min(K_BLOCK, k - first)] = weight[:, first : first + K_BLOCK]
+        packed[first // K_BLOCK] = part.reshape(n_tiles, ROW_BLOCK, K_BLOCK).transpose(0, 2, 1)
     return packed.ravel()

@@ -1,0 +1,170 @@
+"""Pictures of the ensemble's predictions: curves with uncertainty, error against uncertainty, coverage, shortcut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from xiqa.figures import style
+
+COVERAGE_FACTOR = 1.96
+Limits = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+"""Name of a limiting curve -> (diameters in mm, thicknesses in µm)."""
+
+
+def draw_limits(axes, limits: Limits) -> None:
+    """Draw limiting curves in black: the first solid, the others dotted."""
+    for index, (name, (diameters, thicknesses)) in enumerate(limits.items()):
+        axes.plot(diameters, thicknesses, color=style.BLACK, linestyle="-" if index == 0 else ":", label=name)
+
+
+def total_um(predictions: pd.DataFrame) -> np.ndarray:
+    """Total standard uncertainty in µm: aleatoric and epistemic, added in squares."""
+    return np.hypot(predictions["aleatoric_um"].to_numpy(), predictions["epistemic_um"].to_numpy())
+
+
+@style.styled
+def plot_predicted_curves(
+    predictions: pd.DataFrame, titles: Mapping[str, str], limits: Limits, data: str = "simulated"
+) -> Figure:
+    """Predicted contrast-detail curves of chosen images with their expanded total uncertainty.
+
+    Args:
+        predictions: rows of predictions.csv (image, group, diameter_mm, truth_um, predicted_um, aleatoric_um,
+            epistemic_um).
+        titles: image -> legend entry; only these images are drawn.
+        limits: limiting curves, the first drawn solid.
+        data: `simulated`, `recorded` or `mixed`.
+
+    Reference: Figure 2a of paper 000.
+    """
+    figure = style.new_figure(4.6, 3.6)
+    axes = figure.subplots()
+    lowest = 0.015
+    for colour, (image, title) in zip(_colours(titles), titles.items(), strict=True):
+        rows = predictions[predictions["image"] == image].sort_values("diameter_mm")
+        if rows.empty:
+            raise ValueError(f"image '{image}': not found in the predictions, expected one of their column 'image'")
+        half = COVERAGE_FACTOR * total_um(rows)
+        low, high = np.maximum(rows["predicted_um"] - half, lowest / 2), rows["predicted_um"] + half
+        axes.fill_between(rows["diameter_mm"], low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(rows["diameter_mm"], rows["predicted_um"], color=colour, label=title)
+        axes.plot(rows["diameter_mm"], rows["truth_um"], "o", color=colour, markerfacecolor="white", markersize=3.5)
+    draw_limits(axes, limits)
+    axes.plot([], [], "o", color=style.GREY, markerfacecolor="white", label="truth (read out)")
+    axes.fill_between([], [], color=style.GREY, alpha=0.2, label="± 1.96 total uncertainty")
+    style.detail_axes(axes)
+    axes.set_ylim(bottom=lowest)
+    axes.legend(loc="upper right")
+    style.note_data(figure, data)
+    return figure
+
+
+@style.styled
+def plot_error_against_uncertainty(predictions: pd.DataFrame, data: str = "simulated") -> Figure:
+    """Absolute error of every predicted point against its total standard uncertainty, by test group.
+
+    Points above the line err by more than their expanded uncertainty.
+
+    Args:
+        predictions: rows of predictions.csv.
+        data: `simulated`, `recorded` or `mixed`.
+
+    Reference: Figure 2b of paper 000.
+    """
+    figure = style.new_figure(4.6, 3.9)
+    axes = figure.subplots()
+    uncertainty = total_um(predictions)
+    error = (predictions["predicted_um"] - predictions["truth_um"]).abs().to_numpy()
+    # An error of nothing has no place on a logarithmic axis: it is drawn at its lower end.
+    floor = 1e-3 * max(float(np.max(error, initial=0.0)), 1e-6)
+    for group in style.groups_in_order(predictions["group"]):
+        chosen = (predictions["group"] == group).to_numpy()
+        axes.plot(
+            uncertainty[chosen], np.maximum(error[chosen], floor), linestyle="none", markersize=2.5, alpha=0.5,
+            markeredgewidth=0, label=style.group_name(group), rasterized=True, **style.group_look(group),
+        )  # fmt: skip
+    line = np.array([uncertainty.min() * 0.8, uncertainty.max() * 1.25])
+    axes.plot(line, COVERAGE_FACTOR * line, color=style.BLACK, linewidth=1, label="1.96 total uncertainty")
+    axes.set(xscale="log", yscale="log", ylim=(floor * 0.8, None))
+    axes.set_xlabel("total standard uncertainty (µm)")
+    axes.set_ylabel("|predicted - truth| (µm)")
+    for axis in (axes.xaxis, axes.yaxis):
+        style.plain_ticks(axis, (0.0001, 0.001, 0.01, 0.1, 1, 10))
+    figure.legend(loc="outside upper center", markerscale=2, ncols=3)
+    style.note_data(figure, data)
+    return figure
+
+
+@style.styled
+def plot_coverage(coverage: pd.DataFrame, data: str = "simulated") -> Figure:
+    """Share of points whose error lies within ± 1.96 total uncertainty, per test group, with its interval.
+
+    Args:
+        coverage: one row per group: group, n (images), coverage_95, coverage_low, coverage_high, as shares.
+        data: `simulated`, `recorded` or `mixed`.
+    """
+    rows = _by_group(coverage)
+    figure = style.new_figure(style.SINGLE_COLUMN + 0.6, 0.28 * len(rows) + 1.2)
+    axes = figure.subplots()
+    for y, row in enumerate(rows.itertuples()):
+        share = 100 * row.coverage_95
+        ends = [[share - 100 * row.coverage_low], [100 * row.coverage_high - share]]
+        axes.errorbar(share, y, xerr=np.maximum(ends, 0), capsize=2, linewidth=1, **style.group_look(row.group))
+    axes.axvline(95, color=style.GREY, linewidth=0.8, linestyle="--")
+    axes.text(95, -0.75, "95 %", ha="center", va="bottom", fontsize=7, color=style.GREY)
+    labels = [f"{style.group_name(row.group)} (n = {row.n})" for row in rows.itertuples()]
+    axes.set_yticks(range(len(rows)), labels)
+    axes.set_ylim(len(rows) - 0.5, -0.8)
+    axes.set_xlim(min(50, 100 * float(rows["coverage_low"].min()) - 3), 101)
+    axes.set_xlabel("points within ± 1.96 total uncertainty (%)")
+    style.note_data(figure, data)
+    return figure
+
+
+@style.styled
+def plot_shortcut(scores: pd.DataFrame, data: str = "simulated") -> Figure:
+    """Root mean square error of the curve's midpoint: ensemble, shortcut, training mean.
+
+    The shortcut knows nothing but mean and standard deviation of the background; an ensemble that does no better has
+    not learned to see discs.
+
+    Args:
+        scores: rows of prediction_scores.csv (group, n, rmse_midpoint_um, rmse_train_mean_um, rmse_shortcut_um).
+        data: `simulated`, `recorded` or `mixed`.
+    """
+    rows = _by_group(scores)
+    figure = style.new_figure(style.SINGLE_COLUMN + 1.0, 0.32 * len(rows) + 1.3)
+    axes = figure.subplots()
+    looks = {
+        "rmse_midpoint_um": ("ensemble", {"marker": "o", "color": style.BLUE}),
+        "rmse_shortcut_um": ("shortcut: background mean and SD", {"marker": "D", "color": style.VERMILION}),
+        "rmse_train_mean_um": ("training mean", {"marker": "|", "color": style.BLACK, "markersize": 8}),
+    }
+    places = np.arange(len(rows))
+    for y, row in enumerate(rows.itertuples()):
+        values = [getattr(row, column) for column in looks]
+        axes.plot([np.nanmin(values), np.nanmax(values)], [y, y], color="#CCCCCC", linewidth=0.8, zorder=0)
+    for column, (name, look) in looks.items():
+        axes.plot(rows[column], places, linestyle="none", label=name, **look)
+    axes.set_xscale("log")
+    style.plain_ticks(axes.xaxis, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2))
+    axes.set_yticks(places, [f"{style.group_name(row.group)} (n = {row.n})" for row in rows.itertuples()])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("RMSE of the curve's midpoint (µm)")
+    axes.grid(True, axis="x", linewidth=0.3, color="#DDDDDD")
+    figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3, columnspacing=1.0)
+    style.note_data(figure, data)
+    return figure
+
+
+def _by_group(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the order of the paper's groups."""
+    return table.set_index("group", drop=False).loc[style.groups_in_order(table["group"])].reset_index(drop=True)
+
+
+def _colours(titles: Mapping[str, str]) -> list[str]:
+    return [style.CYCLE[index % (len(style.CYCLE) - 1)] for index in range(len(titles))]

@@ -1,0 +1,95 @@
+"""How much of a saliency map lies on the discs, the grid, the writing and the background of the phantom."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from xiqa.cdmam.phantom import DIAMETERS_MM
+from xiqa.metrics.statistics import bootstrap_ci
+
+STRUCTURES = ("background", *["disc"] * len(DIAMETERS_MM), "grid", "writing")
+"""Name of each structure label 0..18."""
+
+COLUMNS = ("image", "group", "method", "structure", "diameter_mm", "share_abs", "share_signed", "share_area")
+
+
+def structure_share(saliency: np.ndarray, structure: np.ndarray) -> pd.DataFrame:
+    """Share of a map on each structure of the phantom.
+
+    Args:
+        saliency: (h, w) map; pixels that are not finite (never visited) are left out of map and area.
+        structure: (h, w) uint8 labels: 0 background, 1..16 disc of diameter index + 1, 17 grid, 18 writing.
+
+    Returns:
+        One row per structure that has pixels: structure (disc, grid, writing, background), diameter_mm (discs only),
+        share_abs = Σ_S |map| / Σ |map|, share_signed = Σ_S map / Σ |map|, share_area = pixels of S / pixels. The
+        share_abs and the share_area each sum to 1, the share_signed to Σ map / Σ |map|. A map of zeros has no shares
+        (NaN).
+
+    Raises:
+        ValueError: map and labels differ in shape, a label is unknown, or no pixel is finite.
+    """
+    if saliency.shape != structure.shape:
+        raise ValueError(f"map: found shape {saliency.shape}, expected {structure.shape} as of the structure labels")
+    if structure.max(initial=0) >= len(STRUCTURES):
+        raise ValueError(f"structure: found label {structure.max()}, expected 0 to {len(STRUCTURES) - 1}")
+    finite = np.isfinite(saliency)
+    labels, values = structure[finite], np.asarray(saliency[finite], np.float64)
+    if not len(values):
+        raise ValueError("map: found no finite pixel, expected at least one; raise upsampling.draws")
+    number = len(STRUCTURES)
+    area = np.bincount(labels, minlength=number)
+    absolute = np.bincount(labels, np.abs(values), number)
+    signed = np.bincount(labels, values, number)
+    total = absolute.sum()
+    total = total if total > 0 else np.nan
+    table = pd.DataFrame(
+        {
+            "structure": STRUCTURES,
+            "diameter_mm": [np.nan, *DIAMETERS_MM, np.nan, np.nan],
+            "share_abs": absolute / total,
+            "share_signed": signed / total,
+            "share_area": area / len(values),
+        }
+    )
+    # Discs by falling diameter first, then grid, writing, background.
+    return table[area > 0].sort_index(key=lambda label: (label - 1) % number).reset_index(drop=True)
+
+
+def structure_share_rows(
+    saliency: np.ndarray, structure: np.ndarray, *, image: str, group: str, method: str
+) -> pd.DataFrame:
+    """Rows of the table structure_share.csv for one map; see `structure_share`."""
+    table = structure_share(saliency, structure).assign(image=image, group=group, method=method)
+    return table[list(COLUMNS)]
+
+
+def summarise_structure_share(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Mean shares over images, with 95 % bootstrap intervals over images.
+
+    Args:
+        rows: rows of structure_share.csv of any number of images, groups and methods.
+        draws: bootstrap draws.
+        seed: seed of the bootstrap.
+
+    Returns:
+        One row per group, method and structure: n (images), share_abs, share_signed and share_area (means over
+        images), and enrichment, the mean over images of share_abs / share_area (1: as expected from area alone);
+        each of share_abs, share_signed and enrichment with columns _low and _high (NaN with a single image). Maps of
+        zeros are left out.
+    """
+    rows = rows.dropna(subset=["share_abs"])
+    rows = rows.assign(enrichment=rows["share_abs"] / rows["share_area"])
+    keys = ["group", "method", "structure", "diameter_mm"]
+    summary = []
+    for key, part in rows.groupby(keys, sort=False, dropna=False):
+        row = dict(zip(keys, key, strict=True)) | {"n": len(part)}
+        for name in ("share_abs", "share_signed", "enrichment"):
+            low, high = bootstrap_ci(part[name].to_numpy(), draws=draws, seed=seed)
+            row |= {name: part[name].mean(), f"{name}_low": low, f"{name}_high": high}
+        row["share_area"] = part["share_area"].mean()
+        summary.append(row)
+    shares = ["share_abs", "share_abs_low", "share_abs_high", "share_signed", "share_signed_low", "share_signed_high"]
+    rest = ["share_area", "enrichment", "enrichment_low", "enrichment_high"]
+    return pd.DataFrame(summary, columns=[*keys, "n", *shares, *rest])

@@ -1,0 +1,346 @@
+"""Training of one member of the deep ensemble: incremental, resumable, the same bytes every time."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from xiqa import files
+from xiqa.config import Network, Training
+from xiqa.models.cdc_net import CDCNet, gaussian_nll
+from xiqa.models.ensemble import MODEL_FILE, WEIGHTS_FILE, normalise
+from xiqa.seeds import stream_seed
+
+HISTORY_FILE = "history.csv"
+CHECKPOINT_FOLDER = "checkpoint"
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """What one step of the incremental training adds.
+
+    Attributes:
+        name: name of the step, for messages and the history.
+        images: (n, K, s, s) counts, uint16 or float32, K samplings of each of n images; may be a memory map.
+        labels_um: (n, 12) threshold gold thicknesses in µm.
+    """
+
+    name: str
+    images: np.ndarray
+    labels_um: np.ndarray
+
+
+def train_member(
+    steps: Sequence[TrainingStep],
+    network: Network,
+    training: Training,
+    *,
+    size: int,
+    input_mean: float,
+    input_sd: float,
+    seed: int,
+    member: int,
+    folder: str | os.PathLike,
+    threads: int = 1,
+    device: str = "cpu",
+    variance_rate: float = 30.0,
+    validation: TrainingStep | None = None,
+    progress: Callable[[dict], None] | None = None,
+) -> Path:
+    """Train one network and write `weights.safetensors`, `history.csv` and `model.json` into `folder`.
+
+    Step k trains for `training.epochs[k]` epochs on the images of steps 0..k. What is random in an epoch (order,
+    mirroring, dropout) follows from seed, member and epoch alone, so that a training that was killed continues from
+    its last checkpoint to the bytes of an undisturbed one. A checkpoint of other data or other settings is not used.
+
+    Args:
+        steps: one step for each entry of `training.epochs`, in order.
+        network: widths and form of the network.
+        training: epochs, batch size, learning rate, weight decay, distance of checkpoints.
+        size: rows and columns of the images.
+        input_mean: mean of all training images in counts (see `input_statistics`).
+        input_sd: standard deviation of all training images in counts.
+        seed: seed of the study.
+        member: number of the member; members differ in their initial weights, order, mirroring and dropout.
+        folder: where the outputs go, and the checkpoints as long as the training runs.
+        threads: threads of torch; bytes repeat for equal threads only.
+        device: "cpu" or "cuda".
+        variance_rate: learning rate of the homoscedastic log variance as a multiple of the network's. Adam moves a
+            parameter by about the learning rate per batch; with few batches the variance would not arrive.
+        validation: images whose error is written into the history after each epoch; never trained on.
+        progress: called with each row of the history.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: steps, images or labels do not fit each other or the network.
+        FloatingPointError: the loss is no longer a number.
+
+    Reference: Amanova et al. 2022, section 2.2 and appendix D; Adam with L2 on every parameter, as in torch.
+    """
+    folder = Path(folder)
+    checkpoint = folder / CHECKPOINT_FOLDER / "state.safetensors"
+    for step in (*steps, *([validation] if validation else [])):
+        _check(step, size)
+    if len(steps) != len(training.epochs):
+        raise ValueError(f"steps: found {len(steps)}, expected {len(training.epochs)}, one for each of training.epochs")
+    description = {
+        "network": network.model_dump(mode="json"),
+        "training": training.model_dump(mode="json", exclude={"members", "checkpoint_epochs"}),
+        "variance_rate": variance_rate,
+        "size": size,
+        "input_mean": float(input_mean),
+        "input_sd": float(input_sd),
+        "seed": seed,
+        "member": member,
+        "threads": threads,
+        "training_data": data_digest(steps),
+    }
+    plan = [number for number, epochs in enumerate(training.epochs) for _ in range(epochs)]
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    _keep_freed_memory()
+    try:
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+            torch.manual_seed(stream_seed(seed, "initial weights", member))
+            net = CDCNet(size, network)
+            net.set_targets(torch.tensor(np.concatenate([step.labels_um for step in steps]), dtype=torch.float32))
+            _swap_feature_order(net, to_channels_last=True)
+            net.to(device, memory_format=torch.channels_last)
+            adam = torch.optim.Adam(_groups(net, variance_rate), weight_decay=training.weight_decay, fused=True)
+            history = _resume(checkpoint, net, adam, description)
+            for epoch in range(len(history), len(plan)):
+                data = steps[: plan[epoch] + 1]
+                rng = np.random.default_rng(stream_seed(seed, "batches", member, epoch))
+                torch.manual_seed(stream_seed(seed, "dropout", member, epoch))
+                row = {"step": plan[epoch] + 1, "step_name": steps[plan[epoch]].name, "epoch": epoch + 1}
+                batches = _batches(data, epoch, training.batch_size, rng)
+                n_batches = math.ceil(sum(len(step.images) for step in data) / training.batch_size)
+                sums = np.zeros(3)
+                net.train()
+                for number, (counts, labels_um) in enumerate(batches):
+                    rate = learning_rate(training, epoch + number / n_batches)
+                    for group in adam.param_groups:
+                        group["lr"] = rate * group["multiple"]
+                    x, target_um = _tensors(counts, labels_um, input_mean, input_sd, device)
+                    adam.zero_grad()
+                    mean, log_variance = _forward(net, x)
+                    loss = gaussian_nll(mean, log_variance, net.to_target(target_um))
+                    if not math.isfinite(loss.item()):
+                        raise FloatingPointError(
+                            f"training of member {member}: the loss is {loss.item()} in step {row['step']} "
+                            f"({row['step_name']}), epoch {row['epoch']}, batch {number + 1} of {n_batches}; lower "
+                            "training.learning_rate, or look for images that are not counts"
+                        )
+                    loss.backward()
+                    adam.step()
+                    sums += len(x) * _scores(net, loss, mean, log_variance, target_um)
+                row |= _row("", sums / sum(len(step.images) for step in data))
+                if validation is not None:
+                    row |= _row("validation_", _validate(net, validation, training.batch_size, input_mean, input_sd))
+                history.append(row)
+                if progress is not None:
+                    progress(row)
+                if len(history) % training.checkpoint_epochs == 0 and len(history) < len(plan):
+                    _save(checkpoint, net, adam, history, description)
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.set_flush_denormal(False)
+    net.to("cpu", memory_format=torch.contiguous_format)
+    _swap_feature_order(net, to_channels_last=False)
+    files.write_tensors(folder / WEIGHTS_FILE, net.state_dict())
+    files.write_table(folder / HISTORY_FILE, pd.DataFrame(history))
+    files.write_json(folder / MODEL_FILE, description)
+    shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    return folder
+
+
+def learning_rate(training: Training, epoch: float) -> float:
+    """Learning rate after `epoch` epochs (a fraction too), by schedule and warm-up.
+
+    The cosine schedule falls from `training.learning_rate` to zero over all epochs of all steps; the warm-up, over it,
+    rises linearly from zero.
+    """
+    rate = training.learning_rate
+    if training.schedule == "cosine":
+        rate *= 0.5 + 0.5 * math.cos(math.pi * epoch / sum(training.epochs))
+    if epoch < training.warmup_epochs:
+        rate *= epoch / training.warmup_epochs
+    return rate
+
+
+def input_statistics(steps: Sequence[TrainingStep]) -> tuple[float, float]:
+    """Mean and standard deviation in counts over all pixels of all images of all steps.
+
+    Reference: Amanova et al. 2022, section 2.2: normalised by the training data set.
+    """
+    n, total, squares = 0, 0.0, 0.0
+    for step in steps:
+        for image in step.images:
+            n += image.size
+            total += float(image.sum(dtype=np.float64))
+            squares += float(np.square(image, dtype=np.float64).sum())
+    mean = total / n
+    return mean, math.sqrt(squares / n - mean**2)
+
+
+def data_digest(steps: Sequence[TrainingStep]) -> str:
+    """SHA-256 over the images and labels of all steps in order, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for step in steps:
+        digest.update(f"{step.name} {step.images.shape} {step.images.dtype}".encode())
+        for image in step.images:
+            digest.update(np.ascontiguousarray(image))
+        digest.update(np.ascontiguousarray(step.labels_um, np.float64))
+    return digest.hexdigest()
+
+
+def _check(step: TrainingStep, size: int) -> None:
+    n = len(step.labels_um)
+    if step.images.ndim != 4 or step.images.shape[0] != n or step.images.shape[2:] != (size, size):
+        raise ValueError(
+            f"training step {step.name}: found images {step.images.shape}, expected ({n}, K, {size}, {size}): one "
+            "entry per label, and the sampling size of the configuration"
+        )
+    if step.labels_um.shape != (n, 12) or not (np.isfinite(step.labels_um) & (step.labels_um > 0)).all():
+        raise ValueError(
+            f"training step {step.name}: found labels {step.labels_um.shape}, expected ({n}, 12) thicknesses in µm, "
+            "finite and above 0; read out the setting again"
+        )
+
+
+def _batches(data: Sequence[TrainingStep], epoch: int, batch_size: int, rng: np.random.Generator):
+    """Yield counts (b, s, s) and labels (b, 12) in a random order, mirrored at random, sampling `epoch` modulo K."""
+    places = [(step, index) for step in data for index in range(len(step.images))]
+    if not places:
+        raise ValueError("training: found no images up to a step that has epochs, expected at least one")
+    order = rng.permutation(len(places))
+    mirrored = rng.random((len(places), 2)) < 0.5
+    # Parts of nearly equal size: a last batch of two or three images would disturb batch normalisation.
+    for part in np.array_split(order, math.ceil(len(places) / batch_size)):
+        counts, labels_um = [], []
+        for place in part:
+            step, index = places[place]
+            image = step.images[index, epoch % step.images.shape[1]]
+            down, right = (-1 if flip else 1 for flip in mirrored[place])
+            counts.append(image[::down, ::right])
+            labels_um.append(step.labels_um[index])
+        yield np.stack(counts), np.stack(labels_um)
+
+
+def _tensors(counts: np.ndarray, labels_um: np.ndarray, mean: float, sd: float, device: str) -> tuple[Tensor, Tensor]:
+    x = torch.from_numpy(normalise(counts, mean, sd)[:, None]).to(device)
+    return x, torch.tensor(labels_um, dtype=torch.float32, device=device)
+
+
+def _forward(net: CDCNet, x: Tensor) -> tuple[Tensor, Tensor]:
+    """`net.forward` for weights in the order of `_swap_feature_order`: spares a transposition of all features."""
+    mean, log_variance = net.heads(net.features(x).permute(0, 2, 3, 1).flatten(1))
+    return net.target_offset + net.target_scale * mean, log_variance + 2 * torch.log(net.target_scale)
+
+
+def _swap_feature_order(net: CDCNet, to_channels_last: bool) -> None:
+    """Bring the columns of fc1 from (channel, row, column) to (row, column, channel) order, or back."""
+    side = net.size // 2 // 2
+    shape = (-1, net.conv3.out_channels, side, side) if to_channels_last else (-1, side, side, net.conv3.out_channels)
+    weight = net.fc1.weight.data.reshape(shape)
+    axes = (0, 2, 3, 1) if to_channels_last else (0, 3, 1, 2)
+    net.fc1.weight.data = weight.permute(axes).flatten(1).contiguous()
+
+
+@torch.no_grad()
+def _scores(net: CDCNet, loss: Tensor, mean: Tensor, log_variance: Tensor, target_um: Tensor) -> np.ndarray:
+    """NLL, mean square error of the 12 thicknesses, and of their mean, the midpoint, in µm²."""
+    error = net.to_um(mean, log_variance)[0] - target_um
+    return np.array([loss.item(), error.square().mean().item(), error.mean(1).square().mean().item()])
+
+
+def _row(prefix: str, means: np.ndarray) -> dict[str, float]:
+    nll, square, midpoint_square = means
+    return {
+        f"{prefix}nll": float(nll),
+        f"{prefix}rmse_um": math.sqrt(square),
+        f"{prefix}rmse_midpoint_um": math.sqrt(midpoint_square),
+    }
+
+
+@torch.no_grad()
+def _validate(net: CDCNet, step: TrainingStep, batch_size: int, mean: float, sd: float) -> np.ndarray:
+    net.eval()
+    sums = np.zeros(3)
+    for start in range(0, len(step.images), batch_size):
+        part = slice(start, start + batch_size)
+        x, target_um = _tensors(step.images[part, 0], step.labels_um[part], mean, sd, net.fc1.weight.device)
+        predicted = _forward(net, x)
+        sums += len(x) * _scores(net, gaussian_nll(*predicted, net.to_target(target_um)), *predicted, target_um)
+    return sums / len(step.images)
+
+
+def _groups(net: CDCNet, variance_rate: float) -> list[dict]:
+    """Adam's parameter groups: the network, and the homoscedastic variance with its own multiple of the rate."""
+    named = dict(net.named_parameters())
+    variance = [named.pop("log_variance")] if "log_variance" in named else []
+    groups = [{"params": list(named.values()), "multiple": 1.0}]
+    return [*groups, {"params": variance, "multiple": variance_rate}] if variance else groups
+
+
+def _fingerprint(description: dict) -> str:
+    return hashlib.sha256(repr(sorted(description.items())).encode()).hexdigest()
+
+
+def _save(path: Path, net: CDCNet, adam: torch.optim.Adam, history: list[dict], description: dict) -> None:
+    """Write weights, Adam's moments and the history so far as one file, whole or not at all."""
+    tensors = {f"model.{name}": tensor for name, tensor in net.state_dict().items()}
+    for name, parameter in net.named_parameters():
+        tensors |= {f"adam.{name}.{key}": tensor for key, tensor in adam.state[parameter].items()}
+    metadata = {"history": json.dumps(history), "fingerprint": _fingerprint(description)}
+    files.write_tensors(path, tensors, metadata)
+
+
+def _resume(path: Path, net: CDCNet, adam: torch.optim.Adam, description: dict) -> list[dict]:
+    """Load a checkpoint of the same training into network and optimiser; return its history, empty without one."""
+    if not path.is_file():
+        return []
+    with safe_open(path, "pt") as stored:
+        metadata = stored.metadata()
+        if metadata["fingerprint"] != _fingerprint(description):
+            return []
+        net.load_state_dict({name: stored.get_tensor(f"model.{name}") for name in net.state_dict()})
+        for name, parameter in net.named_parameters():
+            adam.state[parameter] = {
+                "step": stored.get_tensor(f"adam.{name}.step"),
+                # Copied into the parameter's own memory layout, which the file does not keep.
+                "exp_avg": torch.empty_like(parameter).copy_(stored.get_tensor(f"adam.{name}.exp_avg")),
+                "exp_avg_sq": torch.empty_like(parameter).copy_(stored.get_tensor(f"adam.{name}.exp_avg_sq")),
+            }
+    return json.loads(metadata["history"])
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep freed memory instead of returning it to the system after every batch.
+
+    Activations of one batch are tens of megabytes each; faulting them in again took as long as computing them (24
+    against 14 ms per image). Without glibc nothing happens.
+    """
+    m_trim_threshold, m_mmap_max = -1, -4
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+    except (OSError, AttributeError):
+        pass

@@ -1,0 +1,105 @@
+"""The configuration: every file is valid, documents match the code, faults are refused with their path."""
+
+import copy
+import json
+import math
+import re
+
+import pytest
+import yaml
+
+from xiqa import config
+
+
+def read(root, name: str) -> dict:
+    """A study as snakemake sees it: laid over the default."""
+
+    def lay_over(base, top):
+        return {
+            **base,
+            **{k: lay_over(base[k], v) if isinstance(v, dict) and k in base else v for k, v in top.items()},
+        }
+
+    default = yaml.safe_load((root / "config/config.yaml").read_text())
+    return lay_over(default, yaml.safe_load((root / f"config/{name}.yaml").read_text()))
+
+
+@pytest.mark.parametrize("name", ["config", "quick", "full", "paper", "test"])
+def test_each_study_is_valid(root, name):
+    assert config.load_config(read(root, name)).cdmam.margins_mm[0] == 0
+
+
+def test_paper_study_has_the_papers_numbers(root):
+    cdmam = config.load_config(read(root, "paper")).cdmam
+    images = cdmam.images
+    per_setting = images.no_margin + images.small_margins + images.large_margins
+    assert len(cdmam.training_settings) * per_setting == 52_800
+    assert len(cdmam.standin_training_settings) * images.recorded == 4_800
+    assert (images.test, images.ood, images.recorded_standin) == (1_200, 200, 24)
+    assert (cdmam.training.members, sum(cdmam.training.epochs), cdmam.training.batch_size) == (10, 300, 50)
+    assert math.isclose(cdmam.training.learning_rate, 1e-5)
+    assert (cdmam.explain.omig.steps, cdmam.upsampling.draws) == (50, 5_000)
+    assert len(cdmam.margins_mm) == 6
+
+
+def test_scenarios_are_table_1_of_the_paper(root):
+    scenarios = config.load_config(read(root, "config")).cdmam.scenarios
+    found = {k: (s.tube_voltage_kv, s.exposure_mas, s.noise_level) for k, s in scenarios.items() if s.noise_level}
+    assert found == {
+        "scenario_1": (28, 115, 9.55),
+        "scenario_2": (25, 110, 13.06),
+        "scenario_3": (25, 110, 18.91),
+        "scenario_4": (25, 110, 22.91),
+        "ood": (23, 105, 6.04),
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("cdmam.sampling.siz", 250, "cdmam.sampling.siz: .*Extra inputs"),
+        ("cdmam.detector", {"pixel_mm": 0.6}, "cdmam.detector.pixel_mm: found 0.6.*less than or equal to 0.1"),
+        ("cdmam.sampling.size", "250", "cdmam.sampling.size: found '250'"),
+        ("cdmam.geometry", "square", "cdmam.geometry: found 'square'.*'standard_reader' or 'ptb'"),
+        ("cdmam.margins_mm", [6, 0], "cdmam: .*margins_mm"),
+        ("cdmam.training.learning_rate", -1e-4, "cdmam.training.learning_rate: found -0.0001.*greater than 0"),
+        ("cdmam.upsampling.groups", ["recorded"], "upsampling.groups"),
+        ("cdmam.scenarios.scenario_1.noise_level", None, "published needs noise_level"),
+        ("results", "/tmp/elsewhere", "results: found '/tmp/elsewhere'"),
+    ],
+)
+def test_faults_are_refused_with_their_path(root, path, value, message):
+    content = copy.deepcopy(read(root, "config"))
+    *parents, key = path.split(".")
+    section = content
+    for parent in parents:
+        section = section[parent]
+    section[key] = value
+    with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
+        config.load_config(content)
+
+
+def test_a_test_setting_in_the_training_grid_is_refused(root):
+    content = read(root, "config")
+    content["cdmam"]["training_settings"][0] = dict(content["cdmam"]["scenarios"]["scenario_2"])
+    with pytest.raises(ValueError, match="both in training and in a test group"):
+        config.load_config(content)
+
+
+def test_schema_equals_the_code(root):
+    stored = (root / "workflow/schemas/config.schema.json").read_text(encoding="utf-8")
+    assert stored == config.json_schema(), "run `make schema`"
+    assert json.loads(stored)["additionalProperties"] is False
+
+
+def test_readme_documents_every_key(root):
+    assert (root / "config/README.md").read_text(encoding="utf-8").endswith(config.key_table()), "run `make schema`"
+    assert "| |\n" not in config.key_table().replace("| | |", ""), "a key has no description"
+
+
+def test_environment_versions_equal_the_lock(root):
+    lock = set((root / "requirements.lock").read_text().split())
+    environment = yaml.safe_load((root / "envs/xiqa.yaml").read_text())
+    pins = environment["dependencies"][-1]["pip"]
+    assert pins
+    assert set(pins) <= lock

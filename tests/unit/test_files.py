@@ -1,0 +1,102 @@
+"""Files appear whole or not at all; digests see code and nothing else; seeds depend on names only."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xiqa import files, provenance
+from xiqa.cdmam import sampling
+from xiqa.seeds import stream_seed
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "table.csv"
+    files.write_text(path, "old")
+
+    def fail():
+        with files.atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_tables_come_back(tmp_path, name):
+    table = pd.DataFrame({"image": ["a", "b"], "value": [0.1, 2.0]})
+    files.write_table(tmp_path / name, table)
+    pd.testing.assert_frame_equal(files.read_table(tmp_path / name), table, check_dtype=False)
+
+
+def test_unknown_table_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected \.csv or \.parquet"):
+        files.write_table(tmp_path / "t.xls", pd.DataFrame())
+    assert not list(tmp_path.iterdir())
+
+
+def test_comments_and_docstrings_do_not_change_the_digest_but_code_does(tmp_path):
+    script = tmp_path / "script.py"
+
+    def digest(text):
+        script.write_text(text)
+        provenance._tree.cache_clear()
+        provenance._parse.cache_clear()
+        provenance._imports.cache_clear()
+        return provenance.code_digest(script)
+
+    plain = digest('"""One."""\nx = f(1, 2)\n')
+    assert digest('"""Other words."""\n# a comment\nx = f(1,\n      2)\n') == plain
+    assert digest('"""One."""\nx = f(2, 1)\n') != plain
+    assert digest('"""One."""\nfrom xiqa import files\nx = f(1, 2)\n') != plain
+
+
+def test_digest_counts_named_modules_and_files(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("x = 1\n")
+    extra = tmp_path / "environment.yaml"
+    extra.write_text("a")
+    digests = {
+        provenance.code_digest(script),
+        provenance.code_digest(script, ["xiqa.seeds"]),
+        provenance.code_digest(script, files=[extra]),
+    }
+    assert len(digests) == 3
+
+
+def test_stream_seeds_differ_by_name_and_repeat():
+    assert stream_seed(0, "image", "a") == stream_seed(0, "image", "a")
+    seeds = {stream_seed(s, "image", n) for s in range(3) for n in ("a", "b")}
+    assert len(seeds) == 6
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_sampling_keeps_order_and_scatter_is_its_inverse():
+    rng = np.random.default_rng(0)
+    image = np.arange(30 * 20).reshape(30, 20)
+    rows, columns = sampling.draw_indices(image.shape, 10, rng)
+    assert (np.diff(rows) > 0).all()
+    assert (np.diff(columns) > 0).all()
+    values = sampling.sample(image, rows, columns)
+    canvas = np.zeros_like(image)
+    sampling.scatter_add(canvas, values, rows, columns)
+    kept = np.zeros(image.shape, bool)
+    kept[np.ix_(rows, columns)] = True
+    np.testing.assert_array_equal(canvas, np.where(kept, image, 0))
+
+
+def test_every_row_is_drawn_equally_often():
+    rng = np.random.default_rng(1)
+    counts = np.zeros(40)
+    for _ in range(2000):
+        rows, _ = sampling.draw_indices((40, 40), 10, rng)
+        counts[rows] += 1
+    # Binomial(2000, 1/4): standard deviation 19.4, so five of them is a fair bound for 40 rows.
+    assert np.abs(counts - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)
+
+
+def test_an_image_smaller_than_the_sample_is_refused():
+    with pytest.raises(ValueError, match=r"lower sampling\.size"):
+        sampling.draw_indices((20, 300), 250, np.random.default_rng(0))

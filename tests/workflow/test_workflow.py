@@ -1,0 +1,220 @@
+"""The workflow as a user runs it: end to end, reruns of what changed only, and the same bytes after kill -9."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.workflow
+PARTS = ("Snakefile", "workflow", "src", "config", "envs", "profiles", "pyproject.toml", "requirements.lock")
+STUDY = ["--configfile", "config/test.yaml"]
+RESULTS = Path("results/test")
+# Measured times differ between runs; everything else must not.
+MEASURED = ("logs/", "benchmarks/", "mlflow/", "cdmam/tables/upsampling.csv")
+
+
+def copy_project(root: Path, folder: Path) -> Path:
+    for part in PARTS:
+        source = root / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, folder / part)
+    return folder
+
+
+def command(*arguments: str, cores: int = 2) -> list[str]:
+    return [sys.executable, "-m", "snakemake", "--cores", str(cores), *STUDY, *arguments]
+
+
+def environment() -> dict[str, str]:
+    # Stages start `python`: the one that runs the tests must come first.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def run(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        command(*arguments), cwd=folder, capture_output=True, text=True, env=environment(), timeout=600
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-8000:]
+    return output
+
+
+def planned(folder: Path) -> set[str]:
+    """Names of the rules that the next run would start, as Snakemake's own dry run says."""
+    output = run(folder, "--dry-run", "--quiet", "progress")
+    if "Nothing to be done" in output:
+        return set()
+    table = output.split("Job stats:")[1]
+    return {m[1] for m in re.finditer(r"^(\w+)\s+\d+\s*$", table, re.MULTILINE)} - {"total", "all"}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    root = folder / RESULTS
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    names = {str(path.relative_to(root)): path for path in files}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in names.items()
+        if not name.startswith(MEASURED)
+    }
+
+
+@pytest.fixture(scope="module")
+def study(root, tmp_path_factory) -> Path:
+    """A copy of the project in which the smallest study was run once, undisturbed."""
+    folder = copy_project(root, tmp_path_factory.mktemp("study") / "xiqa")
+    run(folder)
+    return folder
+
+
+def test_every_table_and_figure_is_there(study):
+    tables = study / RESULTS / "cdmam/tables"
+    columns = {
+        "cdc": ["setting", "diameter_mm", "t_auto_um", "t_human_um", "cdc_um", "ci_low_um", "ci_high_um", "censored"],
+        "prediction_scores": [
+            "group", "n", "rmse_midpoint_um", "rmse_train_mean_um", "rmse_shortcut_um", "relative_error", "coverage_95",
+        ],
+        "predictions": [
+            "image", "group", "diameter_mm", "truth_um", "predicted_um", "aleatoric_um", "epistemic_um",
+        ],
+        "modified_image": ["image", "group", "method", "form", "midpoint_before_um", "midpoint_after_um"],
+        "structure_share": [
+            "image", "group", "method", "structure", "diameter_mm", "share_abs", "share_signed", "share_area",
+        ],
+        "upsampling": ["method", "draws", "seconds", "mean_visits", "relative_standard_error"],
+    }  # fmt: skip
+    for name, expected in columns.items():
+        table = pd.read_csv(tables / f"{name}.csv")
+        assert list(table.columns[: len(expected)]) == expected, name
+        assert len(table), name
+    scores = pd.read_csv(tables / "prediction_scores.csv")
+    assert "scenario_1_3" in set(scores["group"])
+    shares = pd.read_csv(tables / "structure_share.csv")
+    totals = shares.groupby(["image", "method"])[["share_abs", "share_area"]].sum()
+    assert ((totals - 1).abs() < 1e-5).all(axis=None)
+    assert len(list((study / RESULTS / "cdmam/figures").glob("*.png"))) >= 14
+
+
+def test_a_second_run_has_nothing_to_do(study):
+    assert "Nothing to be done" in run(study)
+
+
+def test_runs_are_in_mlflow(study):
+    runs = json.loads((study / RESULTS / "tracking/runs.json").read_text())["runs"]
+    assert {run["data"] for run in runs} == {"simulated"}
+    assert {run["status"] for run in runs} == {"FINISHED"}
+    keys = {run["key"] for run in runs}
+    assert {"study", "models/member-0", "models/member-1", "predictions", "explanations/omig"} <= keys
+
+
+@pytest.fixture
+def edit(study):
+    """Replace text in a file of the copy, and undo it after the test."""
+    originals = {}
+
+    def replace(name: str, old: str, new: str) -> None:
+        path = study / name
+        text = path.read_text()
+        originals.setdefault(path, (text, path.stat()))
+        assert old in text, f"{name} no longer has {old!r}"
+        path.write_text(text.replace(old, new, 1))
+
+    yield replace
+    for path, (text, status) in originals.items():
+        path.write_text(text)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+FUTURE = "from __future__ import annotations"
+LATER = {"draw_checks", "track"}
+
+
+def test_an_edited_metric_reruns_scoring_and_later_only(study, edit):
+    edit("src/xiqa/metrics/structure_share.py", FUTURE, f"{FUTURE}\n\n_EDITED = 1")
+    assert planned(study) == {"score_explanations"} | LATER
+    stats = run(study)
+    assert re.search(r"^train\s", stats, re.MULTILINE) is None
+    assert "Nothing to be done" in run(study)
+
+
+def test_an_edited_method_reruns_its_family_only(study, edit):
+    edit("src/xiqa/saliency/omig.py", FUTURE, f"{FUTURE}\n\n_EDITED = 1")
+    rules = planned(study)
+    assert {"explain_omig", "upsample_omig", "compare_omig_parameters"} <= rules
+    assert not rules & {"explain_gradient", "explain_controls", "upsample_sensitivity", "train", "predict", "sample"}
+
+
+def test_a_learning_rate_reruns_training_and_later_only(study, edit):
+    edit("config/test.yaml", "batch_size: 4,", "batch_size: 4, learning_rate: 1.0e-4,")
+    rules = planned(study)
+    assert {"train", "predict", "explain_omig", "upsample_omig", "track"} <= rules
+    assert not rules & {"read_out", "sample", "fit_curves", "original"}
+
+
+def test_comments_and_docstrings_rerun_nothing(study, edit):
+    edit("src/xiqa/saliency/omig.py", '"""', '"""Edited. ')
+    edit("src/xiqa/cdmam/reader.py", FUTURE, f"# A comment.\n{FUTURE}")
+    assert planned(study) == set()
+
+
+def test_two_values_that_swap_are_seen(study, edit):
+    edit("config/test.yaml", "no_margin: 4, small_margins: 2", "no_margin: 2, small_margins: 4")
+    assert "sample" in planned(study)
+
+
+def test_a_fault_in_the_configuration_stops_before_any_job(study, edit):
+    edit("config/test.yaml", "batch_size: 4", "batch_sise: 4")
+    done = subprocess.run(command("--dry-run"), cwd=study, capture_output=True, text=True, env=environment())
+    assert done.returncode != 0
+    assert "cdmam.training.batch_sise" in done.stdout + done.stderr
+
+
+def test_the_papers_scale_is_planned(study):
+    done = subprocess.run(
+        [part.replace("test.yaml", "paper.yaml") for part in command("--dry-run", "--quiet", "all", cores=4)],
+        cwd=study, capture_output=True, text=True, env=environment(), timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+KILLED_AT = {
+    "simulate": "logs/sample/scenario_1.log",
+    "train": "logs/train/member-0.log",
+    "upsample": "logs/upsample/omig/scenario_1-0/shard-0.log",
+    "tracking": "mlflow/mlflow.db",
+}
+
+
+def test_kill_9_then_run_again_gives_the_same_bytes(root, study, tmp_path):
+    folder = copy_project(root, tmp_path / "xiqa")
+    for stage, sign in KILLED_AT.items():
+        process = subprocess.Popen(
+            command("--rerun-incomplete"), cwd=folder, env=environment(), start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 240
+        while not (folder / RESULTS / sign).exists():
+            assert process.poll() is None, f"{stage}: the run ended before it could be killed"
+            assert time.monotonic() < deadline, f"{stage}: never began"
+            time.sleep(0.05)
+        time.sleep(0.7)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        subprocess.run(command("--unlock"), cwd=folder, capture_output=True, env=environment(), check=True)
+    run(folder, "--rerun-incomplete")
+    expected, found = digests(study), digests(folder)
+    assert {name for name in expected if expected[name] != found.get(name)} == set()
+    assert set(found) == set(expected)

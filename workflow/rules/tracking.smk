@@ -1,0 +1,32 @@
+# MLflow: one writer mirrors the results. The database is no output, because Snakemake deletes outputs before a job.
+rule track:
+    input:
+        models=MODELS,
+        tables=CDMAM_TABLES,
+        figures=CDMAM_FIGURES,
+        validity=[f"{CDMAM}/saliency/{family}_validity.csv" for family in FAMILIES],
+    output:
+        runs=f"{RESULTS}/tracking/runs.json",
+    log:
+        f"{LOGS}/track.log",
+    benchmark:
+        f"{BENCHMARKS}/track.jsonl"
+    params:
+        code=code("track.py", "xiqa.tracking_model"),
+        store=f"{RESULTS}/mlflow",
+        study={
+            "name": study.study,
+            "experiment": study.tracking.experiment,
+            "log_model": study.tracking.log_model,
+            "recorded": bool(RECORDED),
+            "code": code("track.py", "xiqa.cdmam.simulator", "xiqa.models.training", "xiqa.saliency.omig"),
+            "config": plain(study),
+            "methods": {method: options(method) for method in EXPLAIN.methods},
+        },
+    resources:
+        mem_mb=2000,
+        mlflow_writer=1,
+    conda:
+        "../../envs/xiqa.yaml"
+    script:
+        "../scripts/track.py"

@@ -1,0 +1,45 @@
+"""Score the predicted curves beside two answers that need no network: the training mean and a background shortcut."""
+
+import numpy as np
+
+from xiqa.cdmam.labels import labels_of
+from xiqa.cdmam.samples import read_samples
+from xiqa.files import read_table, write_table
+from xiqa.logs import log_to
+from xiqa.metrics.prediction import diameter_scores, prediction_scores
+from xiqa.metrics.shortcut import background_statistics, fit_shortcut
+
+
+def score(
+    path_to_predictions: str,
+    path_to_curves: str,
+    training: dict[str, list[str]],
+    test: dict[str, list[str]],
+    seed: int,
+    path_to_scores: str,
+    path_to_diameter_scores: str,
+) -> None:
+    """The shortcut is a regression on the background's mean and standard deviation in the same training images."""
+    curves, predictions = read_table(path_to_curves), read_table(path_to_predictions)
+    images, table = read_samples(training["images"], training["tables"], "train")
+    labels_um, _ = labels_of(curves, list(table["setting"]))
+    shortcut = fit_shortcut(background_statistics(images[:, 0]), labels_um)
+    tested, table = read_samples(test["images"], test["tables"], "test")
+    if list(np.repeat(table["image"], labels_um.shape[1])) != list(predictions["image"]):
+        raise ValueError(f"{path_to_predictions}: found other images than the test tables list; predict again")
+    predictions["shortcut_um"] = shortcut.predict(background_statistics(tested[:, 0])).ravel()
+    write_table(path_to_scores, prediction_scores(predictions, labels_um.mean(0), seed=seed))
+    write_table(path_to_diameter_scores, diameter_scores(predictions))
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], "score predictions"):
+        score(
+            path_to_predictions=snakemake.input.predictions,
+            path_to_curves=snakemake.input.curves,
+            training={"images": list(snakemake.input.training_images), "tables": list(snakemake.input.training_tables)},
+            test={"images": list(snakemake.input.test_images), "tables": list(snakemake.input.test_tables)},
+            seed=snakemake.params.seed,
+            path_to_scores=snakemake.output.scores,
+            path_to_diameter_scores=snakemake.output.by_diameter,
+        )
