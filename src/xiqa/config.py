@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from xiqa.files import write_text
 
@@ -209,7 +209,7 @@ class Cdmam(Section):
     standin_detector: Detector = Detector(heel=0.08, tilt_deg=0.6, focal_spot_mm=0.3, pixel_mm=0.07)
     training_settings: tuple[Exposure, ...] = Field(min_length=2, description="exposure settings of the training grid")
     standin_training_settings: tuple[Exposure, ...] = Field(description="settings of the stand-in used for training")
-    scenarios: dict[Literal[SIMULATED_GROUPS], Exposure] = Field(description="exposure setting of each test group")
+    scenarios: dict[Literal[SIMULATED_GROUPS], Exposure] = Field(description="exposure setting of each test group; null leaves one out")
     readout: Readout = Readout()
     images: Images
     sampling: Sampling = Sampling()
@@ -218,6 +218,14 @@ class Cdmam(Section):
     explain: Explain
     upsampling: Upsampling = Upsampling()
     checks: Checks = Checks()
+
+    @field_validator("scenarios", mode="before")
+    @classmethod
+    def _without_those_set_to_null(cls, scenarios: Any) -> Any:
+        """A study laid over the default leaves a test group out by setting it to null."""
+        if not isinstance(scenarios, dict):
+            return scenarios
+        return {group: exposure for group, exposure in scenarios.items() if exposure is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Cdmam:

@@ -37,5 +37,5 @@ wildcard_constraints:
     member="[0-9]+",
     index="[0-9]+",
     shard="[0-9]+",
-    method="[a-z_]+",
+    method="|".join(METHOD_FAMILY),
     image="[a-z0-9_]+-[0-9]+(-rotated)?",

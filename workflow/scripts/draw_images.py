@@ -30,10 +30,9 @@ def draw_images(
     data = "mixed" if table["data"].iloc[first].nunique() > 1 else table["data"].iloc[first[0]]
     write_figure(paths["sampled"], plot_sampled_images([images[i, 0] for i in first], titles, fields, data=data))
 
-    detector = Detector(**phantom["detector"])
-    counts = simulate(Exposure(**phantom["exposure"]), detector, GEOMETRIES[phantom["geometry"]], 0.0, 0, 0).counts
-    centre_mm = (counts.shape[1] * detector.pixel_mm / 2, counts.shape[0] * detector.pixel_mm / 2)
-    write_figure(paths["phantom"], plot_phantom(counts, detector.pixel_mm, centre_mm, GEOMETRIES[phantom["geometry"]]))
+    detector, geometry = Detector(**phantom["detector"]), GEOMETRIES[phantom["geometry"]]
+    counts = simulate(Exposure(**phantom["exposure"]), detector, geometry, 0.0, 0, 0).counts
+    write_figure(paths["phantom"], plot_phantom(counts, detector.pixel_mm, geometry))
 
     # Of the explained images, the one with the widest margin.
     explained = first_of_each_group(table, images_per_group)

@@ -41,11 +41,9 @@ def draw_predictions(
     titles = {first[group]: group_name(group) for group in SHOWN if group in first.index}
     limits = {name: (CDC_DIAMETERS_MM, limit_curve(name, CDC_DIAMETERS_MM)) for name in ("acceptable", "achievable")}
     write_figure(paths["curves"], plot_predicted_curves(predictions, titles, limits, data=data))
-    measured = predictions[~predictions["censored"]]
-    write_figure(paths["errors"], plot_error_against_uncertainty(measured, data=data))
+    write_figure(paths["errors"], plot_error_against_uncertainty(predictions, data=data))
     by_group = scores[scores["group"] != "scenario_1_3"]
-    intervals = {"coverage_95_low": "coverage_low", "coverage_95_high": "coverage_high"}
-    write_figure(paths["coverage"], plot_coverage(by_group.rename(columns=intervals), data=data))
+    write_figure(paths["coverage"], plot_coverage(by_group, data=data))
     write_figure(paths["shortcut"], plot_shortcut(scores, data=data))
 
 

@@ -4,7 +4,8 @@ import numpy as np
 
 from xiqa.cdmam.dicom import read_dicom
 from xiqa.cdmam.phantom import GEOMETRIES
-from xiqa.cdmam.reader import read_image, structure_of_reading
+from xiqa.cdmam.reader import read_image
+from xiqa.cdmam.registered import structure_of_reading
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
 from xiqa.files import write_array, write_json

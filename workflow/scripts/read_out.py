@@ -5,6 +5,7 @@ import pandas as pd
 
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.reader import read_image
+from xiqa.cdmam.registered import registration_facts
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
 from xiqa.files import write_array, write_table
@@ -22,7 +23,7 @@ def read_out(simulation: dict, setting: str, path_to_detections: str, path_to_im
         image = simulate(exposure, detector, geometry, margin_mm=0.0, seed=seed, index=index)
         reading = read_image(image.counts, detector.pixel_mm, name=f"{setting}-{index}")
         detections.append(np.stack([reading.corner, reading.centre]))
-        rows.append({"image": f"{setting}-{index}", **reading.facts(), "data": "simulated"})
+        rows.append({"image": f"{setting}-{index}", **registration_facts(reading), "data": "simulated"})
         progress(index + 1, simulation["readouts"], "images read")
     write_array(path_to_detections, np.stack(detections))
     write_table(path_to_images, pd.DataFrame(rows))

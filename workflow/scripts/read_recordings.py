@@ -5,6 +5,7 @@ import pandas as pd
 
 from xiqa.cdmam.dicom import read_dicom
 from xiqa.cdmam.reader import read_image
+from xiqa.cdmam.registered import registration_facts
 from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
 
@@ -18,7 +19,7 @@ def read_recordings(
         recording = read_dicom(path)
         reading = read_image(recording.counts, recording.pixel_mm, name=path)
         detections.append(np.stack([reading.corner, reading.centre]))
-        rows.append({"image": f"{setting}-{number}", **reading.facts(), "data": "recorded"})
+        rows.append({"image": f"{setting}-{number}", **registration_facts(reading), "data": "recorded"})
         progress(number + 1, len(paths_to_recordings), "recordings read")
     write_array(path_to_detections, np.stack(detections))
     write_table(path_to_images, pd.DataFrame(rows))

@@ -1,12 +1,11 @@
-"""Simulate the images of one exposure setting and keep random rows and columns of each."""
+"""Simulate images of one exposure setting at random rows and columns: the rest of each is never computed."""
 
 import numpy as np
 import pandas as pd
 
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.sampling import draw_indices
-from xiqa.cdmam.sampling import sample as take
-from xiqa.cdmam.simulator import simulate
+from xiqa.cdmam.simulator import frame_shape, simulate_sampled
 from xiqa.config import Detector, Exposure
 from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
@@ -25,15 +24,16 @@ def sample(
     indices = np.zeros((number, repeats, 2, size), np.int32)
     rows = []
     for index, planned in enumerate(plan["rows"]):
-        counts = simulate(exposure, detector, geometry, planned["margin_mm"], seed, index).counts
+        margin_mm = planned["margin_mm"]
+        height, width = frame_shape(geometry, detector, margin_mm)
         for repeat in range(repeats):
             rng = np.random.default_rng(stream_seed(seed, "sampling", index, repeat))
-            chosen = draw_indices(counts.shape, size, rng)
-            images[index, repeat] = take(counts, *chosen)
+            chosen = draw_indices((height, width), size, rng)
+            images[index, repeat] = simulate_sampled(exposure, detector, geometry, margin_mm, seed, index, *chosen)
             indices[index, repeat] = chosen
         rows.append(
             {"image": f"{setting}-{index}", "setting": setting, "part": plan["part"], **planned, "index": index,
-             "height": counts.shape[0], "width": counts.shape[1], "pixel_mm": detector.pixel_mm, "data": "simulated"}
+             "height": height, "width": width, "pixel_mm": detector.pixel_mm, "data": "simulated"}
         )  # fmt: skip
         progress(index + 1, number, "images sampled")
     write_array(paths["images"], images)

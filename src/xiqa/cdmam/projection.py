@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numba
@@ -316,6 +315,7 @@ class Projection:
 
     @property
     def nbytes(self) -> int:
+        """Size in memory."""
         return sum(a.nbytes for a in (self.row_start, self.columns, self.materials, self.covers, self.scattered))
 
 
@@ -351,6 +351,7 @@ def _placement(geometry: Geometry, detector: Detector) -> tuple[np.ndarray, np.n
 
 
 def rectangles_px(rectangles: list, geometry: Geometry, detector: Detector, offset: np.ndarray) -> list[tuple]:
+    """Rectangles in mm from the matrix centre, turned and placed on pixels: arguments of `add_rectangle`."""
     turn, centre = _placement(geometry, detector)
     placed = []
     for x, y, ux, uy, long, wide, *sign in rectangles:

@@ -32,8 +32,8 @@ _MAX_TILT_DEG = 8.0
 _GRID_CLEARANCE_MM = 0.75  # half the widest grid line (0.8 mm), its blur and the registration error
 _DISC_CLEARANCE_MM = 0.35  # blur and registration error around a disc that the background fit leaves out
 _VISIBLE_SNR = 5.0
-_NO_SEARCH = np.zeros((1, 2))
-_SEARCH_MM = 0.15
+_SEARCH_MM = 0.15 * math.sqrt(2)  # a round region around ±0.15 mm, the registration tolerance, along both axes
+_STEP_MM = 0.05
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,7 @@ def read_image(counts: np.ndarray, pixel_mm: float, name: str = "image") -> Read
     _check_inside(frame, pixel_mm, pitch_mm, image.shape, name)
 
     frame, offset, magnification, visible = _settle_discs(image, frame, pixel_mm, pitch_mm, disc_sign, visible)
-    steps = np.arange(-_SEARCH_MM, _SEARCH_MM + 1e-9, 0.05)
-    g = np.array([(x, y) for x in steps for y in steps if np.hypot(x, y) <= _SEARCH_MM + 1e-9]) / pixel_mm
-    signal, _ = _signals(image, frame, pixel_mm, magnification, offset, sign=disc_sign, search=g)
-    signal *= disc_sign
+    signal = _observe(image, frame, pixel_mm, magnification, offset, disc_sign)
     return _decide(name, signal, _registration(frame, pixel_mm, residual_mm, offset, magnification, disc_sign, visible))
 
 
@@ -570,7 +567,7 @@ def _disc_mean(image, x, y, radius, plane, centre_x, centre_y):
         plane: value, slope x, slope y of the background about (centre_x, centre_y).
 
     Returns:
-        The mean, and the disc's area inside the image over its whole area.
+        The mean.
     """
     height, width = image.shape
     x0, x1 = max(int(np.floor(x - radius + 0.5)), 0), min(int(np.floor(x + radius + 0.5)), width - 1)
@@ -596,7 +593,7 @@ def _disc_mean(image, x, y, radius, plane, centre_x, centre_y):
             background = plane[0] + plane[1] * (column - centre_x) + plane[2] * (row - centre_y)
             total += weight * (image[row, column] - background)
             area += weight
-    return (total / area if area > 0 else 0.0), area / (np.pi * radius * radius)
+    return total / area if area > 0 else 0.0
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -665,11 +662,8 @@ def _cell_plane(image, centre, step_i, step_j, places, radius, clearance):
 
 
 @numba.njit(cache=True)
-def _all_signals(image, frame, radii, offset, steps, grid_clearance, disc_clearance, present, sign, search):
-    """Signals (5, 16, 16) in the centre and the four corners of each cell, and the planes (16, 16, 4) beneath.
-
-    `search` (n, 2) are displacements in pixels: the strongest signal (times `sign`) among them counts.
-    """
+def _all_signals(image, frame, radii, offset, steps, grid_clearance, disc_clearance, present):
+    """Signals (5, 16, 16) in the centre and the four corners of each cell, and the planes (16, 16, 4) beneath."""
     signal = np.zeros((5, 16, 16))
     planes = np.zeros((16, 16, 4))
     places = np.empty((5, 2))
@@ -683,24 +677,14 @@ def _all_signals(image, frame, radii, offset, steps, grid_clearance, disc_cleara
             plane = _cell_plane(image, centre, frame[1], frame[2], places, radii[i] + disc_clearance, grid_clearance)
             planes[i, j] = plane
             for k in range(5):
-                best = -np.inf
-                for m in range(search.shape[0]):
-                    mean, _ = _disc_mean(
-                        image,
-                        places[k, 0] + search[m, 0],
-                        places[k, 1] + search[m, 1],
-                        radii[i],
-                        plane,
-                        centre[0],
-                        centre[1],
-                    )
-                    best = max(best, sign * mean)
-                signal[k, i, j] = sign * best
+                signal[k, i, j] = _disc_mean(
+                    image, places[k, 0], places[k, 1], radii[i], plane, centre[0], centre[1]
+                )
     return signal, planes
 
 
 def _signals(
-    image: np.ndarray, frame: np.ndarray, pixel_mm: float, magnification: float, offset: float, present=CELL_PRESENT, sign=1, search=_NO_SEARCH
+    image: np.ndarray, frame: np.ndarray, pixel_mm: float, magnification: float, offset: float, present=CELL_PRESENT
 ) -> tuple[np.ndarray, np.ndarray]:
     """Signals (5, 16, 16) [centre, corner codes 1-4] and planes (16, 16, 4), in counts and pixels."""
     radii = DIAMETERS_MM * magnification / 2 / pixel_mm
@@ -713,9 +697,83 @@ def _signals(
         _GRID_CLEARANCE_MM / pixel_mm,
         _DISC_CLEARANCE_MM / pixel_mm,
         np.asarray(present),
-        sign,
-        search,
     )
+
+
+def _disc_template(radius: float) -> np.ndarray:
+    """Normalised disc, area coverage of each cell of a grid centred on it; radius in cells."""
+    half = int(radius + 0.5)
+    subsamples = (np.arange((2 * half + 1) * 16) + 0.5) / 16 - 0.5 - half
+    inside = subsamples[:, None] ** 2 + subsamples**2 < radius**2
+    template = inside.reshape(2 * half + 1, 16, 2 * half + 1, 16).mean(axis=(1, 3))
+    return template / template.sum()
+
+
+@numba.njit(cache=True, fastmath=True)
+def _strongest(image, x, y, step, template, search, plane, centre_x, centre_y, sign):
+    """Largest signal (times `sign`) of a template near a place, in an image resampled about that place.
+
+    Args:
+        image: (h, w).
+        x, y: the place in pixels.
+        step: step of the resampled grid in pixels.
+        template: (k, k) normalised, k odd.
+        search: (n, 2) displacements (x, y) in steps.
+        plane: value, slope x, slope y of the background about (centre_x, centre_y).
+
+    Returns:
+        Mean under the template above the background, times `sign`.
+    """
+    height, width = image.shape
+    half = template.shape[0] // 2
+    reach = half
+    for m in range(search.shape[0]):
+        reach = max(reach, half + max(abs(search[m, 0]), abs(search[m, 1])))
+    size = 2 * reach + 1
+    patch = np.empty((size, size))
+    for row in range(size):
+        py = min(max(y + (row - reach) * step, 0.0), height - 1.0)
+        i = min(int(py), height - 2)
+        v = py - i
+        for column in range(size):
+            px = min(max(x + (column - reach) * step, 0.0), width - 1.0)
+            j = min(int(px), width - 2)
+            u = px - j
+            value = (1 - v) * ((1 - u) * image[i, j] + u * image[i, j + 1]) + v * (
+                (1 - u) * image[i + 1, j] + u * image[i + 1, j + 1]
+            )
+            patch[row, column] = value - (plane[0] + plane[1] * (px - centre_x) + plane[2] * (py - centre_y))
+    best = -np.inf
+    for m in range(search.shape[0]):
+        top, left = reach - half + search[m, 1], reach - half + search[m, 0]
+        total = 0.0
+        for row in range(template.shape[0]):
+            for column in range(template.shape[1]):
+                total += template[row, column] * patch[top + row, left + column]
+        best = max(best, sign * total)
+    return best
+
+
+def _observe(
+    image: np.ndarray, frame: np.ndarray, pixel_mm: float, magnification: float, offset: float, sign: int
+) -> np.ndarray:
+    """Signals (5, 16, 16) [centre, corner codes 1-4] as the reader judges them, positive in the discs' direction."""
+    radii = DIAMETERS_MM * magnification / 2
+    _, planes = _signals(image, frame, pixel_mm, magnification, offset)
+    reach = int(_SEARCH_MM / _STEP_MM + 1e-9)
+    span = np.arange(-reach, reach + 1)
+    search = np.array([(x, y) for y in span for x in span if math.hypot(x, y) * _STEP_MM <= _SEARCH_MM + 1e-9])
+    signal = np.zeros((5, 16, 16))
+    for i in range(16):
+        template = _disc_template(radii[i] / _STEP_MM)
+        for j in np.flatnonzero(CELL_PRESENT[i]):
+            centre = frame[0] + i * frame[1] + j * frame[2]
+            for k, (di, dj) in enumerate(offset * CORNER_STEPS):
+                x, y = centre + di * frame[1] + dj * frame[2]
+                signal[k, i, j] = _strongest(
+                    image, x, y, _STEP_MM / pixel_mm, template, search, planes[i, j], centre[0], centre[1], sign
+                )
+    return signal
 
 
 def _margins(signal: np.ndarray) -> np.ndarray:
@@ -778,7 +836,7 @@ def _visible_strength(image, frame, radii, offset, shift, steps, codes, weights,
             for k in range(2):
                 di = shift[0] + k * offset * steps[code, 0]
                 dj = shift[1] + k * offset * steps[code, 1]
-                mean, _ = _disc_mean(
+                mean = _disc_mean(
                     image,
                     centre[0] + di * frame[1, 0] + dj * frame[2, 0],
                     centre[1] + di * frame[1, 1] + dj * frame[2, 1],

@@ -28,7 +28,7 @@ def read_samples(
         table = read_table(path_to_table)
         chosen = (table["part"] == part).to_numpy()
         if steps is not None:
-            chosen &= table["step"].isin(steps).to_numpy()
+            chosen = chosen & table["step"].isin(steps).to_numpy()
         if chosen.any():
             arrays.append(np.asarray(read_array(path_to_images)[chosen]))
             tables.append(table[chosen])

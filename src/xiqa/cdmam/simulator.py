@@ -12,11 +12,10 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-import numba
 import numpy as np
 
 from xiqa.cdmam import beam
-from xiqa.cdmam.detector import MAXIMUM_COUNTS, QUANTILES, gaussian_taps, noise_parameters, normal_row, total_blur_px
+from xiqa.cdmam.detector import gaussian_taps, noise_parameters, total_blur_px
 from xiqa.cdmam.phantom import THICKNESSES_UM, Geometry
 from xiqa.cdmam.projection import (
     PAD,
@@ -32,177 +31,12 @@ from xiqa.cdmam.projection import (
     rectangles_px,
     writing_rectangles,
 )
+from xiqa.cdmam.render import QUANTILES, render
 from xiqa.config import Detector, Exposure
 
 LABEL_GRID = 17
 LABEL_WRITING = 18
 _LEAST_COVER = 1e-5
-
-# --------------------------------------------------------------------------------------------------------------------
-# From projection to image
-
-
-@numba.njit(cache=True)
-def _signal_row(
-    row,
-    first_column,
-    top,
-    left,
-    level,
-    contrasts,
-    spr,
-    row_start,
-    columns,
-    materials,
-    covers,
-    scatter,
-    coarse_px,
-    coarse_origin,
-    out,
-):
-    """Fill `out` with the expected counts of frame row `row` from frame column `first_column` on.
-
-    (top, left) is the core's first pixel in the frame, `level` the counts of the primary background in this row.
-    """
-    core_row = row - top
-    across = (core_row - coarse_origin) / coarse_px
-    upper = min(max(int(np.floor(across)), 0), scatter.shape[0] - 2)
-    share = min(max(across - upper, 0.0), 1.0)
-    line = scatter[upper] * (1 - share) + scatter[upper + 1] * share
-    place = 0
-    while place < out.size:  # stretches between two coarse columns are straight lines
-        along = (first_column + place - left - coarse_origin) / coarse_px
-        node = int(np.floor(along))
-        if node < 0 or node >= line.size - 1:
-            start, slope = line[0 if node < 0 else line.size - 1], 0.0
-            stop = out.size if node >= 0 else int(np.ceil(coarse_origin + left - first_column))
-        else:
-            slope = (line[node + 1] - line[node]) / coarse_px
-            start = line[node] + (along - node) * coarse_px * slope
-            stop = int(np.ceil((node + 1) * coarse_px + coarse_origin + left - first_column))
-        stop = min(max(stop, place + 1), out.size)
-        first, step = np.float32(level * (1 + spr * start)), np.float32(level * spr * slope)
-        for k in range(stop - place):
-            out[place + k] = first + step * np.float32(np.int32(k))
-        place = stop
-    if 0 <= core_row < row_start.size - 1:
-        shift = left - first_column
-        for entry in range(row_start[core_row], row_start[core_row + 1]):
-            column = columns[entry] + shift
-            if 0 <= column < out.size:
-                out[column] -= np.float32(level) * contrasts[materials[entry]] * covers[entry]
-
-
-@numba.njit(cache=True)
-def _render(
-    rows,
-    chosen,
-    shape,
-    top,
-    left,
-    level,
-    heel,
-    contrasts,
-    spr,
-    projection,
-    scatter,
-    coarse_px,
-    coarse_origin,
-    taps,
-    white,
-    per_count,
-    per_square,
-    electronic,
-    keys,
-    quantiles,
-    expected,
-    counts,
-):
-    """Compute the crossings of `rows` (rising) and `chosen` columns: expected counts or, with noise, digitised counts.
-
-    White noise has the variance white² + per_count S + per_square S² where S are the expected counts; it is filtered
-    with `taps`. White noise `electronic` is added unfiltered.
-    """
-    row_start, columns, materials, covers = projection
-    reach = taps.size - 1
-    depth = 2 * reach + 1
-    width = shape[1] + 2 * reach
-    follows = per_count > 0 or per_square > 0
-    signals, held = np.empty((depth, width), np.float32), np.full(depth, -(10**9))
-    noises = np.empty((depth, shape[1]), np.float32)
-    normal, bits = np.empty(width, np.float32), np.empty(width, np.uint32)
-    total = np.empty(shape[1], np.float32)
-    second = np.empty(shape[1], np.float32)
-    white_square = np.float32(white * white)
-    top_count = np.float32(MAXIMUM_COUNTS)
-    for n in range(rows.size):
-        row = rows[n]
-        noisy = counts.size > 0
-        for q in range(row - reach, row + reach + 1) if noisy else range(row, row + 1):
-            slot = q % depth
-            if held[slot] == q:
-                continue
-            held[slot] = q
-            signal = signals[slot]
-            here = level * (1 + heel * (0.5 - (q + 0.5) / shape[0]))
-            _signal_row(
-                q,
-                -reach,
-                top,
-                left,
-                here,
-                contrasts,
-                spr,
-                row_start,
-                columns,
-                materials,
-                covers,
-                scatter,
-                coarse_px,
-                coarse_origin,
-                signal,
-            )
-            if not noisy:
-                continue
-            normal_row(q, -reach, keys[0], quantiles, bits, normal)
-            if follows:
-                for k in range(width):
-                    size = signal[k]
-                    normal[k] *= np.sqrt(white_square + per_count * size + per_square * size * size)
-            else:
-                for k in range(width):
-                    normal[k] *= white
-            noise = noises[slot]
-            for k in range(shape[1]):
-                noise[k] = taps[0] * normal[k + reach]
-            for t in range(1, reach + 1):
-                for k in range(shape[1]):
-                    noise[k] += taps[t] * (normal[k + reach - t] + normal[k + reach + t])
-        signal = signals[row % depth]
-        if not noisy:
-            for k in range(chosen.size):
-                expected[n, k] = signal[chosen[k] + reach]
-            continue
-        middle = noises[row % depth]
-        for k in range(shape[1]):
-            total[k] = signal[k + reach] + taps[0] * middle[k]
-        for t in range(1, reach + 1):
-            above, below = noises[(row - t) % depth], noises[(row + t) % depth]
-            for k in range(shape[1]):
-                total[k] += taps[t] * (above[k] + below[k])
-        if electronic > 0:
-            normal_row(row, 0, keys[1], quantiles, bits[: shape[1]], second)
-            for k in range(shape[1]):
-                total[k] += electronic * second[k]
-        for k in range(shape[1]):
-            total[k] = min(max(total[k] + np.float32(0.5), np.float32(0.0)), top_count)
-        line = counts[n]
-        if chosen.size == shape[1]:
-            for k in range(shape[1]):
-                line[k] = np.uint16(np.int32(total[k]))
-        else:
-            for k in range(chosen.size):
-                line[k] = np.uint16(np.int32(total[chosen[k]]))
 
 
 @dataclass(frozen=True)
@@ -242,7 +76,7 @@ def _draw(exposure: Exposure, detector: Detector, margin_mm: float, seed: int, i
 
 @dataclass(frozen=True)
 class _Plan:
-    """What `_render` needs besides rows and columns."""
+    """What `render` needs besides rows and columns."""
 
     shape: tuple[int, int]
     arguments: tuple
@@ -286,7 +120,7 @@ def _run(plan: _Plan, detector: Detector, rows: np.ndarray, columns: np.ndarray,
     counts = np.empty(size if noisy else (0, 0), np.uint16)
     white, per_count, per_square, electronic = (np.float32(value) for value in plan.noise)
     taps = gaussian_taps(detector.noise_filter_px if noisy else 0).astype(np.float32)
-    _render(
+    render(
         rows,
         columns,
         *plan.arguments,

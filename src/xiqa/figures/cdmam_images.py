@@ -16,6 +16,7 @@ from xiqa.cdmam.phantom import (
     Geometry,
     cell_centres_mm,
     disc_centres_mm,
+    matrix_box_mm,
 )
 from xiqa.figures import style
 from xiqa.figures.saliency_maps import SHARED_LABEL, draw_map_row
@@ -55,9 +56,9 @@ def plot_sampled_images(
 def plot_phantom(
     counts: np.ndarray,
     pixel_mm: float,
-    centre_mm: tuple[float, float],
     geometry: Geometry,
-    cell: tuple[int, int] = (3, 8),
+    margin_mm: float = 0.0,
+    cell: tuple[int, int] = (3, 10),
     data: str = "simulated",
 ) -> Figure:
     """The phantom with its diameters and thicknesses, and one cell enlarged with its two discs.
@@ -65,8 +66,8 @@ def plot_phantom(
     Args:
         counts: (h, w) of an image without tilt.
         pixel_mm: pixel size.
-        centre_mm: x and y of the matrix centre in mm from the image's upper left corner.
         geometry: where cells and discs lie.
+        margin_mm: margin on each side of the matrix's bounding box.
         cell: diameter and thickness index of the enlarged cell.
         data: `simulated`, `recorded` or `mixed`.
 
@@ -77,25 +78,30 @@ def plot_phantom(
     """
     if not CELL_PRESENT[cell]:
         raise ValueError(f"cell: found {cell}, expected indices of one of the phantom's 205 cells")
+    x_min, y_min, _, _ = matrix_box_mm(geometry)
+    centre_mm = (margin_mm - x_min, margin_mm - y_min)
     figure = style.new_figure(style.DOUBLE_COLUMN, 5.2)
     whole, zoom = figure.subplots(1, 2, width_ratios=(1.15, 1))
     shown = style.show_image(whole, counts, pixel_mm, pixels=1200)
     style.colour_bar(whole, shown, "counts", orientation="horizontal", shrink=0.6)
     # Without a margin the labels of the outermost cells lie outside the image.
-    beyond = 1.1 * geometry.detector_pitch_mm
+    beyond = 1.75 * geometry.detector_pitch_mm
     whole.set(xlim=(-beyond, counts.shape[1] * pixel_mm + beyond), ylim=(counts.shape[0] * pixel_mm + beyond, -beyond))
     whole.set_facecolor("white")
     centres = cell_centres_mm(geometry) + np.asarray(centre_mm)
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4}
     text = {"fontsize": 6, "ha": "center", "va": "center", "bbox": box}
-    # A diameter is written beside the thinnest cell of its row, a thickness beside the largest disc of its column.
+    # A diameter is written beside the thinnest cell of its row, a thickness beside the largest disc of its column, far
+    # enough out to leave the phantom's own writing free. Both lack their first cell in common: it counts here.
+    first = CELL_PRESENT.copy()
+    first[0, 0] = True
     for i, diameter in enumerate(DIAMETERS_MM):
-        j = int(np.argmax(CELL_PRESENT[i]))
-        place = centres[i, j] - 0.9 * (centres[0, 1] - centres[0, 0])
+        j = int(np.argmax(first[i]))
+        place = centres[i, j] - 1.3 * (centres[0, 1] - centres[0, 0])
         whole.text(*place, f"{diameter:.2f}", color=style.BLUE, rotation=-45, **text)
     for j, thickness in enumerate(THICKNESSES_UM):
-        i = int(np.argmax(CELL_PRESENT[:, j]))
-        place = centres[i, j] - 0.9 * (centres[1, 0] - centres[0, 0])
+        i = int(np.argmax(first[:, j]))
+        place = centres[i, j] - 1.3 * (centres[1, 0] - centres[0, 0])
         whole.text(*place, f"{thickness:.2f}", color=style.VERMILION, rotation=45, **text)
     whole.set_title("blue: disc diameter (mm)\nred: gold thickness (µm)")
     _enlarge(whole, zoom, counts, pixel_mm, centre_mm, geometry, cell)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from xiqa.figures import style
 from xiqa.figures.prediction import Limits, draw_limits
+from xiqa.metrics.statistics import bootstrap_ci, wilson_interval
 
 FORM_NAMES = {
     "published": "published form",
@@ -59,7 +60,8 @@ def plot_modified_curves(
 def plot_modified_midpoints(modified: pd.DataFrame, data: str = "simulated") -> Figure:
     """Midpoint of the predicted curve before and after the map was added to the image, for each form of the map.
 
-    Left the pairs, right the relative change per image with its median; below zero the predicted quality rose.
+    Left the pairs, right the relative change per image with its median; below zero the predicted quality rose. The
+    share of lowered images is given with its Wilson interval (95 %).
 
     Args:
         modified: rows of modified_image.csv (image, group, method, form, midpoint_before_um, midpoint_after_um).
@@ -67,8 +69,8 @@ def plot_modified_midpoints(modified: pd.DataFrame, data: str = "simulated") -> 
     """
     kinds = list(modified.groupby(["method", "form"], sort=False).groups)
     labels = [_form_label(method, form) for method, form in kinds]
-    figure = style.new_figure(style.DOUBLE_COLUMN, max(2.6, 0.42 * len(kinds) + 1.6))
-    pairs, changes = figure.subplots(1, 2, width_ratios=(1, 1.1))
+    figure = style.new_figure(style.DOUBLE_COLUMN, 0.55 * len(kinds) + 1.2)
+    pairs, changes = figure.subplots(1, 2, sharey=True)
     marked: dict[str, object] = {}
     rng = np.random.default_rng(0)
     for place, (method, form) in enumerate(kinds):
@@ -78,24 +80,34 @@ def plot_modified_midpoints(modified: pd.DataFrame, data: str = "simulated") -> 
         jitter = rng.uniform(-0.16, 0.16, len(rows)) if len(rows) > 1 else np.zeros(len(rows))
         for index, group in enumerate(rows["group"]):
             look = style.group_look(group)
-            ends = place + np.array([-0.22, 0.22]) + 0.5 * jitter[index]
-            pairs.plot(ends, [before[index], after[index]], linewidth=0.7, alpha=0.8, color=look["color"])
-            pairs.plot(ends[1], after[index], markersize=2.5, **look)
-            (dot,) = changes.plot(change[index], place + jitter[index], linestyle="none", markersize=3.5, **look)
+            ends = place + np.array([-0.28, 0.28])
+            pairs.plot([before[index], after[index]], ends, linewidth=0.6, alpha=0.7, color=look["color"])
+            pairs.plot(after[index], ends[1], markersize=2.5, markeredgewidth=0, **look)
+            (dot,) = changes.plot(
+                change[index],
+                place + jitter[index],
+                linestyle="none",
+                markersize=3,
+                alpha=0.8,
+                markeredgewidth=0,
+                **look,
+            )
             marked.setdefault(style.group_name(group), dot)
         changes.plot([np.median(change)] * 2, [place - 0.3, place + 0.3], color=style.BLACK, linewidth=1.6)
-        note = f"lowered {int((change < 0).sum())} of {len(change)}"
+        lowered = int((change < 0).sum())
+        low, high = (100 * end for end in wilson_interval(lowered, len(change)))
+        note = f"lowered {lowered} of {len(change)}\n({low:.0f}-{high:.0f} %)"
         changes.text(1.01, place, note, transform=changes.get_yaxis_transform(), fontsize=6.5, va="center")
-    pairs.set_xticks(range(len(kinds)), [label.replace(", ", ",\n") for label in labels], fontsize=6)
-    pairs.set_ylabel("midpoint of the predicted curve (µm)")
-    pairs.set_title("original (left end) → modified (dot)")
+    pairs.set_yticks(range(len(kinds)), [label.replace(", ", ",\n") for label in labels])
+    pairs.set_ylim(len(kinds) - 0.5, -0.5)
+    pairs.set_xlabel("midpoint of the predicted curve (µm)")
+    pairs.set_title("original (upper end) → modified (dot)")
     changes.axvline(0, color=style.GREY, linewidth=0.8)
     # Forms differ by two orders of magnitude: the published one keeps a 1/136 of the map.
     largest = float((100 * (modified["midpoint_after_um"] / modified["midpoint_before_um"] - 1)).abs().max())
     changes.set_xscale("symlog", linthresh=1.0 if largest > 1 else 0.01)
     style.plain_ticks(changes.xaxis, _symlog_ticks(largest))
-    changes.set_yticks(range(len(kinds)), labels)
-    changes.set_ylim(len(kinds) - 0.5, -0.5)
+    changes.set_xlim(-1.6 * max(largest, 0.01), 1.6 * max(largest, 0.01))
     changes.set_xlabel("change of the midpoint (%)")
     changes.set_title("change per image (bar: median)")
     figure.legend(marked.values(), marked.keys(), loc="outside upper center", ncols=4)
@@ -120,8 +132,9 @@ def plot_structure_share(
 ) -> Figure:
     """How much of a map lies on each structure of the phantom, against the share expected from area alone.
 
-    Left the share of |map| (filled) and the share of area (open); right the signed share. Dots are means over images;
-    bars are 95 % bootstrap intervals over images, where there are at least two.
+    Left the share of |map| (filled) and the share of area (open); right the signed share divided by the share of |map|:
+    +1 where a map is positive on all of a structure, -1 where it is negative, near 0 where it is noise. Dots are means
+    over images; bars are 95 % bootstrap intervals over images, where there are at least two.
 
     Args:
         shares: rows of structure_share.csv of one method (image, structure, diameter_mm, share_abs, share_signed,
@@ -131,35 +144,27 @@ def plot_structure_share(
         title: written above, such as method and group.
         data: `simulated`, `recorded` or `mixed`.
     """
-    rows = _structures(shares)
+    rows = _structures(shares.dropna(subset=["share_abs"]))
     figure = style.new_figure(style.DOUBLE_COLUMN, 0.17 * len(rows) + 1.3)
     size, signed = figure.subplots(1, 2, sharey=True, width_ratios=(1.4, 1))
-    rng = np.random.default_rng(seed)
     for place, (_, table) in enumerate(rows):
-        area = table["share_area"].mean()
-        mean, low, high = _interval(table["share_abs"].to_numpy(), draws, rng)
-        more = low > area
-        colour = style.VERMILION if more else style.BLUE if high < area else style.GREY
-        if len(table) < 2:
-            colour = style.GREY
-        _dot(size, place, mean, low, high, colour)
+        area, share = table["share_area"].mean(), table["share_abs"].to_numpy()
+        low, high = bootstrap_ci(share, draws=draws, seed=seed)
+        # Both comparisons are False where a single image leaves no interval (NaN).
+        colour = style.VERMILION if low > area else style.BLUE if high < area else style.GREY
+        _dot(size, place, share, (low, high), colour)
         size.plot(area, place, "o", color=style.BLACK, markerfacecolor="none", markersize=5.5, markeredgewidth=0.8)
-        _dot(
-            signed,
-            place,
-            *(100 * value for value in _interval(table["share_signed"].to_numpy(), draws, rng)),
-            style.BLACK,
-        )
+        balance = (table["share_signed"] / table["share_abs"]).dropna().to_numpy()
+        _dot(signed, place, balance, bootstrap_ci(balance, draws=draws, seed=seed), style.BLACK)
     size.set_xscale("log")
     size.set_yticks(range(len(rows)), [label for label, _ in rows])
     size.set_ylim(len(rows) - 0.5, -0.5)
     size.set_xlabel("share of |map|, share of area")
     size.grid(True, axis="both", linewidth=0.3, color="#DDDDDD")
     signed.axvline(0, color=style.GREY, linewidth=0.8)
-    signed.set_xlabel("signed share of the map (%)")
+    signed.set_xlabel("signed share / share of |map|")
     signed.grid(True, axis="both", linewidth=0.3, color="#DDDDDD")
-    extent = max(abs(end) for end in signed.get_xlim())
-    signed.set_xlim(-extent, extent)
+    signed.set_xlim(-1.05, 1.05)
     signed.set_title("negative ← map → positive")
     handles = [
         size.plot([], [], "o", color=style.VERMILION, label="more than its area")[0],
@@ -186,18 +191,11 @@ def _structures(shares: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return found
 
 
-def _interval(values: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Mean with its 95 % bootstrap interval; of a single value the interval is the value."""
-    if len(values) < 2:
-        return values.mean(), values.mean(), values.mean()
-    means = rng.choice(values, (draws, len(values))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return values.mean(), low, high
-
-
-def _dot(axes: Axes, place: int, mean: float, low: float, high: float, colour: str) -> None:
-    axes.plot([low, high], [place, place], color=colour, linewidth=1)
-    axes.plot(mean, place, "o", color=colour, markersize=3.5)
+def _dot(axes: Axes, place: int, values: np.ndarray, interval: tuple[float, float], colour: str) -> None:
+    """The mean over images as a dot, its interval as a bar; nothing where there is no value."""
+    if len(values):
+        axes.plot(interval, [place, place], color=colour, linewidth=1)
+        axes.plot(values.mean(), place, "o", color=colour, markersize=3.5)
 
 
 @style.styled
@@ -224,7 +222,8 @@ def plot_upsampling_convergence(convergence: pd.DataFrame, data: str = "simulate
             )  # fmt: skip
     first = table.sort_values("draws").iloc[0]
     draws = np.geomspace(table["draws"].min(), table["draws"].max(), 20)
-    reference = 100 * first["relative_standard_error"] * np.sqrt(first["draws"] / draws)
+    # Drawn below the data: only its slope matters.
+    reference = 60 * first["relative_standard_error"] * np.sqrt(first["draws"] / draws)
     axes.plot(draws, reference, color=style.GREY, linewidth=0.8, linestyle=":", label="∝ 1/√draws")
     axes.set(xscale="log", yscale="log", xlabel="draws", ylabel="relative standard error of the map (%)")
     style.plain_ticks(axes.xaxis, (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000))

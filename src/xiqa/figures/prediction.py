@@ -34,7 +34,7 @@ def plot_predicted_curves(
 
     Args:
         predictions: rows of predictions.csv (image, group, diameter_mm, truth_um, predicted_um, aleatoric_um,
-            epistemic_um).
+            epistemic_um and, where known, censored).
         titles: image -> legend entry; only these images are drawn.
         limits: limiting curves, the first drawn solid.
         data: `simulated`, `recorded` or `mixed`.
@@ -43,7 +43,7 @@ def plot_predicted_curves(
     """
     figure = style.new_figure(4.6, 3.6)
     axes = figure.subplots()
-    lowest = 0.015
+    lowest, any_flagged = 0.015, False
     for colour, (image, title) in zip(_colours(titles), titles.items(), strict=True):
         rows = predictions[predictions["image"] == image].sort_values("diameter_mm")
         if rows.empty:
@@ -52,9 +52,17 @@ def plot_predicted_curves(
         low, high = np.maximum(rows["predicted_um"] - half, lowest / 2), rows["predicted_um"] + half
         axes.fill_between(rows["diameter_mm"], low, high, color=colour, alpha=0.2, linewidth=0)
         axes.plot(rows["diameter_mm"], rows["predicted_um"], color=colour, label=title)
-        axes.plot(rows["diameter_mm"], rows["truth_um"], "o", color=colour, markerfacecolor="white", markersize=3.5)
+        flagged = _flagged(rows)
+        for chosen, marker in ((~flagged, "o"), (flagged, "x")):
+            truth = rows[chosen]
+            axes.plot(
+                truth["diameter_mm"], truth["truth_um"], marker, color=colour, markerfacecolor="white", markersize=3.5
+            )
+        any_flagged |= bool(flagged.any())
     draw_limits(axes, limits)
     axes.plot([], [], "o", color=style.GREY, markerfacecolor="white", label="truth (read out)")
+    if any_flagged:
+        axes.plot([], [], "x", color=style.GREY, label="truth outside the phantom's range")
     axes.fill_between([], [], color=style.GREY, alpha=0.2, label="± 1.96 total uncertainty")
     style.detail_axes(axes)
     axes.set_ylim(bottom=lowest)
@@ -67,7 +75,8 @@ def plot_predicted_curves(
 def plot_error_against_uncertainty(predictions: pd.DataFrame, data: str = "simulated") -> Figure:
     """Absolute error of every predicted point against its total standard uncertainty, by test group.
 
-    Points above the line err by more than their expanded uncertainty.
+    Points above the line err by more than their expanded uncertainty. Points whose truth is flagged as censored are
+    left out, because their truth is not measured.
 
     Args:
         predictions: rows of predictions.csv.
@@ -77,8 +86,14 @@ def plot_error_against_uncertainty(predictions: pd.DataFrame, data: str = "simul
     """
     figure = style.new_figure(4.6, 3.9)
     axes = figure.subplots()
+    n_flagged = int(_flagged(predictions).sum())
+    predictions = predictions[~_flagged(predictions)]
     uncertainty = total_um(predictions)
     error = (predictions["predicted_um"] - predictions["truth_um"]).abs().to_numpy()
+    if not len(predictions):
+        axes.text(0.5, 0.5, "no point with a measured truth", ha="center", transform=axes.transAxes)
+        style.note_data(figure, data)
+        return figure
     # An error of nothing has no place on a logarithmic axis: it is drawn at its lower end.
     floor = 1e-3 * max(float(np.max(error, initial=0.0)), 1e-6)
     for group in style.groups_in_order(predictions["group"]):
@@ -91,6 +106,8 @@ def plot_error_against_uncertainty(predictions: pd.DataFrame, data: str = "simul
     axes.plot(line, COVERAGE_FACTOR * line, color=style.BLACK, linewidth=1, label="1.96 total uncertainty")
     axes.set(xscale="log", yscale="log", ylim=(floor * 0.8, None))
     axes.set_xlabel("total standard uncertainty (µm)")
+    if n_flagged:
+        axes.set_title(f"{n_flagged} points outside the phantom's range left out", fontsize=7)
     axes.set_ylabel("|predicted - truth| (µm)")
     for axis in (axes.xaxis, axes.yaxis):
         style.plain_ticks(axis, (0.0001, 0.001, 0.01, 0.1, 1, 10))
@@ -104,22 +121,23 @@ def plot_coverage(coverage: pd.DataFrame, data: str = "simulated") -> Figure:
     """Share of points whose error lies within ± 1.96 total uncertainty, per test group, with its interval.
 
     Args:
-        coverage: one row per group: group, n (images), coverage_95, coverage_low, coverage_high, as shares.
+        coverage: rows of prediction_scores.csv: group, n (images), coverage_95 and its interval coverage_95_low and
+            coverage_95_high, as shares. A group without any measured point (NaN) is left out.
         data: `simulated`, `recorded` or `mixed`.
     """
-    rows = _by_group(coverage)
+    rows = _by_group(coverage.dropna(subset=["coverage_95"]))
     figure = style.new_figure(style.SINGLE_COLUMN + 0.6, 0.28 * len(rows) + 1.2)
     axes = figure.subplots()
     for y, row in enumerate(rows.itertuples()):
         share = 100 * row.coverage_95
-        ends = [[share - 100 * row.coverage_low], [100 * row.coverage_high - share]]
+        ends = [[share - 100 * row.coverage_95_low], [100 * row.coverage_95_high - share]]
         axes.errorbar(share, y, xerr=np.maximum(ends, 0), capsize=2, linewidth=1, **style.group_look(row.group))
     axes.axvline(95, color=style.GREY, linewidth=0.8, linestyle="--")
     axes.text(95, -0.75, "95 %", ha="center", va="bottom", fontsize=7, color=style.GREY)
     labels = [f"{style.group_name(row.group)} (n = {row.n})" for row in rows.itertuples()]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.8)
-    axes.set_xlim(min(50, 100 * float(rows["coverage_low"].min()) - 3), 101)
+    axes.set_xlim(min(50, 100 * float(rows["coverage_95_low"].min(skipna=True)) - 3), 101)
     axes.set_xlabel("points within ± 1.96 total uncertainty (%)")
     style.note_data(figure, data)
     return figure
@@ -133,7 +151,8 @@ def plot_shortcut(scores: pd.DataFrame, data: str = "simulated") -> Figure:
     not learned to see discs.
 
     Args:
-        scores: rows of prediction_scores.csv (group, n, rmse_midpoint_um, rmse_train_mean_um, rmse_shortcut_um).
+        scores: rows of prediction_scores.csv (group, n, rmse_midpoint_um, rmse_train_mean_um, rmse_shortcut_um and,
+            drawn as a bar, rmse_midpoint_low_um and rmse_midpoint_high_um).
         data: `simulated`, `recorded` or `mixed`.
     """
     rows = _by_group(scores)
@@ -150,6 +169,10 @@ def plot_shortcut(scores: pd.DataFrame, data: str = "simulated") -> Figure:
         axes.plot([np.nanmin(values), np.nanmax(values)], [y, y], color="#CCCCCC", linewidth=0.8, zorder=0)
     for column, (name, look) in looks.items():
         axes.plot(rows[column], places, linestyle="none", label=name, **look)
+    if "rmse_midpoint_low_um" in rows:
+        axes.hlines(
+            places, rows["rmse_midpoint_low_um"], rows["rmse_midpoint_high_um"], color=style.BLUE, linewidth=1.6
+        )
     axes.set_xscale("log")
     style.plain_ticks(axes.xaxis, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2))
     axes.set_yticks(places, [f"{style.group_name(row.group)} (n = {row.n})" for row in rows.itertuples()])
@@ -159,6 +182,13 @@ def plot_shortcut(scores: pd.DataFrame, data: str = "simulated") -> Figure:
     figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3, columnspacing=1.0)
     style.note_data(figure, data)
     return figure
+
+
+def _flagged(predictions: pd.DataFrame) -> pd.Series:
+    """Which points have a truth outside the phantom's range; none where the table does not say."""
+    if "censored" not in predictions:
+        return pd.Series(False, index=predictions.index)
+    return predictions["censored"].astype(bool)
 
 
 def _by_group(table: pd.DataFrame) -> pd.DataFrame:

@@ -121,7 +121,8 @@ def plot_upsampled_maps(
     height, width = views[0].map.shape
     whole, part = width / height, _aspect(views[0].cutout_mm)
     ratios = [whole if column in ("image", "map") else part for column in columns]
-    row_height = min(3.4, style.DOUBLE_COLUMN * 0.86 / sum(ratios))
+    # What axis labels (0.55 inches per column) and the colour bar leave of the page is shared out.
+    row_height = min(3.4, (style.DOUBLE_COLUMN - 0.55 * len(columns) - 0.8) / sum(ratios))
     figure = style.new_figure(style.DOUBLE_COLUMN, (row_height + 0.55) * len(views) + 0.15)
     grid = figure.subplots(len(views), len(columns), squeeze=False, width_ratios=ratios)
     for row, view in zip(grid, views, strict=True):

@@ -225,8 +225,13 @@ def colour_bar(axes: Axes | Sequence[Axes], shown: ScalarMappable, label: str, *
     """A colour bar beside one or more axes of a figure, with pointed ends, because limits are robust."""
     first = axes if isinstance(axes, Axes) else axes[0]
     bar = first.figure.colorbar(shown, ax=axes, label=label, extend="both", **{"shrink": 0.85, "pad": 0.02} | options)
-    bar.locator = MaxNLocator(5)
-    bar.formatter.set_powerlimits((-2, 4))
+    upright = bar.orientation == "vertical"
+    bar.locator = MaxNLocator(5 if upright else 3, steps=[1, 2, 5, 10])
+    if upright:
+        bar.formatter.set_powerlimits((-2, 4))
+    else:
+        # A power of ten beside a horizontal bar would lie on its label.
+        bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")
     bar.update_ticks()
     bar.outline.set_linewidth(0.5)
     bar.ax.tick_params(labelsize=6.5)

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def train_member(
                 rng = np.random.default_rng(stream_seed(seed, "batches", member, epoch))
                 torch.manual_seed(stream_seed(seed, "dropout", member, epoch))
                 row = {"step": plan[epoch] + 1, "step_name": steps[plan[epoch]].name, "epoch": epoch + 1}
-                batches = _batches(data, epoch, training.batch_size, rng)
+                batches = epoch_batches(data, epoch, training.batch_size, rng)
                 n_batches = math.ceil(sum(len(step.images) for step in data) / training.batch_size)
                 sums = np.zeros(3)
                 net.train()
@@ -184,6 +184,37 @@ def learning_rate(training: Training, epoch: float) -> float:
     return rate
 
 
+def epoch_batches(
+    data: Sequence[TrainingStep], epoch: int, batch_size: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield every image of `data` once, in a random order, each mirrored up-down and left-right at random.
+
+    Args:
+        data: the steps trained on.
+        epoch: 0 or more; sampling `epoch` modulo K of each image is used.
+        batch_size: images per batch at most; batches differ by one image at most, because a last batch of two or
+            three images would disturb batch normalisation.
+        rng: source of randomness.
+
+    Returns:
+        Counts (b, s, s) and labels (b, 12) in µm, per batch.
+    """
+    places = [(step, index) for step in data for index in range(len(step.images))]
+    if not places:
+        raise ValueError("training: found no images up to a step that has epochs, expected at least one")
+    order = rng.permutation(len(places))
+    mirrored = rng.random((len(places), 2)) < 0.5
+    for part in np.array_split(order, math.ceil(len(places) / batch_size)):
+        counts, labels_um = [], []
+        for place in part:
+            step, index = places[place]
+            image = step.images[index, epoch % step.images.shape[1]]
+            down, right = (-1 if flip else 1 for flip in mirrored[place])
+            counts.append(image[::down, ::right])
+            labels_um.append(step.labels_um[index])
+        yield np.stack(counts), np.stack(labels_um)
+
+
 def input_statistics(steps: Sequence[TrainingStep]) -> tuple[float, float]:
     """Mean and standard deviation in counts over all pixels of all images of all steps.
 
@@ -222,25 +253,6 @@ def _check(step: TrainingStep, size: int) -> None:
             f"training step {step.name}: found labels {step.labels_um.shape}, expected ({n}, 12) thicknesses in µm, "
             "finite and above 0; read out the setting again"
         )
-
-
-def _batches(data: Sequence[TrainingStep], epoch: int, batch_size: int, rng: np.random.Generator):
-    """Yield counts (b, s, s) and labels (b, 12) in a random order, mirrored at random, sampling `epoch` modulo K."""
-    places = [(step, index) for step in data for index in range(len(step.images))]
-    if not places:
-        raise ValueError("training: found no images up to a step that has epochs, expected at least one")
-    order = rng.permutation(len(places))
-    mirrored = rng.random((len(places), 2)) < 0.5
-    # Parts of nearly equal size: a last batch of two or three images would disturb batch normalisation.
-    for part in np.array_split(order, math.ceil(len(places) / batch_size)):
-        counts, labels_um = [], []
-        for place in part:
-            step, index = places[place]
-            image = step.images[index, epoch % step.images.shape[1]]
-            down, right = (-1 if flip else 1 for flip in mirrored[place])
-            counts.append(image[::down, ::right])
-            labels_um.append(step.labels_um[index])
-        yield np.stack(counts), np.stack(labels_um)
 
 
 def _tensors(counts: np.ndarray, labels_um: np.ndarray, mean: float, sd: float, device: str) -> tuple[Tensor, Tensor]:

@@ -1,28 +1,31 @@
-"""Compiled kernels for the input gradient of a CDC network: sixteen images at a time, one image per vector lane.
+"""Compiled kernels for the input gradient of a CDC network: one image per vector lane, 16 (or 8) at a time.
 
-Every array keeps the image as its last, fastest index, so that each vector instruction does the same step for sixteen
-images. An image's result therefore never depends on the other images of its batch, on its place in it, or on the number
-of threads, and each sum is taken in the same order at all four positions of a pooling window: equal values stay equal and
-the first one wins, as in torch. Only multiply-add contraction is allowed; no sum is reordered.
+Every array keeps the image as its last, fastest index, so that each vector instruction does the same step for all of
+them. An image's result therefore never depends on the other images of its batch, on its place in it, or on the number
+of threads. Each sum is taken in the same order at all four positions of a pooling window: equal values stay equal
+and the first one wins, as in torch. Only multiply-add contraction is allowed; no sum is reordered.
 
 Two generators write the inner loops as LLVM vector code: `_window_sums` (3 × 3 convolution over a patch of pixels and
-several output channels at once, sums held in registers) and `_product_kernel` (8 rows of a matrix times 32 images). The
-functions below them are plain loops over patches and tiles. Channel counts are padded with zero weights to a multiple of
-`OUT_BLOCK`, widths of linear layers to a multiple of 8.
+several output channels at once, sums held in registers) and `_product_kernel` (8 rows of a matrix times a panel of
+images). The functions below them are plain loops over patches and tiles. Channel counts are padded with zero weights
+to a multiple of `OUT_BLOCK`, widths of linear layers to a multiple of 8.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import njit, prange, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-LANES = 16  # images per vector
-PANEL = 32  # images per panel of the linear layers: two vectors
-OUT_BLOCK = 4  # output channels per patch
+# Registers decide: 32 of 16 numbers with AVX-512, 16 of 8 numbers with AVX2. The results are the same either way.
+_WIDE = bool(get_host_cpu_features().get("avx512f"))
+LANES = 16 if _WIDE else 8  # images per vector
+PANEL = 2 * LANES  # images per panel of the linear layers
+OUT_BLOCK = 4 if _WIDE else 2  # output channels per patch
 ROW_BLOCK = 8  # matrix rows per tile of the linear layers
 K_BLOCK = 128  # columns per tile of the linear layers
 STRIP = 8  # columns per patch where there is one output channel
@@ -101,8 +104,7 @@ def _sum_loop(builder, count, start, body):
 def _window_sums(builder, source, row_starts, channel_stride, n_in, weights, start, rows, columns, outs):
     """Emit the 3 × 3 convolution of a patch of rows × columns pixels for `outs` output channels.
 
-    Returns the sums in the order [row][column][out]. The order of summation (channel, tap row, tap column) is the same for
-    all of them.
+    Returns the sums in the order [row][column][out]. Each is taken in the same order: channel, tap row, tap column.
     """
 
     def body(channel, sums):
@@ -228,7 +230,7 @@ plain_strip = _patch_kernel(STRIP, 1, False)
 
 @intrinsic
 def unpool(typingctx, values, values_at, codes, codes_at, lower, out, out_at):
-    """Put sixteen pooled gradients back to the two columns they came from, in the upper (0) or lower (1) row."""
+    """Put pooled gradients back to the two columns they came from, in the upper (0) or lower (1) row."""
 
     def codegen(context, builder, signature, arguments):
         values, values_at, codes, codes_at, lower, out, out_at = arguments
@@ -250,8 +252,8 @@ def unpool(typingctx, values, values_at, codes, codes_at, lower, out, out_at):
 def _product_kernel(finish, transposed):
     """Make the kernel that multiplies a tile of a packed matrix by the images of a panel.
 
-    finish: "add" adds to `out`; "store" overwrites it; "mask" overwrites it where it is positive and puts 0 elsewhere, which
-    is the backward step of a ReLU whose output `out` holds.
+    finish: "add" adds to `out`; "store" overwrites it; "mask" overwrites it where it is positive and puts 0 elsewhere,
+    which is the backward step of a ReLU whose output `out` holds.
     transposed: False gives 8 rows, summed over 8 columns per step; True gives 8 columns, summed over 8 rows per step.
     """
     across, along = (ROW_BLOCK, 1) if transposed else (1, ROW_BLOCK)  # steps between results, between summands
@@ -307,7 +309,7 @@ mask_product = _product_kernel("mask", True)
 
 @njit(cache=True)
 def _image_row(images, first, row, ring, start):
-    """Write one row of sixteen images, image last, at `start` of `ring`; zeros where there is no image or row."""
+    """Write one row of LANES images, image last, at `start` of `ring`; zeros where there is no image or row."""
     n, height, width = images.shape
     for lane in range(LANES):
         if first + lane < n and 0 <= row < height:
@@ -347,8 +349,8 @@ def _ring_rows(row, width, at):
 def convolutions(images, w1, b1, w2, b2, w3, b3, channels, ring0s, ring1s, pooleds, codes1, codes2, features):
     """Forward pass of the three convolutions: fills codes1, codes2 and features.
 
-    The two pooled layers are made row by row in rings of four rows, so that they stay in the second-level cache; only the
-    codes are kept for the backward pass.
+    The first pooled layer is made row by row in a ring of four rows, so that it stays in the second-level cache; only
+    the codes are kept for the backward pass.
 
     Args:
         images: (n, s, s) float32.
@@ -497,7 +499,8 @@ def linear(values, weights, bias, rectify, tasks, out):
                 for tile in range(first, last):
                     add_product(
                         weights, (block * tiles + tile) * TILE, ROW_BLOCK * ROW_BLOCK,
-                        values[panel], block * K_BLOCK * PANEL, K_BLOCK // ROW_BLOCK, out[panel], tile * ROW_BLOCK * PANEL,
+                        values[panel], block * K_BLOCK * PANEL, K_BLOCK // ROW_BLOCK,
+                        out[panel], tile * ROW_BLOCK * PANEL,
                     )  # fmt: skip
         for panel in range(panels):
             for row in range(first * ROW_BLOCK, last * ROW_BLOCK):

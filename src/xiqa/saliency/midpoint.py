@@ -44,7 +44,7 @@ class MidpointGradient:
     - on a CUDA device: torch's automatic differentiation, all members at once.
 
     Args:
-        ensemble: trained members. A member needs `predict_um(x (n, 1, s, s))`, which returns the mean in µm (n, k) first.
+        ensemble: trained members. A member needs `predict_um(x (n, 1, s, s))`, which returns (mean in µm (n, k), ...).
         backend: "fast", "plain", or "auto": fast where it is possible, otherwise plain, the reason in the log.
         device: "cpu" or "cuda". A CUDA device has one way only; backend must be "auto" or "plain" there.
         dtype: torch dtype of the computation.
@@ -169,28 +169,28 @@ class BatchedGradient:
         state = stack_module_state(members)
         self.state = [
             {
-                key: value.detach().to(self.device, self.dtype if value.is_floating_point() else None)
+                f"network.{key}": value.detach().to(self.device, self.dtype if value.is_floating_point() else None)
                 for key, value in part.items()
             }
             for part in state
         ]
-        self.skeleton = copy.deepcopy(members[0]).to("meta").eval()
+        self.skeleton = _Midpoint(copy.deepcopy(members[0]).to("meta").eval())
 
     def run(self, x: np.ndarray, gradients: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Midpoints (M, n) and gradients (M, n, s, s), or None, of x (n, s, s)."""
 
         def midpoint(parameters: dict, buffers: dict, batch: torch.Tensor) -> torch.Tensor:
-            return functional_call(_Midpoint(self.skeleton), _below("network", parameters, buffers), (batch,))
+            return functional_call(self.skeleton, (parameters, buffers), (batch,))
 
         over_members = torch.func.vmap(midpoint, in_dims=(0, 0, 0))
         values = np.empty((self.n_members, len(x)), x.dtype)
         maps = np.empty((self.n_members, *x.shape), x.dtype) if gradients else None
-        # cuDNN would round the factors of float32 convolutions to 10 bits (TF32) if it were let.
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         for start in range(0, len(x), CUDA_BATCH):
             part = slice(start, start + CUDA_BATCH)
             batch = torch.tensor(x[part, None], dtype=self.dtype, device=self.device)
             batch = batch.expand(self.n_members, *batch.shape).clone().requires_grad_(gradients)
+            # cuDNN would round the factors of float32 convolutions to 10 bits (TF32) if it were let.
+            exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
             with exact, torch.set_grad_enabled(gradients):
                 result = over_members(*self.state, batch)
                 values[:, part] = result.detach().double().cpu().numpy()
@@ -201,11 +201,12 @@ class BatchedGradient:
 
 
 class FastGradient:
-    """The compiled kernels, member after member, on the CPU."""
+    """The compiled kernels, member after member, on the CPU; not to be shared by several Python threads."""
 
     def __init__(self, members: list[CDCNet], threads: int):
         self.size = members[0].size
-        self.lanes = kernels.LANES * max(4, threads + threads % 2)  # images per batch: whole panels, all threads busy
+        # Images per batch: enough to spread the reading of the weights, whole panels, work for all threads.
+        self.lanes = max(64, -(-threads * kernels.LANES // kernels.PANEL) * kernels.PANEL)
         self.threads = min(threads, numba.config.NUMBA_NUM_THREADS)
         self.members = [_FoldedMember(member) for member in members]
         self.scratch: dict[str, np.ndarray] = {}
@@ -249,9 +250,7 @@ class FastGradient:
         hidden1 = scratch("hidden1", member.fc2.columns, panel, count=panels)
         hidden2 = scratch("hidden2", member.mean.columns, panel, count=panels)
         raw = scratch("raw", member.mean.rows, panel, count=panels)
-        kernels.convolutions(
-            x, *member.forward, member.counts, ring0, ring1, pooled, codes1, codes2, features
-        )  # fmt: skip
+        kernels.convolutions(x, *member.forward, member.counts, ring0, ring1, pooled, codes1, codes2, features)
         for layer, source, target, rectify in (
             (member.fc1, features, hidden1, member.rectified),
             (member.fc2, hidden1, hidden2, member.rectified),
@@ -337,10 +336,6 @@ class _Midpoint(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.network.predict_um(x)[0].mean(1)
-
-
-def _below(name: str, *states: dict) -> dict:
-    return {f"{name}.{key}": value for state in states for key, value in state.items()}
 
 
 def _folded(convolution: torch.nn.Conv2d, normalisation: torch.nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:

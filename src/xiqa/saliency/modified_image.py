@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from xiqa.cdmam.sampling import draw_indices, sample
+from xiqa.models.ensemble import Ensemble, normalise, predict
 from xiqa.saliency.base import Target
 
 # First word of the random streams of this check, apart from those of the upsampling itself.
@@ -72,13 +75,8 @@ def midpoints_over_samplings(
     Returns:
         (samplings,) float64 in µm.
     """
-    values = np.empty(samplings)
-    for start in range(0, samplings, batch):
-        numbers = range(start, min(start + batch, samplings))
-        draws = [draw_indices(image.shape, size, np.random.default_rng([_DRAW, seed, number])) for number in numbers]
-        counts = np.stack([sample(image, *draw) for draw in draws]).astype(np.float32)
-        values[start : numbers.stop] = target.value((counts - np.float32(mean)) / np.float32(sd))
-    return values
+    parts = [target.value(x) for x in _samplings(image, mean, sd, size, samplings, seed, batch)]
+    return np.concatenate(parts).astype(np.float64)
 
 
 def midpoint_over_samplings(
@@ -98,3 +96,36 @@ def midpoint_over_samplings(
     values = midpoints_over_samplings(target, image, mean, sd, size, samplings, seed, batch)
     error = values.std(ddof=1) / np.sqrt(samplings) if samplings > 1 else float("nan")
     return float(values.mean()), float(error)
+
+
+def curves_over_samplings(
+    ensemble: Ensemble,
+    image: np.ndarray,
+    mean: float,
+    sd: float,
+    size: int,
+    samplings: int,
+    seed: int,
+    batch: int = 16,
+) -> np.ndarray:
+    """Predicted contrast-detail curve, the mean over samplings at the same pixels as `midpoints_over_samplings`.
+
+    Args:
+        ensemble: trained members.
+        image, mean, sd, size, samplings, seed, batch: as in `midpoints_over_samplings`.
+
+    Returns:
+        (12,) float64 in µm; its mean is the mean midpoint.
+    """
+    parts = [predict(ensemble, x)["predicted_um"] for x in _samplings(image, mean, sd, size, samplings, seed, batch)]
+    return np.concatenate(parts).mean(axis=0)
+
+
+def _samplings(
+    image: np.ndarray, mean: float, sd: float, size: int, samplings: int, seed: int, batch: int
+) -> Iterator[np.ndarray]:
+    """Batches (<= batch, size, size) float32 of normalised samplings."""
+    for start in range(0, samplings, batch):
+        numbers = range(start, min(start + batch, samplings))
+        draws = [draw_indices(image.shape, size, np.random.default_rng([_DRAW, seed, number])) for number in numbers]
+        yield normalise(np.stack([sample(image, *draw) for draw in draws]), mean, sd)

@@ -1,0 +1,249 @@
+"""CDMAM images as DICOM: writing simulated ones, reading any mammography image of the phantom."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    DigitalMammographyXRayImageStorageForProcessing,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
+
+import xiqa
+from xiqa.config import Detector, Exposure
+from xiqa.files import atomic_path
+
+_MATERIALS = {"Mo": "MOLYBDENUM", "Rh": "RHODIUM", "W": "TUNGSTEN", "Ag": "SILVER", "Al": "ALUMINUM"}
+_SYMBOLS = {**{name: symbol for symbol, name in _MATERIALS.items()}, "ALUMINIUM": "Al"}
+_MODALITIES = ("MG", "DX", "CR")
+_DATE, _TIME = "20200101", "120000"  # fixed: a simulated image has no date, and equal images get equal bytes
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An image of the phantom as it was read from a DICOM file; holds nothing about a patient.
+
+    Attributes:
+        counts: (h, w) float32, after the rescale slope and intercept; with discs dark if `polarity_settled`.
+        pixel_mm: pixel size on the detector.
+        tube_voltage_kv: tube voltage, None where the file does not say.
+        exposure_mas: current-exposure time product, None where the file does not say.
+        anode: "Mo", "Rh", "W", or None.
+        filter: "Mo", "Rh", "Ag", "Al", or None.
+        name: stem of the file's name.
+        polarity_settled: True if the tags say that fewer counts are less signal; False leaves it to the reader.
+    """
+
+    counts: np.ndarray
+    pixel_mm: float
+    tube_voltage_kv: float | None
+    exposure_mas: float | None
+    anode: str | None
+    filter: str | None
+    name: str
+    polarity_settled: bool
+
+
+def write_dicom(
+    path: str | os.PathLike,
+    counts: np.ndarray,
+    exposure: Exposure,
+    detector: Detector,
+    *,
+    image_name: str,
+    series_name: str = "",
+    instance_number: int = 1,
+) -> None:
+    """Write a simulated image as an uncompressed "FOR PROCESSING" digital mammography image, atomically.
+
+    Equal arguments give equal bytes: identifiers are derived from names and pixels, date and time are fixed. The
+    patient is the phantom.
+
+    Args:
+        path: the file to write.
+        counts: (h, w) uint16, at most 14 bit, discs darker than their background.
+        exposure: setting, for the tags.
+        detector: its pixel size, for the tags.
+        image_name: name of the image; part of its identifier and its comment.
+        series_name: name of the series; images that share it share a study and a series. Empty: the setting's name.
+        instance_number: number of the image in its series.
+
+    Raises:
+        ValueError: counts that are no 14-bit image.
+    """
+    if counts.ndim != 2 or counts.dtype != np.uint16 or counts.size == 0 or counts.max() >= 2**14:
+        raise ValueError(f"{path}: found counts {counts.shape} {counts.dtype}, expected a 14-bit uint16 image (h, w)")
+    pixels = np.ascontiguousarray(counts, dtype="<u2").tobytes()
+    digest = hashlib.sha256(pixels).hexdigest()
+    series = series_name or exposure.name
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForProcessing
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["xiqa image", series, image_name, digest])
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = generate_uid(entropy_srcs=["xiqa implementation"])
+    meta.ImplementationVersionName = f"XIQA {xiqa.__version__}"[:16]
+
+    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SpecificCharacterSet = "ISO_IR 192"
+    data.SOPClassUID = meta.MediaStorageSOPClassUID
+    data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    data.StudyInstanceUID = generate_uid(entropy_srcs=["xiqa study", series])
+    data.SeriesInstanceUID = generate_uid(entropy_srcs=["xiqa series", series])
+    data.StudyDate = data.SeriesDate = data.AcquisitionDate = data.ContentDate = _DATE
+    data.StudyTime = data.SeriesTime = data.AcquisitionTime = data.ContentTime = _TIME
+    data.AccessionNumber = data.ReferringPhysicianName = data.StudyID = ""
+    data.SeriesNumber, data.InstanceNumber = 1, instance_number
+    data.Modality = "MG"
+    data.PresentationIntentType = "FOR PROCESSING"
+    data.ImageType = ["ORIGINAL", "PRIMARY"]
+    data.ConversionType = "SYN"
+    data.Manufacturer = data.ManufacturerModelName = "xiqa simulator"
+    data.DeviceSerialNumber = "0"
+    data.SoftwareVersions = xiqa.__version__
+    data.PatientName, data.PatientID = "CDMAM^SIMULATED", "CDMAM34"
+    data.PatientBirthDate, data.PatientSex = "", ""
+    data.ImageComments = f"simulated {image_name}"[:1024]
+    data.BodyPartExamined = "BREAST"
+    data.AcquisitionNumber = instance_number
+    data.ImageLaterality = "L"
+    data.OrganExposed = "BREAST"
+    data.PositionerType = "MAMMOGRAPHIC"
+    data.PatientOrientation = ["A", "F"]
+    data.BreastImplantPresent = "NO"
+    data.PartialView = "NO"
+    data.AnatomicRegionSequence = [_code("76752008", "SCT", "Breast")]
+    view = _code("399162004", "SCT", "cranio-caudal")
+    view.ViewModifierCodeSequence = []
+    data.ViewCodeSequence = [view]
+    data.AcquisitionContextSequence = []
+
+    data.KVP = f"{exposure.tube_voltage_kv:g}"
+    data.Exposure = round(exposure.exposure_mas)
+    data.ExposureInuAs = round(exposure.exposure_mas * 1000)
+    data.AnodeTargetMaterial = _MATERIALS[exposure.anode]
+    data.FilterMaterial = _MATERIALS[exposure.filter]
+    data.DetectorType = "DIRECT"
+    data.DetectorConfiguration = "AREA"
+    data.ImagerPixelSpacing = [f"{detector.pixel_mm:g}"] * 2
+
+    data.SamplesPerPixel = 1
+    data.PhotometricInterpretation = "MONOCHROME2"
+    data.Rows, data.Columns = counts.shape
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 14, 13, 0
+    data.BurnedInAnnotation = "NO"
+    data.LossyImageCompression = "00"
+    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = "0", "1", "US"
+    data.PixelIntensityRelationship, data.PixelIntensityRelationshipSign = "LIN", 1
+    data.PixelData = pixels
+    with atomic_path(path) as temporary:
+        data.save_as(temporary, enforce_file_format=True)
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
+    return code
+
+
+def read_dicom(path: str | os.PathLike) -> Recording:
+    """Read one DICOM image of the phantom: "FOR PROCESSING" or presentation, any transfer syntax with a decoder.
+
+    What counts as dark: PixelIntensityRelationshipSign -1 turns the counts over, +1 leaves them. Without that tag
+    MONOCHROME1 (few counts are shown bright, as what absorbs is shown in mammography) is taken as it is; MONOCHROME2
+    is ambiguous and left as it is with `polarity_settled` False.
+
+    Args:
+        path: the file.
+
+    Returns:
+        the recording, without anything about a patient.
+
+    Raises:
+        ValueError: not a DICOM file; another modality; no, several or coloured frames; no or unequal pixel spacing;
+            pixels that cannot be decoded.
+    """
+    path = Path(path)
+    try:
+        data = pydicom.dcmread(path)
+    except InvalidDicomError as error:
+        raise ValueError(f"{path}: found no DICOM header, expected a DICOM image; leave other files out") from error
+    except (EOFError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path}: the file cannot be read as DICOM ({error}); copy it again") from error
+    modality = data.get("Modality")
+    if modality not in _MODALITIES:
+        raise ValueError(f"{path}: found modality {modality!r}, expected one of {_MODALITIES} (mammography)")
+    if not {"PixelData", "Rows", "Columns"} <= set(data.dir()):
+        raise ValueError(f"{path}: found no pixel data, expected an image")
+    if int(data.get("NumberOfFrames") or 1) != 1:
+        raise ValueError(f"{path}: found {data.NumberOfFrames} frames, expected one image; export projections singly")
+    if int(data.get("SamplesPerPixel") or 1) != 1:
+        raise ValueError(f"{path}: found {data.SamplesPerPixel} samples per pixel, expected a grey-scale image")
+    pixel_mm = _spacing(path, data)
+    syntax = data.file_meta.get("TransferSyntaxUID") if hasattr(data, "file_meta") else None
+    try:
+        stored = data.pixel_array
+    except Exception as error:  # pydicom and its decoders raise many kinds
+        named = getattr(syntax, "name", syntax)
+        raise ValueError(
+            f"{path}: the pixels (transfer syntax {named}) cannot be decoded: {' '.join(str(error).split())[:300]}; "
+            "store the image uncompressed, as RLE or JPEG 2000, or install a decoder for it"
+        ) from None
+    slope, intercept = float(data.get("RescaleSlope") or 1), float(data.get("RescaleIntercept") or 0)
+    counts = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    sign = data.get("PixelIntensityRelationshipSign")
+    sign = int(sign) if sign not in (None, "") else None
+    if sign == -1:
+        bits = int(data.get("BitsStored") or 16) - int(data.get("PixelRepresentation") or 0)
+        counts = np.float32(slope * (2**bits - 1) + 2 * intercept) - counts
+    settled = sign in (-1, 1) or data.get("PhotometricInterpretation") == "MONOCHROME1"
+    return Recording(
+        counts=counts,
+        pixel_mm=pixel_mm,
+        tube_voltage_kv=_number(data.get("KVP")),
+        exposure_mas=_exposure_mas(data),
+        anode=_symbol(data.get("AnodeTargetMaterial"), ("Mo", "Rh", "W")),
+        filter=_symbol(data.get("FilterMaterial"), ("Mo", "Rh", "Ag", "Al")),
+        name=path.stem,
+        polarity_settled=settled,
+    )
+
+
+def _spacing(path: Path, data: Dataset) -> float:
+    spacing = data.get("ImagerPixelSpacing") or data.get("PixelSpacing")
+    try:
+        vertical, horizontal = (float(value) for value in spacing)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{path}: found ImagerPixelSpacing {spacing!r}, expected two numbers in mm; add the tag (0018,1164)"
+        ) from None
+    if not (vertical > 0 and abs(vertical - horizontal) <= 1e-3 * vertical):
+        raise ValueError(f"{path}: found pixels of {vertical} mm × {horizontal} mm, expected square pixels")
+    return vertical
+
+
+def _number(value) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _exposure_mas(data: Dataset) -> float | None:
+    precise = _number(data.get("ExposureInuAs"))
+    return precise / 1000 if precise else _number(data.get("Exposure"))
+
+
+def _symbol(value, known: tuple[str, ...]) -> str | None:
+    symbol = _SYMBOLS.get(str(value).strip().upper())
+    return symbol if symbol in known else None
