@@ -130,6 +130,8 @@ def main() -> None:
         f"{platform.machine()}, torch {torch.__version__}, load average {os.getloadavg()[0]:.1f} "
         f"on {os.cpu_count()} cores."
     )
+    if os.getloadavg()[0] > os.cpu_count() + 0.5:
+        console.print("Other processes shared the cores: times and hours are too long, the ratios are what counts.")
 
 
 if __name__ == "__main__":

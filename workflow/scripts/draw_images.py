@@ -28,7 +28,7 @@ def draw_images(
     fields = (table[["height", "width"]].to_numpy() * table[["pixel_mm"]].to_numpy())[first]
     titles = [group_name(table["group"][index]) for index in first]
     data = "mixed" if table["data"].iloc[first].nunique() > 1 else table["data"].iloc[first[0]]
-    write_figure(paths["sampled"], plot_sampled_images([images[i, 0] for i in first], titles, fields, data=data))
+    write_figure(paths["sampled"], plot_sampled_images([images[i, 0] for i in first], titles, list(fields), data=data))
 
     detector, geometry = Detector(**phantom["detector"]), GEOMETRIES[phantom["geometry"]]
     counts = simulate(Exposure(**phantom["exposure"]), detector, geometry, 0.0, 0, 0).counts

@@ -9,7 +9,7 @@ from xiqa.cdmam.samples import first_of_each_group, read_samples
 from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.ensemble import load_ensemble
-from xiqa.saliency.base import load_method, validity
+from xiqa.saliency.base import completeness_error, load_method, validity
 from xiqa.saliency.midpoint import MidpointGradient
 
 
@@ -34,7 +34,8 @@ def explain(
     for number, (path, (method, options)) in enumerate(zip(paths_to_maps, methods.items(), strict=True)):
         maps = load_method(method)(target, x, **options)
         write_array(path, np.asarray(maps, np.float32))
-        flags.append(pd.DataFrame(validity(maps)).assign(image=table["image"].iloc[chosen].to_numpy(), method=method))
+        checks = validity(maps, completeness_error(method, target, x, maps, **options))
+        flags.append(pd.DataFrame(checks).assign(image=table["image"].iloc[chosen].to_numpy(), method=method))
         progress(number + 1, len(methods), f"methods ({method})")
     write_table(path_to_validity, pd.concat(flags, ignore_index=True))
 

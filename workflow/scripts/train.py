@@ -39,7 +39,6 @@ def train(
     train_member(
         steps, network, training, size=settings["size"], input_mean=mean, input_sd=sd, seed=settings["seed"],
         member=member, folder=folder, threads=threads, device=settings["device"], progress=show,
-        schedule=training.schedule, warmup_epochs=training.warmup_epochs,
     )  # fmt: skip
 
 

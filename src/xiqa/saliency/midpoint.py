@@ -51,6 +51,7 @@ class MidpointGradient:
         threads: threads used; None: as many as torch uses.
 
     Attributes:
+        ensemble: the ensemble itself, for methods that look inside its networks.
         backend: the way in use: "fast", "plain" or "batched".
 
     Raises:
@@ -71,6 +72,7 @@ class MidpointGradient:
             raise ValueError("ensemble: found no member, expected at least one")
         if threads is not None and threads < 1:
             raise ValueError(f"threads: found {threads}, expected at least 1")
+        self.ensemble = ensemble
         self.threads = threads or torch.get_num_threads()
         self.dtype = dtype
         reason = _why_not_fast(ensemble, torch.device(device), dtype)
