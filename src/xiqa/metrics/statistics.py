@@ -64,7 +64,7 @@ def bootstrap_ci(
 
 def root_mean(squares: np.ndarray, axis: int = -1) -> np.ndarray:
     """Root of the mean along an axis: the RMSE of squared errors."""
-    return np.sqrt(np.mean(squares, axis=axis))
+    return np.sqrt(np.mean(np.asarray(squares), axis=axis))
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
