@@ -8,6 +8,7 @@ configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/cdmam_plan.smk"
 include: "workflow/rules/cdmam_data.smk"
 include: "workflow/rules/cdmam_train.smk"
 include: "workflow/rules/cdmam_explain.smk"

@@ -209,7 +209,9 @@ class Cdmam(Section):
     standin_detector: Detector = Detector(heel=0.08, tilt_deg=0.6, focal_spot_mm=0.3, pixel_mm=0.07)
     training_settings: tuple[Exposure, ...] = Field(min_length=2, description="exposure settings of the training grid")
     standin_training_settings: tuple[Exposure, ...] = Field(description="settings of the stand-in used for training")
-    scenarios: dict[Literal[SIMULATED_GROUPS], Exposure] = Field(description="exposure setting of each test group; null leaves one out")
+    scenarios: dict[Literal[SIMULATED_GROUPS], Exposure] = Field(
+        description="exposure setting of each test group; null leaves one out"
+    )
     readout: Readout = Readout()
     images: Images
     sampling: Sampling = Sampling()

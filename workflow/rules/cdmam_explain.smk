@@ -1,33 +1,4 @@
 # Explanations of the ensemble's midpoint: on sampled images, upsampled to full resolution, and checked.
-EXPLAIN = cdmam.explain
-UPSAMPLING = cdmam.upsampling
-ENSEMBLE = {"threads": study.compute.threads, "device": study.compute.device, "backend": study.compute.gradient}
-FAMILIES = {
-    family: [method for method in EXPLAIN.methods if METHOD_FAMILY[method] == family]
-    for family in dict.fromkeys(METHOD_FAMILY[method] for method in EXPLAIN.methods)
-}
-# The first images of each test group are explained; the recordings' images lie with their settings.
-EXPLAINED_SETS = [s for s in TEST_SETS if s in SIMULATED or recording_part(s) != "train"]
-UPSAMPLED = [f"{group}-{number}" for group in UPSAMPLING.groups for number in range(UPSAMPLING.images)]
-ROTATED = [f"{UPSAMPLED[0] if 'recorded_standin-0' not in UPSAMPLED else 'recorded_standin-0'}-rotated"]
-ROTATED = ROTATED if cdmam.checks.rotation else []
-FIRST_METHOD = UPSAMPLING.methods[0]
-# The rotated image is explained by the first method only.
-MAPS = [(method, image) for method in UPSAMPLING.methods for image in UPSAMPLED] + [
-    (FIRST_METHOD, image) for image in ROTATED
-]
-
-
-def method_modules(*methods):
-    """Modules that these methods load by name."""
-    return [METHOD_MODULES[method] for method in methods]
-
-
-def options(method):
-    """The configured options of one method."""
-    return plain(EXPLAIN.omig) if method == "omig" else {}
-
-
 for family, methods in FAMILIES.items():
 
     rule:
@@ -44,18 +15,18 @@ for family, methods in FAMILIES.items():
             f"{LOGS}/explain/{family}.log",
         benchmark:
             f"{BENCHMARKS}/explain/{family}.jsonl"
+        conda:
+            "../../envs/xiqa.yaml"
+        threads: study.compute.threads
+        resources:
+            mem_mb=4000,
+            gpu=1 if study.compute.device == "cuda" else 0,
         params:
             code=code("explain.py", *method_modules(*methods)),
             methods={method: options(method) for method in methods},
             images_per_group=EXPLAIN.images,
             seed=study.seed,
             ensemble=ENSEMBLE,
-        threads: study.compute.threads
-        resources:
-            mem_mb=4000,
-            gpu=1 if study.compute.device == "cuda" else 0,
-        conda:
-            "../../envs/xiqa.yaml"
         script:
             "../scripts/explain.py"
 
@@ -74,6 +45,12 @@ if "omig" in EXPLAIN.methods:
             f"{LOGS}/compare_omig_parameters.log",
         benchmark:
             f"{BENCHMARKS}/compare_omig_parameters.jsonl"
+        conda:
+            "../../envs/xiqa.yaml"
+        threads: study.compute.threads
+        resources:
+            mem_mb=4000,
+            gpu=1 if study.compute.device == "cuda" else 0,
         params:
             code=code("compare_omig_parameters.py"),
             options={
@@ -82,28 +59,8 @@ if "omig" in EXPLAIN.methods:
                 "outlier_z": EXPLAIN.omig.outlier_z,
             },
             ensemble=ENSEMBLE,
-        threads: study.compute.threads
-        resources:
-            mem_mb=4000,
-            gpu=1 if study.compute.device == "cuda" else 0,
-        conda:
-            "../../envs/xiqa.yaml"
         script:
             "../scripts/compare_omig_parameters.py"
-
-
-def original_source(wildcards):
-    """Recordings are read from their files; simulated originals need no input."""
-    return [path for s in RECORDED for path in recorded_images(s)] if wildcards.image.startswith("recorded-") else []
-
-
-def original_params(wildcards):
-    """What determines one original image."""
-    group, number, *rotated = wildcards.image.split("-")
-    if group == "recorded":
-        return {"recorded": number, "parts": {s: recording_part(s) for s in RECORDED}, "rotated": bool(rotated)}
-    row = sampling_plan(group)["rows"][int(number)]
-    return {**simulation(group), "margin_mm": row["margin_mm"], "index": int(number), "rotated": bool(rotated)}
 
 
 rule original:
@@ -117,13 +74,13 @@ rule original:
         f"{LOGS}/original/{{image}}.log",
     benchmark:
         f"{BENCHMARKS}/original/{{image}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=2000,
     params:
         code=code("original.py"),
         original=original_params,
-    resources:
-        mem_mb=2000,
-    conda:
-        "../../envs/xiqa.yaml"
     script:
         "../scripts/original.py"
 
@@ -142,6 +99,12 @@ for method in UPSAMPLING.methods:
             f"{LOGS}/upsample/{method}/{{image}}/shard-{{shard}}.log",
         benchmark:
             f"{BENCHMARKS}/upsample/{method}/{{image}}/shard-{{shard}}.jsonl"
+        conda:
+            "../../envs/xiqa.yaml"
+        threads: study.compute.threads
+        resources:
+            mem_mb=8000,
+            gpu=1 if study.compute.device == "cuda" else 0,
         params:
             code=code("upsample.py", *method_modules(method)),
             method=method,
@@ -151,12 +114,6 @@ for method in UPSAMPLING.methods:
             seed=study.seed,
             shard=lambda wildcards: int(wildcards.shard),
             ensemble=ENSEMBLE,
-        threads: study.compute.threads
-        resources:
-            mem_mb=8000,
-            gpu=1 if study.compute.device == "cuda" else 0,
-        conda:
-            "../../envs/xiqa.yaml"
         script:
             "../scripts/upsample.py"
 
@@ -179,12 +136,12 @@ rule merge_upsampling:
         f"{LOGS}/merge_upsampling/{{method}}/{{image}}.log",
     benchmark:
         f"{BENCHMARKS}/merge_upsampling/{{method}}/{{image}}.jsonl"
-    params:
-        code=code("merge_upsampling.py"),
-    resources:
-        mem_mb=8000,
     conda:
         "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=8000,
+    params:
+        code=code("merge_upsampling.py"),
     script:
         "../scripts/merge_upsampling.py"
 
@@ -203,17 +160,17 @@ rule check_modified_image:
         f"{LOGS}/check_modified_image/{{image}}.log",
     benchmark:
         f"{BENCHMARKS}/check_modified_image/{{image}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=4000,
+        gpu=1 if study.compute.device == "cuda" else 0,
     params:
         code=code("check_modified_image.py"),
         methods=list(UPSAMPLING.methods),
         checks={"samplings": cdmam.checks.samplings, "size": cdmam.sampling.size, "seed": study.seed},
         ensemble=ENSEMBLE,
-    threads: study.compute.threads
-    resources:
-        mem_mb=4000,
-        gpu=1 if study.compute.device == "cuda" else 0,
-    conda:
-        "../../envs/xiqa.yaml"
     script:
         "../scripts/check_modified_image.py"
 
@@ -232,14 +189,14 @@ rule score_explanations:
         f"{LOGS}/score_explanations.log",
     benchmark:
         f"{BENCHMARKS}/score_explanations.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=2000,
     params:
         code=code("score_explanations.py"),
         maps=[{"method": method, "image": image} for method, image in MAPS],
         seed=study.seed,
-    resources:
-        mem_mb=2000,
-    conda:
-        "../../envs/xiqa.yaml"
     script:
         "../scripts/score_explanations.py"
 
@@ -253,14 +210,14 @@ rule tabulate_upsampling:
         f"{LOGS}/tabulate_upsampling.log",
     benchmark:
         f"{BENCHMARKS}/tabulate_upsampling.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=500,
     params:
         code=code("tabulate_upsampling.py"),
         maps=[{"method": method, "image": image} for method, image in MAPS],
         benchmarks=f"{BENCHMARKS}/upsample",
-    resources:
-        mem_mb=500,
-    conda:
-        "../../envs/xiqa.yaml"
     script:
         "../scripts/tabulate_upsampling.py"
 
@@ -275,6 +232,12 @@ rule compare_designs:
         f"{LOGS}/compare_designs.log",
     benchmark:
         f"{BENCHMARKS}/compare_designs.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=4000,
+        gpu=1 if study.compute.device == "cuda" else 0,
     params:
         code=code("compare_designs.py"),
         designs={
@@ -284,11 +247,5 @@ rule compare_designs:
             "seed": study.seed,
         },
         ensemble=ENSEMBLE,
-    threads: study.compute.threads
-    resources:
-        mem_mb=4000,
-        gpu=1 if study.compute.device == "cuda" else 0,
-    conda:
-        "../../envs/xiqa.yaml"
     script:
         "../scripts/compare_designs.py"

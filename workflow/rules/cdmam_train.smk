@@ -1,9 +1,4 @@
 # The deep ensemble: one training job per member, then predictions and their scores.
-MEMBERS = list(range(cdmam.training.members))
-MODELS = expand(f"{CDMAM}/models/member-{{member}}/weights.safetensors", member=MEMBERS)
-TEST_SETS = [*cdmam.scenarios, *RECORDED]
-
-
 rule train:
     input:
         curves=f"{CDMAM}/tables/cdc.csv",
@@ -17,6 +12,12 @@ rule train:
         f"{LOGS}/train/member-{{member}}.log",
     benchmark:
         f"{BENCHMARKS}/train/member-{{member}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=6000,
+        gpu=1 if study.compute.device == "cuda" else 0,
     params:
         code=code("train.py"),
         training={
@@ -26,12 +27,6 @@ rule train:
             "seed": study.seed,
             "device": study.compute.device,
         },
-    threads: study.compute.threads
-    resources:
-        mem_mb=6000,
-        gpu=1 if study.compute.device == "cuda" else 0,
-    conda:
-        "../../envs/xiqa.yaml"
     script:
         "../scripts/train.py"
 
@@ -48,13 +43,13 @@ rule predict:
         f"{LOGS}/predict.log",
     benchmark:
         f"{BENCHMARKS}/predict.jsonl"
-    params:
-        code=code("predict.py"),
+    conda:
+        "../../envs/xiqa.yaml"
     threads: study.compute.threads
     resources:
         mem_mb=4000,
-    conda:
-        "../../envs/xiqa.yaml"
+    params:
+        code=code("predict.py"),
     script:
         "../scripts/predict.py"
 
@@ -74,12 +69,12 @@ rule score_predictions:
         f"{LOGS}/score_predictions.log",
     benchmark:
         f"{BENCHMARKS}/score_predictions.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=3000,
     params:
         code=code("score_predictions.py"),
         seed=study.seed,
-    resources:
-        mem_mb=3000,
-    conda:
-        "../../envs/xiqa.yaml"
     script:
         "../scripts/score_predictions.py"

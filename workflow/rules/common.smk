@@ -4,7 +4,6 @@ import sys
 
 PROJECT = workflow.basedir
 sys.path.insert(0, f"{PROJECT}/src")
-os.environ["PYTHONPATH"] = f"{PROJECT}/src"
 
 from xiqa.config import METHOD_FAMILY, METHOD_MODULES, load_config
 from xiqa.provenance import code_digest
@@ -16,9 +15,11 @@ CDMAM = f"{RESULTS}/cdmam"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[name] = str(study.compute.threads)
-os.environ["MPLBACKEND"] = "Agg"
+# Stages are processes of their own: they find the library, draw without a screen, and use the threads they were given.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+os.environ.update(
+    {name: str(study.compute.threads) for name in THREADS} | {"PYTHONPATH": f"{PROJECT}/src", "MPLBACKEND": "Agg"}
+)
 
 
 def code(script, *modules):

@@ -11,6 +11,11 @@ rule track:
         f"{LOGS}/track.log",
     benchmark:
         f"{BENCHMARKS}/track.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=2000,
+        mlflow_writer=1,
     params:
         code=code("track.py", "xiqa.tracking_model"),
         store=f"{RESULTS}/mlflow",
@@ -23,10 +28,5 @@ rule track:
             "config": plain(study),
             "methods": {method: options(method) for method in EXPLAIN.methods},
         },
-    resources:
-        mem_mb=2000,
-        mlflow_writer=1,
-    conda:
-        "../../envs/xiqa.yaml"
     script:
         "../scripts/track.py"

@@ -238,12 +238,21 @@ def thresholds(hit_rate: np.ndarray, fit: Fit = "held_slope") -> Thresholds:
     rates = np.asarray(hit_rate, dtype=float)
     smoothed = smooth(rates, fit).reshape(-1, 16, 16)
     positions, slopes = _fit_all(
-        smoothed, _CONTRAST, CELL_PRESENT, _SLOPE_ROWS, fit == "held_slope", _SLOPE_RANGE, _SLOPE_FALLBACK, *_CONTRAST_RANGE
+        smoothed,
+        _CONTRAST,
+        CELL_PRESENT,
+        _SLOPE_ROWS,
+        fit == "held_slope",
+        _SLOPE_RANGE,
+        _SLOPE_FALLBACK,
+        *_CONTRAST_RANGE,
     )
     thickness = -np.log1p(-np.exp(positions[:, _CDC_ROWS])) / GOLD_ATTENUATION_PER_UM
     side = np.where(thickness < RANGE_UM[0], -1, np.where(thickness > RANGE_UM[1], 1, 0)).astype(np.int8)
     shape = rates.shape[:-2]
-    return Thresholds(np.clip(thickness, *RANGE_UM).reshape(*shape, 12), side.reshape(*shape, 12), slopes.reshape(shape))
+    return Thresholds(
+        np.clip(thickness, *RANGE_UM).reshape(*shape, 12), side.reshape(*shape, 12), slopes.reshape(shape)
+    )
 
 
 def human_equivalent(t_auto_um: np.ndarray, human: Human = "thickness") -> np.ndarray:
@@ -367,7 +376,13 @@ def censored_side(curve: pd.DataFrame) -> np.ndarray:
 
 
 def coefficient_of_variation(
-    detections: np.ndarray, n: int = 16, *, draws: int = 500, seed: int = 0, human: Human = "thickness", fit: Fit = "held_slope"
+    detections: np.ndarray,
+    n: int = 16,
+    *,
+    draws: int = 500,
+    seed: int = 0,
+    human: Human = "thickness",
+    fit: Fit = "held_slope",
 ) -> pd.DataFrame:
     """Spread of the curve that sets of `n` images would give, by resampling from more images.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -27,12 +28,14 @@ NOMINAL_PITCH_MM = 10.0
 """Pitch in the phantom's own plane, from which the scale is counted."""
 NOMINAL_OFFSET = 0.285
 """Eccentric offset (fraction of the cell) from which the search for the true one starts, and the fallback."""
+SEARCH_MM = 0.15 * math.sqrt(2)
+"""How far from its expected place a disc is looked for: a round region about ±0.15 mm along both axes, the tolerance of
+registration. The search makes the reader as sensitive as the field's standard reader, which searches too."""
 
 _MAX_TILT_DEG = 8.0
 _GRID_CLEARANCE_MM = 0.75  # half the widest grid line (0.8 mm), its blur and the registration error
 _DISC_CLEARANCE_MM = 0.35  # blur and registration error around a disc that the background fit leaves out
 _VISIBLE_SNR = 5.0
-_SEARCH_MM = 0.15 * math.sqrt(2)  # a round region around ±0.15 mm, the registration tolerance, along both axes
 _STEP_MM = 0.05
 
 
@@ -42,7 +45,7 @@ class Registration:
 
     Attributes:
         origin_mm: (x, y) of the matrix centre from the image's upper left corner.
-        angle_deg: tilt of the phantom against its nominal 45° stand, counter-clockwise on the screen.
+        angle_deg: tilt of the phantom against its nominal 45° stand, clockwise on the screen.
         scale: pitch of the grid on the detector over the nominal 10 mm.
         orientation: quarter turns counter-clockwise (0-3), plus 4 where the phantom was mirrored left-right before
             the turn; 0 is thick and large on the left, thick and small on top.
@@ -93,19 +96,22 @@ class Reading:
     registration: Registration
 
 
-def read_image(counts: np.ndarray, pixel_mm: float, name: str = "image") -> Reading:
+def read_image(counts: np.ndarray, pixel_mm: float, name: str = "image", *, search_mm: float = SEARCH_MM) -> Reading:
     """Find the phantom in an image and decide on each of its discs.
 
     The grid is found as the strongest square lattice of lines in the spectrum, then fitted to the measured sides of
     all cells; shape and discs of the matrix settle orientation, polarity and the offset of the eccentric discs, for
-    the image as a whole. In each cell the signal is the mean under a disc of the true diameter at its known place
-    over a fitted plane: the corner with the strongest signal is chosen (four-alternative forced choice). The central
-    disc counts as seen where its signal exceeds those of the three corners that hold no disc.
+    the image as a whole. In each cell the image is resampled to 0.05 mm, a plane fitted to the background is taken
+    off, and the signal of a place is the strongest mean under a disc of the true diameter within `search_mm` of it: the
+    corner with the strongest signal is chosen (four-alternative forced choice). The central disc counts as seen where
+    its signal exceeds those of the three corners that hold no disc.
 
     Args:
         counts: (h, w) pixel values, any real type; either polarity, any of the eight orientations.
         pixel_mm: pixel spacing in the detector plane in mm.
         name: name of the image, for errors.
+        search_mm: how far from its expected place a disc is looked for. The default searches as the field's standard
+            reader does; 0 is the observer who knows the place, whose thresholds are about a third lower.
 
     Returns:
         What was detected, with the scores behind it and the registration.
@@ -120,7 +126,9 @@ def read_image(counts: np.ndarray, pixel_mm: float, name: str = "image") -> Read
     """
     counts = np.asarray(counts)
     if counts.ndim != 2 or min(counts.shape) < 100:
-        raise ValueError(f"{name}: found an array of shape {counts.shape}, expected one image (h, w) of a CDMAM phantom")
+        raise ValueError(
+            f"{name}: found an array of shape {counts.shape}, expected one image (h, w) of a CDMAM phantom"
+        )
     if not (math.isfinite(pixel_mm) and pixel_mm > 0):
         raise ValueError(f"{name}: found pixel spacing {pixel_mm} mm, expected a positive number")
     image = np.ascontiguousarray(counts, dtype=np.float32)
@@ -131,24 +139,25 @@ def read_image(counts: np.ndarray, pixel_mm: float, name: str = "image") -> Read
     flat = _flatten(small, name)
 
     lattice, line_sign = _find_lattice(flat, name)
+    lattice, sides = _fit_lattice(flat * line_sign, lattice, name)
+    poses = _candidate_poses(lattice, sides, name)
     pitch_mm = _check_pitch(lattice, factor, pixel_mm, name)
-    lattice, edges, residual_px = _fit_lattice(flat * line_sign, lattice, name)
-    pitch_mm = _check_pitch(lattice, factor, pixel_mm, name)
-    residual_mm = residual_px * factor * pixel_mm
+    residual_mm = sides.residual_px * factor * pixel_mm
     if residual_mm > 0.3:
         raise ValueError(
             f"{name}: the grid lines lie {residual_mm:.2f} mm (root mean square) off a regular lattice, expected at most "
             "0.3 mm; is this a CDMAM 3.4 image without distortion?"
         )
-    frames = _candidate_frames(lattice, edges, name)
-    frame, disc_sign, visible = _choose_frame(small, frames, pixel_mm * factor, pitch_mm, line_sign)
-    frame = frame * factor
-    frame[0] += (factor - 1) / 2
-    _check_inside(frame, pixel_mm, pitch_mm, image.shape, name)
+    pose, disc_sign, visible = _choose_pose(small, poses, pixel_mm * factor, pitch_mm, line_sign)
+    pose = _Pose(pose.frame * factor, pose.bend * factor)
+    pose.frame[0] += (factor - 1) / 2
+    _check_inside(pose, pixel_mm, pitch_mm, image.shape, name)
 
-    frame, offset, magnification, visible = _settle_discs(image, frame, pixel_mm, pitch_mm, disc_sign, visible)
-    signal = _observe(image, frame, pixel_mm, magnification, offset, disc_sign)
-    return _decide(name, signal, _registration(frame, pixel_mm, residual_mm, offset, magnification, disc_sign, visible))
+    pose, offset, magnification, visible = _settle_discs(image, pose, pixel_mm, pitch_mm, disc_sign, visible)
+    signal = _observe(image, pose, pixel_mm, magnification, offset, disc_sign, search_mm)
+    return _decide(
+        name, signal, _registration(pose.frame, pixel_mm, residual_mm, offset, magnification, disc_sign, visible)
+    )
 
 
 def _decide(name: str, signal: np.ndarray, registration: Registration) -> Reading:
@@ -399,18 +408,25 @@ def _measure_edges(flat, origin, along, across, first, last, reach):
 
 
 @dataclass(frozen=True)
-class _Edges:
-    """Measured cell sides: `strength[family][line, segment]`, relative to a typical line, and whether they are inside.
+class _Sides:
+    """Measured sides of lattice cells, per family of lines [line, segment].
 
-    `first` is the lattice index of row and column 0.
+    Attributes:
+        strength: relative to a typical grid line, 0-1.
+        inside: whether the side lies inside the image.
+        deviation: distance from the fitted lattice as a fraction of the step across, NaN where not measured.
+        first: lattice index of row and column 0.
+        residual_px: root mean square deviation in pixels.
     """
 
     strength: list[np.ndarray]
     inside: list[np.ndarray]
+    deviation: list[np.ndarray]
     first: int
+    residual_px: float
 
 
-def _fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.ndarray, _Edges, float]:
+def _fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.ndarray, _Sides]:
     """Fit the lattice (affine) to the measured sides of the cells, from the middle of the image outwards.
 
     Args:
@@ -419,7 +435,7 @@ def _fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.
         name: name of the image, for errors.
 
     Returns:
-        The fitted lattice (3, 2), the sides measured with it, and the root mean square residual in pixels.
+        The fitted lattice (3, 2) and the sides measured with it.
     """
     height, width = lines.shape
     residual = math.inf
@@ -428,7 +444,7 @@ def _fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.
         inverse = np.linalg.inv(np.column_stack([step_a, step_b]))
         outline = (np.array([[0, 0], [width, 0], [0, height], [width, height]]) - origin) @ inverse.T
         span = int(min(math.ceil(np.abs(outline).max()), distance + 1))
-        families = []
+        families, deviations = [], []
         solution = []
         squares = []
         for across, along in ((step_a, step_b), (step_b, step_a)):
@@ -449,6 +465,9 @@ def _fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.
                 plane, *_ = np.linalg.lstsq(design[keep], line[keep].astype(float), rcond=None)
                 error = design @ plane - line
                 keep = np.abs(error) < 4 * 1.4826 * np.median(np.abs(error[keep])) + 1e-6
+            deviation = np.full(strength.shape, np.nan)
+            deviation[line[keep] + span, segment[keep] + span] = error[keep]
+            deviations.append(deviation)
             solution.append(plane)
             squares.append(np.mean(error[keep] ** 2) * float(across @ across))
         # Rows of `solution` give lattice coordinates: (line_a, line_b) = gradient · r + constant.
@@ -459,7 +478,7 @@ def _fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.
         residual = math.sqrt(np.mean(squares))
     typical = [float(np.median(s[i & (s > 0.5 * np.percentile(s[i], 80))])) for s, i in families]
     strength = [np.clip(s / t, 0, 1) for (s, _), t in zip(families, typical, strict=True)]
-    return lattice, _Edges(strength, [i for _, i in families], -span), residual
+    return lattice, _Sides(strength, [i for _, i in families], deviations, -span, residual)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -472,55 +491,87 @@ def _side_templates(present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (padded[1:] | padded[:-1])[:, 1:-1], (padded[:, 1:] | padded[:, :-1])[1:-1].T
 
 
-def _candidate_frames(lattice: np.ndarray, edges: _Edges, name: str) -> list[np.ndarray]:
-    """Frames (centre of cell (0, 0), diameter step, thickness step) whose sides agree with the measured ones.
+@dataclass(frozen=True)
+class _Pose:
+    """A way in which the matrix may lie on the lattice.
+
+    Attributes:
+        frame: (3, 2) centre of cell (0, 0), diameter step, thickness step, in pixels.
+        bend: (16, 16, 2) measured deviation of each cell from that frame in pixels.
+    """
+
+    frame: np.ndarray
+    bend: np.ndarray
+
+
+def _candidate_poses(lattice: np.ndarray, sides: _Sides, name: str) -> list[_Pose]:
+    """Poses in which the matrix's sides agree with the measured ones.
 
     Returns:
-        Frames in falling order of agreement: all that reach 95 % of the best.
+        All that reach 95 % of the best agreement, best first, the standing orientation first among equals.
     """
-    origin, step_a, step_b = lattice
+    bends = _bends(lattice, sides)
+    origin, *steps = lattice
     pad = 12
     found = []
-    for swap in (False, True):
-        cells = CELL_PRESENT.T if swap else CELL_PRESENT
-        for flip_a in (False, True):
-            for flip_b in (False, True):
-                present = cells[:: -1 if flip_a else 1, :: -1 if flip_b else 1]
-                templates = _side_templates(present)
-                score = _match(edges.strength, templates, pad)
-                inside = _match(edges.inside, templates, pad)
-                shift_a, shift_b = np.unravel_index(int(score.argmax()), score.shape)
-                best = float(score[shift_a, shift_b])
-                sides = sum(t.sum() for t in templates)
-                index_a, index_b = shift_a - pad + edges.first, shift_b - pad + edges.first
-                # Cell (i, j) sits at lattice cell (a, b); its centre half a step further along both.
-                axis_i, axis_j = (step_b, step_a) if swap else (step_a, step_b)
-                flip_i, flip_j = (flip_b, flip_a) if swap else (flip_a, flip_b)
-                index_i, index_j = (index_b, index_a) if swap else (index_a, index_b)
-                start_i = index_i + 0.5 + (15 if flip_i else 0)
-                start_j = index_j + 0.5 + (15 if flip_j else 0)
-                frame = np.vstack(
-                    [
-                        origin + start_i * axis_i + start_j * axis_j,
-                        -axis_i if flip_i else axis_i,
-                        -axis_j if flip_j else axis_j,
-                    ]
-                )
-                found.append((best / sides, float(inside[shift_a, shift_b]) / sides, frame))
-    # A stable order, the standing orientation first among equals.
-    found.sort(key=lambda entry: (-round(entry[0], 3), _orientation(entry[2])))
-    agreement, inside, _ = found[0]
-    if agreement < 0.8 * min(inside, 1):
-        raise ValueError(
-            f"{name}: not a CDMAM 3.4 image, or a cropped grid: only {100 * agreement:.0f} % of the sides of the matrix's "
-            "205 cells were found"
+    for swap, flip_a, flip_b in itertools.product((False, True), repeat=3):
+        present = (CELL_PRESENT.T if swap else CELL_PRESENT)[:: -1 if flip_a else 1, :: -1 if flip_b else 1]
+        templates = _side_templates(present)
+        total = sum(int(template.sum()) for template in templates)
+        score = _match(sides.strength, templates, pad)
+        inside = _match(sides.inside, templates, pad)
+        best = np.unravel_index(int(score.argmax()), score.shape)
+        corner = np.array(best) - pad  # lattice cell of the matrix's first corner, counted from `first`
+        turned = _take(bends, corner)[:: -1 if flip_a else 1, :: -1 if flip_b else 1]
+        flips = np.array([flip_a, flip_b])
+        start = corner + sides.first + 0.5 + 15 * flips
+        signs = np.where(flips, -1, 1)
+        order = [1, 0] if swap else [0, 1]
+        frame = np.vstack([origin + start[0] * steps[0] + start[1] * steps[1], *(signs[k] * steps[k] for k in order)])
+        pose = _Pose(frame, turned.transpose(1, 0, 2) if swap else turned)
+        within, matched = float(inside[best]), float(score[best])
+        around = sum(float(i.sum()) for i in sides.inside) - within
+        beyond = (sum(float((s * i).sum()) for s, i in zip(sides.strength, sides.inside, strict=True)) - matched) / max(
+            around, 1.0
         )
-    if inside < 0.97 and agreement < 0.9:
+        found.append((matched / total, within / total, beyond if around > 40 else 0.0, pose))
+    found.sort(key=lambda entry: (-round(entry[0], 3), _orientation(entry[3].frame)))
+    agreement, within, beyond, _ = found[0]
+    if agreement < 0.8 * min(within, 1):
         raise ValueError(
-            f"{name}: cropped grid: {100 * (1 - inside):.0f} % of the sides of the matrix's 205 cells lie outside the "
+            f"{name}: not a CDMAM 3.4 image, or only a part of one (cropped grid): {100 * agreement:.0f} % of the sides of "
+            "the matrix's 205 cells were found; image the whole phantom"
+        )
+    if within < 0.97 and agreement < 0.9:
+        raise ValueError(
+            f"{name}: cropped grid: {100 * (1 - within):.0f} % of the sides of the matrix's 205 cells lie outside the "
             "image, expected the whole matrix; image the whole phantom"
         )
-    return [frame for score, _, frame in found if score >= 0.95 * agreement]
+    if beyond > 0.6:
+        raise ValueError(
+            f"{name}: not a CDMAM 3.4 image: the grid goes on beyond the outline of the matrix's 205 cells"
+        )
+    return [pose for score, *_, pose in found if score >= 0.95 * agreement]
+
+
+def _bends(lattice: np.ndarray, sides: _Sides) -> np.ndarray:
+    """Deviation (n - 1, n - 1, 2) of each lattice cell in pixels: mean over the cell's sides and their neighbours."""
+    bends = 0.0
+    for family, deviation in enumerate(sides.deviation):
+        padded = np.pad(deviation, ((0, 0), (1, 1)), constant_values=np.nan)
+        near = [padded[a : a + len(deviation) - 1, k : k + len(deviation)] for a in (0, 1) for k in (0, 1, 2)]
+        known = np.isfinite(near)
+        mean = np.where(known, near, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        mean = mean[:, :-1] if family == 0 else mean[:, :-1].T
+        bends = bends + mean[..., None] * lattice[1 + family]
+    return bends
+
+
+def _take(field: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """The (16, 16) part of a field that begins at `corner`, zero where it leaves the field."""
+    padded = np.pad(field, ((32, 32), (32, 32), (0, 0)))
+    row, column = corner + 32
+    return padded[row : row + 16, column : column + 16]
 
 
 def _match(families: list[np.ndarray], templates: tuple[np.ndarray, np.ndarray], pad: int) -> np.ndarray:
@@ -662,7 +713,7 @@ def _cell_plane(image, centre, step_i, step_j, places, radius, clearance):
 
 
 @numba.njit(cache=True)
-def _all_signals(image, frame, radii, offset, steps, grid_clearance, disc_clearance, present):
+def _all_signals(image, frame, bend, radii, offset, steps, grid_clearance, disc_clearance, present):
     """Signals (5, 16, 16) in the centre and the four corners of each cell, and the planes (16, 16, 4) beneath."""
     signal = np.zeros((5, 16, 16))
     planes = np.zeros((16, 16, 4))
@@ -671,26 +722,25 @@ def _all_signals(image, frame, radii, offset, steps, grid_clearance, disc_cleara
         for j in range(16):
             if not present[i, j]:
                 continue
-            centre = frame[0] + i * frame[1] + j * frame[2]
+            centre = frame[0] + i * frame[1] + j * frame[2] + bend[i, j]
             for k in range(5):
                 places[k] = centre + offset * (steps[k, 0] * frame[1] + steps[k, 1] * frame[2])
             plane = _cell_plane(image, centre, frame[1], frame[2], places, radii[i] + disc_clearance, grid_clearance)
             planes[i, j] = plane
             for k in range(5):
-                signal[k, i, j] = _disc_mean(
-                    image, places[k, 0], places[k, 1], radii[i], plane, centre[0], centre[1]
-                )
+                signal[k, i, j] = _disc_mean(image, places[k, 0], places[k, 1], radii[i], plane, centre[0], centre[1])
     return signal, planes
 
 
 def _signals(
-    image: np.ndarray, frame: np.ndarray, pixel_mm: float, magnification: float, offset: float, present=CELL_PRESENT
+    image: np.ndarray, pose: _Pose, pixel_mm: float, magnification: float, offset: float, present=CELL_PRESENT
 ) -> tuple[np.ndarray, np.ndarray]:
     """Signals (5, 16, 16) [centre, corner codes 1-4] and planes (16, 16, 4), in counts and pixels."""
     radii = DIAMETERS_MM * magnification / 2 / pixel_mm
     return _all_signals(
         image,
-        frame,
+        pose.frame,
+        pose.bend,
         radii,
         offset,
         CORNER_STEPS.astype(float),
@@ -755,19 +805,26 @@ def _strongest(image, x, y, step, template, search, plane, centre_x, centre_y, s
 
 
 def _observe(
-    image: np.ndarray, frame: np.ndarray, pixel_mm: float, magnification: float, offset: float, sign: int
+    image: np.ndarray,
+    pose: _Pose,
+    pixel_mm: float,
+    magnification: float,
+    offset: float,
+    sign: int,
+    search_mm: float,
 ) -> np.ndarray:
     """Signals (5, 16, 16) [centre, corner codes 1-4] as the reader judges them, positive in the discs' direction."""
     radii = DIAMETERS_MM * magnification / 2
-    _, planes = _signals(image, frame, pixel_mm, magnification, offset)
-    reach = int(_SEARCH_MM / _STEP_MM + 1e-9)
+    _, planes = _signals(image, pose, pixel_mm, magnification, offset)
+    frame = pose.frame
+    reach = int(search_mm / _STEP_MM + 1e-9)
     span = np.arange(-reach, reach + 1)
-    search = np.array([(x, y) for y in span for x in span if math.hypot(x, y) * _STEP_MM <= _SEARCH_MM + 1e-9])
+    search = np.array([(x, y) for y in span for x in span if math.hypot(x, y) * _STEP_MM <= search_mm + 1e-9])
     signal = np.zeros((5, 16, 16))
     for i in range(16):
         template = _disc_template(radii[i] / _STEP_MM)
         for j in np.flatnonzero(CELL_PRESENT[i]):
-            centre = frame[0] + i * frame[1] + j * frame[2]
+            centre = frame[0] + i * frame[1] + j * frame[2] + bend[i, j]
             for k, (di, dj) in enumerate(offset * CORNER_STEPS):
                 x, y = centre + di * frame[1] + dj * frame[2]
                 signal[k, i, j] = _strongest(
@@ -784,33 +841,34 @@ def _margins(signal: np.ndarray) -> np.ndarray:
     return np.where(CELL_PRESENT, own - others, 0)
 
 
-def _choose_frame(
-    small: np.ndarray, frames: list[np.ndarray], pixel_mm: float, pitch_mm: float, line_sign: int
-) -> tuple[np.ndarray, int, bool]:
-    """Choose the frame in which most discs are where the corner table puts them.
+def _choose_pose(
+    small: np.ndarray, poses: list[_Pose], pixel_mm: float, pitch_mm: float, line_sign: int
+) -> tuple[_Pose, int, bool]:
+    """Choose the pose in which most discs are where the corner table puts them.
 
     Returns:
-        The frame, the discs' sign (-1 dark, +1 bright), and whether the discs settled it. With too few discs visible
-        the frame whose outline fits best is kept and the discs are taken to be as dark or bright as the lines: a choice
+        The pose, the discs' sign (-1 dark, +1 bright), and whether the discs settled it. With too few discs visible
+        the pose whose outline fits best is kept and the discs are taken to be as dark or bright as the lines: a choice
         by chance agreement would make hits out of noise.
     """
     magnification = pitch_mm / NOMINAL_PITCH_MM
     used = CELL_PRESENT & (DIAMETERS_MM >= 0.3)[:, None]
     n = int(used.sum())
     scored = []
-    for order, frame in enumerate(frames):
-        signal, _ = _signals(small, frame, pixel_mm, magnification, NOMINAL_OFFSET, used)
+    for order, pose in enumerate(poses):
+        signal, _ = _signals(small, pose, pixel_mm, magnification, NOMINAL_OFFSET, used)
         for sign in (line_sign, -line_sign):
             hits = int((_margins(sign * signal)[used] > 0).sum())
             scored.append((hits, -order, sign))
     hits, order, sign = max(scored, key=lambda entry: (entry[0], entry[1], entry[2] == line_sign))
     significant = hits > 0.25 * n + 6 * math.sqrt(n * 0.25 * 0.75)
-    return (frames[-order], sign, True) if significant else (frames[0], line_sign, False)
+    return (poses[-order], sign, True) if significant else (poses[0], line_sign, False)
 
 
-def _check_inside(frame: np.ndarray, pixel_mm: float, pitch_mm: float, shape: tuple[int, int], name: str) -> None:
+def _check_inside(pose: _Pose, pixel_mm: float, pitch_mm: float, shape: tuple[int, int], name: str) -> None:
     """An error where a place that may hold a disc lies outside the image."""
     rows, columns = np.nonzero(CELL_PRESENT)
+    frame = pose.frame
     radius = DIAMETERS_MM[rows] * pitch_mm / NOMINAL_PITCH_MM / 2 / pixel_mm
     cut = np.zeros(rows.size, bool)
     for di, dj in NOMINAL_OFFSET * CORNER_STEPS[1:]:
@@ -824,14 +882,14 @@ def _check_inside(frame: np.ndarray, pixel_mm: float, pitch_mm: float, shape: tu
 
 
 @numba.njit(cache=True)
-def _visible_strength(image, frame, radii, offset, shift, steps, codes, weights, planes):
+def _visible_strength(image, frame, bend, radii, offset, shift, steps, codes, weights, planes):
     """Weighted sum of the signals of the known discs (centre and true corner), for a shift in lattice units."""
     total = 0.0
     for i in range(16):
         for j in range(16):
             if weights[i, j] == 0:
                 continue
-            centre = frame[0] + i * frame[1] + j * frame[2]
+            centre = frame[0] + i * frame[1] + j * frame[2] + bend[i, j]
             code = codes[i, j]
             for k in range(2):
                 di = shift[0] + k * offset * steps[code, 0]
@@ -850,33 +908,37 @@ def _visible_strength(image, frame, radii, offset, shift, steps, codes, weights,
 
 
 def _settle_discs(
-    image: np.ndarray, frame: np.ndarray, pixel_mm: float, pitch_mm: float, sign: int, visible: bool
-) -> tuple[np.ndarray, float, float, bool]:
+    image: np.ndarray, pose: _Pose, pixel_mm: float, pitch_mm: float, sign: int, visible: bool
+) -> tuple[_Pose, float, float, bool]:
     """Settle from all plainly visible discs together: their shift against the grid, eccentric offset, and size.
 
     Returns:
-        Frame, offset, magnification of the discs, and whether they could be settled; else the nominal values.
+        Pose, offset, magnification of the discs, and whether they could be settled; else the nominal values.
     """
     magnification = pitch_mm / NOMINAL_PITCH_MM
     if not visible:
-        return frame, 0.3, magnification, False
+        return pose, NOMINAL_OFFSET, magnification, False
+    frame = pose.frame
     steps = CORNER_STEPS.astype(float)
     codes = CORNER_CODES.astype(np.int64)
     radii = DIAMETERS_MM * magnification / 2 / pixel_mm
-    signal, planes = _signals(image, frame, pixel_mm, magnification, NOMINAL_OFFSET)
+    signal, planes = _signals(image, pose, pixel_mm, magnification, NOMINAL_OFFSET)
     # Judged without the true corner, so that luck there does not choose: the central disc over the noise.
     noise = planes[..., 3] / np.sqrt(np.maximum(np.pi * radii**2, 1.0))[:, None]
     snr = np.where(CELL_PRESENT & (noise > 0), sign * signal[0] / np.maximum(noise, 1e-12), 0)
     plain = CELL_PRESENT & (snr > 2 * _VISIBLE_SNR) & (DIAMETERS_MM >= 0.2)[:, None]
     if plain.sum() < 8:
-        return frame, NOMINAL_OFFSET, magnification, False
+        return pose, NOMINAL_OFFSET, magnification, False
     # A cap keeps a handful of thick discs from deciding alone.
     weights = np.where(plain, np.minimum(snr, 40.0) / np.where(plain, np.abs(signal[0]), 1.0), 0.0) * sign
 
     shift, offset = np.zeros(2), NOMINAL_OFFSET
     scan = np.arange(0.24, 0.3301, 0.01)
     strength = np.array(
-        [_visible_strength(image, frame, radii, value, shift, steps, codes, weights, planes) for value in scan]
+        [
+            _visible_strength(image, frame, pose.bend, radii, value, shift, steps, codes, weights, planes)
+            for value in scan
+        ]
     )
     best = int(strength.argmax())
     offset = scan[best] + 0.01 * _vertex(strength, best)
@@ -889,7 +951,9 @@ def _settle_discs(
                     move[axis] += delta
                 extra = delta if axis == 2 else 0.0
                 trial.append(
-                    _visible_strength(image, frame, radii, offset + extra, move, steps, codes, weights, planes)
+                    _visible_strength(
+                        image, frame, pose.bend, radii, offset + extra, move, steps, codes, weights, planes
+                    )
                 )
             step = reach * _vertex(np.array(trial), 1)
             if axis < 2:
@@ -904,13 +968,16 @@ def _settle_discs(
         sizes = np.arange(0.90, 1.26, 0.02)
         ratio = np.array(
             [
-                s * _visible_strength(image, settled, radii * s / magnification, offset, np.zeros(2), steps, codes, large, planes)
+                s
+                * _visible_strength(
+                    image, settled, radii * s / magnification, offset, np.zeros(2), steps, codes, large, planes
+                )
                 for s in sizes
             ]
         )
         best = int(ratio.argmax())
         magnification = float(sizes[best] + 0.02 * _vertex(ratio, best))
-    return settled, float(offset), magnification, True
+    return _Pose(settled, pose.bend), float(offset), magnification, True
 
 
 def _registration(
@@ -932,7 +999,7 @@ def _registration(
     pitch_mm = math.sqrt(abs(steps[0, 0] * steps[1, 1] - steps[0, 1] * steps[1, 0])) * pixel_mm
     return Registration(
         origin_mm=tuple(float(v) for v in (centre + 0.5) * pixel_mm),
-        angle_deg=-math.degrees(math.atan2(turn, along)),
+        angle_deg=math.degrees(math.atan2(turn, along)),
         scale=pitch_mm / NOMINAL_PITCH_MM,
         orientation=orientation,
         residual_mm=residual_mm,

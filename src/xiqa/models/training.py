@@ -56,6 +56,7 @@ def train_member(
     folder: str | os.PathLike,
     threads: int = 1,
     device: str = "cpu",
+    zero_sum_filters: bool = True,
     variance_rate: float = 30.0,
     validation: TrainingStep | None = None,
     progress: Callable[[dict], None] | None = None,
@@ -78,6 +79,8 @@ def train_member(
         folder: where the outputs go, and the checkpoints as long as the training runs.
         threads: threads of torch; bytes repeat for equal threads only.
         device: "cpu" or "cuda".
+        zero_sum_filters: begin with filters of the first convolution that sum to zero, so that noise and edges rather
+            than brightness, which differs far more between settings, set the scale of the first batch normalisation.
         variance_rate: learning rate of the homoscedastic log variance as a multiple of the network's. Adam moves a
             parameter by about the learning rate per batch; with few batches the variance would not arrive.
         validation: images whose error is written into the history after each epoch; never trained on.
@@ -101,6 +104,7 @@ def train_member(
     description = {
         "network": network.model_dump(mode="json"),
         "training": training.model_dump(mode="json", exclude={"members", "checkpoint_epochs"}),
+        "zero_sum_filters": zero_sum_filters,
         "variance_rate": variance_rate,
         "size": size,
         "input_mean": float(input_mean),
@@ -119,6 +123,8 @@ def train_member(
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
             torch.manual_seed(stream_seed(seed, "initial weights", member))
             net = CDCNet(size, network)
+            if zero_sum_filters:
+                net.conv1.weight.data -= net.conv1.weight.data.mean((1, 2, 3), keepdim=True)
             net.set_targets(torch.tensor(np.concatenate([step.labels_um for step in steps]), dtype=torch.float32))
             _swap_feature_order(net, to_channels_last=True)
             net.to(device, memory_format=torch.channels_last)
@@ -335,7 +341,7 @@ def _resume(path: Path, net: CDCNet, adam: torch.optim.Adam, description: dict) 
         net.load_state_dict({name: stored.get_tensor(f"model.{name}") for name in net.state_dict()})
         for name, parameter in net.named_parameters():
             adam.state[parameter] = {
-                "step": stored.get_tensor(f"adam.{name}.step"),
+                "step": stored.get_tensor(f"adam.{name}.step").to(parameter.device),
                 # Copied into the parameter's own memory layout, which the file does not keep.
                 "exp_avg": torch.empty_like(parameter).copy_(stored.get_tensor(f"adam.{name}.exp_avg")),
                 "exp_avg_sq": torch.empty_like(parameter).copy_(stored.get_tensor(f"adam.{name}.exp_avg_sq")),

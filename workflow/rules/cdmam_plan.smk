@@ -1,0 +1,185 @@
+# What the CDMAM chain makes: settings, images, members, maps, tables and figures, and what determines each.
+from pathlib import Path
+
+# name -> (exposure, detector, images to read out)
+SIMULATED = {
+    **{s.name: (s, cdmam.detector, cdmam.readout.images) for s in cdmam.training_settings},
+    **{s.name: (s, cdmam.standin_detector, cdmam.readout.images) for s in cdmam.standin_training_settings},
+    **{
+        group: (
+            exposure,
+            cdmam.standin_detector if group == "recorded_standin" else cdmam.detector,
+            cdmam.readout.images_scenarios,
+        )
+        for group, exposure in cdmam.scenarios.items()
+    },
+}
+RECORDED = {f"recording_{number}": folder for number, folder in enumerate(cdmam.recordings, 1)}
+FINE_TUNING = list(RECORDED) or [s.name for s in cdmam.standin_training_settings]
+TRAINING_SETTINGS = [*(s.name for s in cdmam.training_settings), *FINE_TUNING]
+SETTINGS = [s for s in SIMULATED if not RECORDED or s not in {e.name for e in cdmam.standin_training_settings}]
+
+
+def recorded_images(setting):
+    """The DICOM files of one folder of recordings, in the order of their names."""
+    folder = Path(RECORDED[setting])
+    files = sorted(str(path) for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if len(files) < 2:
+        raise ValueError(
+            f"{folder}: found {len(files)} files, expected the DICOM files of one exposure setting (16 or more)"
+        )
+    return files
+
+
+def simulation(setting):
+    """Everything that determines the images of one simulated setting."""
+    exposure, detector, readouts = SIMULATED[setting]
+    return {
+        "exposure": plain(exposure),
+        "detector": plain(detector),
+        "geometry": cdmam.geometry,
+        "seed": study.seed,
+        "readouts": readouts,
+    }
+
+
+def sampling_plan(setting):
+    """Which images of a setting are sampled: their step or group, margin, and samplings per image."""
+    images, margins = cdmam.images, list(cdmam.margins_mm)
+    small = 1 + cdmam.small_margins
+    if setting in cdmam.scenarios:
+        number = (
+            images.ood
+            if setting == "ood"
+            else images.recorded_standin if setting == "recorded_standin" else images.test
+        )
+        part, counts, samplings = "test", {"test": (number, margins)}, 1
+    elif setting in {s.name for s in cdmam.standin_training_settings}:
+        part, counts, samplings = "train", {"recorded": (images.recorded, margins)}, cdmam.sampling.samplings
+    else:
+        part, samplings = "train", cdmam.sampling.samplings
+        counts = {
+            "no_margin": (images.no_margin, margins[:1]),
+            "small_margins": (images.small_margins, margins[1:small]),
+            "large_margins": (images.large_margins, margins[small:]),
+        }
+    rows = [
+        {"step": step, "margin_mm": chosen[number % len(chosen)]}
+        for step, (count, chosen) in counts.items()
+        for number in range(count if chosen else 0)
+    ]
+    return {"part": part, "samplings": samplings, "rows": rows}
+
+
+def recording_part(setting):
+    """The part of a folder of recordings: split by setting; a single setting is split by image, as in the paper."""
+    if len(RECORDED) == 1:
+        return "by_image"
+    return "test" if list(RECORDED).index(setting) % 3 == 0 else "train"
+
+
+MEMBERS = list(range(cdmam.training.members))
+MODELS = expand(f"{CDMAM}/models/member-{{member}}/weights.safetensors", member=MEMBERS)
+TEST_SETS = [*cdmam.scenarios, *RECORDED]
+
+EXPLAIN = cdmam.explain
+UPSAMPLING = cdmam.upsampling
+ENSEMBLE = {"threads": study.compute.threads, "device": study.compute.device, "backend": study.compute.gradient}
+FAMILIES = {
+    family: [method for method in EXPLAIN.methods if METHOD_FAMILY[method] == family]
+    for family in dict.fromkeys(METHOD_FAMILY[method] for method in EXPLAIN.methods)
+}
+# The first images of each test group are explained; the recordings' images lie with their settings.
+EXPLAINED_SETS = [s for s in TEST_SETS if s in SIMULATED or recording_part(s) != "train"]
+UPSAMPLED = [f"{group}-{number}" for group in UPSAMPLING.groups for number in range(UPSAMPLING.images)]
+ROTATED = [f"{UPSAMPLED[0] if 'recorded_standin-0' not in UPSAMPLED else 'recorded_standin-0'}-rotated"]
+ROTATED = ROTATED if cdmam.checks.rotation else []
+FIRST_METHOD = UPSAMPLING.methods[0]
+# The rotated image is explained by the first method only.
+MAPS = [(method, image) for method in UPSAMPLING.methods for image in UPSAMPLED] + [
+    (FIRST_METHOD, image) for image in ROTATED
+]
+
+
+def method_modules(*methods):
+    """Modules that these methods load by name."""
+    return [METHOD_MODULES[method] for method in methods]
+
+
+def options(method):
+    """The configured options of one method."""
+    return plain(EXPLAIN.omig) if method == "omig" else {}
+
+
+def original_source(wildcards):
+    """Recordings are read from their files; simulated originals need no input."""
+    return [path for s in RECORDED for path in recorded_images(s)] if wildcards.image.startswith("recorded-") else []
+
+
+def original_params(wildcards):
+    """What determines one original image."""
+    group, number, *rotated = wildcards.image.split("-")
+    if group == "recorded":
+        return {"recorded": number, "parts": {s: recording_part(s) for s in RECORDED}, "rotated": bool(rotated)}
+    row = sampling_plan(group)["rows"][int(number)]
+    return {**simulation(group), "margin_mm": row["margin_mm"], "index": int(number), "rotated": bool(rotated)}
+
+
+FIGURES = f"{CDMAM}/figures"
+CAPTIONS = "../report"
+IMAGE_FIGURES = {
+    "sampled": f"{FIGURES}/figure_01_sampled_images.png",
+    "phantom": f"{FIGURES}/figure_08_phantom.png",
+    "margin": f"{FIGURES}/figure_09_margin_and_maps.png",
+}
+PREDICTION_FIGURES = {
+    "cdc": f"{FIGURES}/curves_read_out.png",
+    "history": f"{FIGURES}/training_history.png",
+    "curves": f"{FIGURES}/figure_02a_predicted_curves.png",
+    "errors": f"{FIGURES}/figure_02b_error_against_uncertainty.png",
+    "coverage": f"{FIGURES}/coverage.png",
+    "shortcut": f"{FIGURES}/shortcut.png",
+}
+MAP_FIGURES = {"maps": f"{FIGURES}/figure_03_sampled_maps.png"}
+if "omig" in EXPLAIN.methods:
+    MAP_FIGURES["omig_parameters"] = f"{FIGURES}/figure_14_omig_parameters.png"
+CHECK_FIGURES = {
+    "curves": f"{FIGURES}/figure_13_modified_curves.png",
+    "midpoints": f"{FIGURES}/modified_midpoints.png",
+    "shares": f"{FIGURES}/structure_share.png",
+    "designs": f"{FIGURES}/upsampling_designs.png",
+}
+# Figures 4-6 are upsampled OMIG maps, 7 the rotated image, 12 the sensitivity maps: one file per map here.
+UPSAMPLED_FIGURES = [f"{FIGURES}/upsampled/{method}_{image}.png" for method, image in MAPS]
+CDMAM_FIGURES = [
+    *IMAGE_FIGURES.values(),
+    *PREDICTION_FIGURES.values(),
+    *MAP_FIGURES.values(),
+    *UPSAMPLED_FIGURES,
+    *CHECK_FIGURES.values(),
+]
+CDMAM_TABLES = expand(
+    f"{CDMAM}/tables/{{table}}.csv",
+    table=[
+        "cdc",
+        "cdc_variation",
+        "predictions",
+        "prediction_scores",
+        "prediction_scores_by_diameter",
+        "modified_image",
+        "modified_image_summary",
+        "structure_share",
+        "structure_share_summary",
+        "upsampling",
+        "upsampling_designs",
+        *(["omig_parameters"] if "omig" in EXPLAIN.methods else []),
+    ],
+)
+
+
+def captioned(figures, category):
+    """Figures as outputs of a rule, each with its caption in the report."""
+    return {
+        name: report(path, caption=f"{CAPTIONS}/{Path(path).stem}.rst", category=category)
+        for name, path in figures.items()
+    }
