@@ -145,8 +145,8 @@ def read_image(counts: np.ndarray, pixel_mm: float, name: str = "image", *, sear
     residual_mm = sides.residual_px * factor * pixel_mm
     if residual_mm > 0.3:
         raise ValueError(
-            f"{name}: the grid lines lie {residual_mm:.2f} mm (root mean square) off a regular lattice, expected at most "
-            "0.3 mm; is this a CDMAM 3.4 image without distortion?"
+            f"{name}: the grid lines lie {residual_mm:.2f} mm (root mean square) off a regular lattice, expected at "
+            "most 0.3 mm; is this a CDMAM 3.4 image without distortion?"
         )
     pose, disc_sign, visible = _choose_pose(small, poses, pixel_mm * factor, pitch_mm, line_sign)
     pose = _Pose(pose.frame * factor, pose.bend * factor)
@@ -267,8 +267,8 @@ def _find_lattice(flat: np.ndarray, name: str) -> tuple[np.ndarray, int]:
     best = float(power.max())
     if not best > 3.5 * typical:
         raise ValueError(
-            f"{name}: not a CDMAM image: no square grid of lines was found (strongest lattice {best / typical:.1f} times "
-            "the typical spectrum, expected more than 3.5)"
+            f"{name}: not a CDMAM image: no square grid of lines was found (strongest lattice {best / typical:.1f} "
+            "times the typical spectrum, expected more than 3.5)"
         )
     # A lattice with half or a third of the true pitch has the same peaks under its harmonics: the largest pitch wins.
     per_pitch = power.max(axis=0)
@@ -327,9 +327,9 @@ def _check_pitch(lattice: np.ndarray, factor: int, pixel_mm: float, name: str) -
     low, high = PITCH_RANGE_MM
     if not low <= pitch_mm <= high:
         raise ValueError(
-            f"{name}: wrong pixel spacing or not a CDMAM 3.4 phantom: the grid has a pitch of {pitch_px:.1f} pixels, with "
-            f"{pixel_mm:g} mm per pixel {pitch_mm:.2f} mm; expected {low:g}-{high:g} mm on the detector, that is a pixel "
-            f"spacing of {low / pitch_px:.4f}-{high / pitch_px:.4f} mm; check ImagerPixelSpacing"
+            f"{name}: wrong pixel spacing: the grid has a pitch of {pitch_px:.1f} pixels, with {pixel_mm:g} mm per "
+            f"pixel {pitch_mm:.2f} mm; expected {low:g}-{high:g} mm on the detector, that is a pixel spacing of "
+            f"{low / pitch_px:.4f}-{high / pitch_px:.4f} mm; check ImagerPixelSpacing"
         )
     return pitch_mm
 
@@ -486,7 +486,7 @@ def _fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.
 
 
 def _side_templates(present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sides that a matrix (n, n) of cells has: lines across the rows (n + 1, n), lines across the columns (n + 1, n)."""
+    """Sides that a matrix (n, n) of cells has, [line, segment] (n + 1, n): lines between rows, between columns."""
     padded = np.pad(present, 1)
     return (padded[1:] | padded[:-1])[:, 1:-1], (padded[:, 1:] | padded[:, :-1])[1:-1].T
 
@@ -537,10 +537,10 @@ def _candidate_poses(lattice: np.ndarray, sides: _Sides, name: str) -> list[_Pos
         found.append((matched / total, within / total, beyond if around > 40 else 0.0, pose))
     found.sort(key=lambda entry: (-round(entry[0], 3), _orientation(entry[3].frame)))
     agreement, within, beyond, _ = found[0]
-    if agreement < 0.8 * min(within, 1):
+    if agreement < 0.8 * within or within < 0.5:
         raise ValueError(
-            f"{name}: not a CDMAM 3.4 image, or only a part of one (cropped grid): {100 * agreement:.0f} % of the sides of "
-            "the matrix's 205 cells were found; image the whole phantom"
+            f"{name}: not a CDMAM 3.4 image, or only a part of one (cropped grid): {100 * agreement:.0f} % of the "
+            "sides of the matrix's 205 cells were found; image the whole phantom"
         )
     if within < 0.97 and agreement < 0.9:
         raise ValueError(
@@ -824,7 +824,7 @@ def _observe(
     for i in range(16):
         template = _disc_template(radii[i] / _STEP_MM)
         for j in np.flatnonzero(CELL_PRESENT[i]):
-            centre = frame[0] + i * frame[1] + j * frame[2] + bend[i, j]
+            centre = frame[0] + i * frame[1] + j * frame[2] + pose.bend[i, j]
             for k, (di, dj) in enumerate(offset * CORNER_STEPS):
                 x, y = centre + di * frame[1] + dj * frame[2]
                 signal[k, i, j] = _strongest(
@@ -970,7 +970,16 @@ def _settle_discs(
             [
                 s
                 * _visible_strength(
-                    image, settled, radii * s / magnification, offset, np.zeros(2), steps, codes, large, planes
+                    image,
+                    settled,
+                    pose.bend,
+                    radii * s / magnification,
+                    offset,
+                    np.zeros(2),
+                    steps,
+                    codes,
+                    large,
+                    planes,
                 )
                 for s in sizes
             ]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 CLIP = 2.5
-# Standard deviation of a standard normal cut at ±2.5: what clipping takes away is given back.
-_CLIPPED_SD = 0.949128
+"""Standard deviations from the mean beyond which a pixel is no background."""
+
+# Standard deviation of a standard normal cut there: what clipping takes away is given back.
+_CLIPPED_SD = float(stats.truncnorm(-CLIP, CLIP).std())
 
 
 @dataclass(frozen=True)
