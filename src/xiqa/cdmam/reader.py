@@ -10,7 +10,6 @@ import numba
 import numpy as np
 import scipy.fft
 import scipy.ndimage
-import scipy.signal
 
 from xiqa.cdmam.phantom import (
     CELL_PRESENT,
@@ -577,12 +576,24 @@ def _take(field: np.ndarray, corner: np.ndarray) -> np.ndarray:
 def _match(families: list[np.ndarray], templates: tuple[np.ndarray, np.ndarray], pad: int) -> np.ndarray:
     """Sums of both families' sides under the templates, for every shift (a, b) of the matrix over the lattice."""
     lines_a, lines_b = (
-        scipy.signal.correlate(np.pad(sides.astype(float), pad), template.astype(float), mode="valid", method="direct")
+        _sums_under(np.pad(sides.astype(float), pad), template)
         for sides, template in zip(families, templates, strict=True)
     )
     lines_b = lines_b.T  # stored [line b, segment a]
     rows, columns = lines_a.shape[0], lines_b.shape[1]  # a template has one line more than it has segments
     return lines_a[:rows, :columns] + lines_b[:rows, :columns]
+
+
+@numba.njit(cache=True)
+def _sums_under(field, template):
+    """Sum of a field under a boolean template at every shift that keeps the template inside."""
+    rows, columns = template.shape
+    sums = np.zeros((field.shape[0] - rows + 1, field.shape[1] - columns + 1))
+    for row in range(rows):
+        for column in range(columns):
+            if template[row, column]:
+                sums += field[row : row + sums.shape[0], column : column + sums.shape[1]]
+    return sums
 
 
 _AXES = np.array([DIAMETER_AXIS, THICKNESS_AXIS])

@@ -57,7 +57,7 @@ def train_member(
     threads: int = 1,
     device: str = "cpu",
     zero_sum_filters: bool = True,
-    variance_rate: float = 30.0,
+    variance_rate: float = 100.0,
     validation: TrainingStep | None = None,
     progress: Callable[[dict], None] | None = None,
 ) -> Path:
