@@ -7,6 +7,9 @@ min_version("9.10")
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/cdmam_plan.smk"
 include: "workflow/rules/cdmam_data.smk"
@@ -21,6 +24,7 @@ rule all:
     input:
         tables=CDMAM_TABLES,
         figures=CDMAM_FIGURES,
+        findings=f"{CDMAM}/findings.md",
         runs=f"{RESULTS}/tracking/runs.json",
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from xiqa.config import Network, Training
-from xiqa.models.ensemble import load_ensemble, predict
+from xiqa.models.ensemble import load_ensemble, load_member, predict
 from xiqa.models.training import (
     TrainingStep,
     data_digest,
@@ -53,8 +54,6 @@ def undisturbed(tmp_path_factory) -> dict[str, bytes]:
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_global_state(undisturbed, tmp_path):
-    import torch
-
     with torch.random.fork_rng():
         torch.manual_seed(999)
         before = torch.get_rng_state()
@@ -158,6 +157,23 @@ def test_noise_is_learned_as_image_quality(tmp_path):
     error = (predicted - test.labels_um).mean(1)
     reference = steps[0].labels_um.mean() - test.labels_um.mean(1)
     assert np.sqrt(np.mean(error**2)) < 0.5 * np.sqrt(np.mean(reference**2))
+
+
+def test_first_filters_begin_blind_to_brightness(tmp_path):
+    untrained = Training(epochs=(0, 0, 0, 0))
+    sums = {}
+    for zero_sum in (True, False):
+        run(tmp_path / str(zero_sum), untrained, zero_sum_filters=zero_sum)
+        sums[zero_sum] = load_member(tmp_path / str(zero_sum)).conv1.weight.sum((1, 2, 3)).abs().min().item()
+    assert sums[True] < 1e-6 < sums[False]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_training_runs_on_a_gpu(tmp_path):
+    run(tmp_path, device="cuda")
+    losses = pd.read_csv(tmp_path / "history.csv")["nll"]
+    assert losses.iloc[-1] < losses.iloc[0]
+    assert torch.isfinite(load_member(tmp_path)(torch.zeros(1, 1, SIZE, SIZE))[0]).all()
 
 
 def test_the_learned_variance_is_what_the_images_do_not_explain(tmp_path):

@@ -132,3 +132,28 @@ rule draw_checks:
         code=code("draw_checks.py"),
     script:
         "../scripts/draw_checks.py"
+
+
+rule write_findings:
+    input:
+        curves=f"{CDMAM}/tables/cdc.csv",
+        scores=f"{CDMAM}/tables/prediction_scores.csv",
+        modified=f"{CDMAM}/tables/modified_image_summary.csv",
+        shares=f"{CDMAM}/tables/structure_share_summary.csv",
+    output:
+        page=report(f"{CDMAM}/findings.html", caption="../report/findings.rst", category="0 Findings"),
+        text=f"{CDMAM}/findings.md",
+    log:
+        f"{LOGS}/write_findings.log",
+    benchmark:
+        f"{BENCHMARKS}/write_findings.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        code=code("write_findings.py"),
+        study=study.study,
+        data="simulated and recorded" if RECORDED else "simulated",
+    script:
+        "../scripts/write_findings.py"

@@ -395,8 +395,8 @@ def coefficient_of_variation(
         fit: see `thresholds`.
 
     Returns:
-        12 rows, 1.00 -> 0.08 mm: diameter_mm; coefficient_of_variation of t_auto_um and coefficient_of_variation_cdc of
-        cdc_um, standard deviation over mean; censored: share of the sets in which the threshold was outside the
+        12 rows, 1.00 -> 0.08 mm: diameter_mm; coefficient_of_variation of cdc_um and coefficient_of_variation_t_auto of
+        t_auto_um, standard deviation over mean; censored: share of the sets in which the threshold was outside the
         phantom's range. Clamping narrows the spread of a point that is censored in some of the sets.
 
     Raises:
@@ -410,8 +410,8 @@ def coefficient_of_variation(
     return pd.DataFrame(
         {
             "diameter_mm": CDC_DIAMETERS_MM,
-            "coefficient_of_variation": drawn.t_auto_um.std(axis=0, ddof=1) / drawn.t_auto_um.mean(axis=0),
-            "coefficient_of_variation_cdc": cdc.std(axis=0, ddof=1) / cdc.mean(axis=0),
+            "coefficient_of_variation": cdc.std(axis=0, ddof=1) / cdc.mean(axis=0),
+            "coefficient_of_variation_t_auto": drawn.t_auto_um.std(axis=0, ddof=1) / drawn.t_auto_um.mean(axis=0),
             "censored": (drawn.side != 0).mean(axis=0),
         }
     )

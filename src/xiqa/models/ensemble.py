@@ -61,8 +61,10 @@ def load_member(folder: str | os.PathLike) -> CDCNet:
     # On the meta device nothing is initialised: no time and no random numbers are spent on weights to be replaced.
     with torch.device("meta"):
         member = CDCNet(model["size"], Network(**model["network"]))
+    member.to_empty(device="cpu")
     try:
-        member.load_state_dict(files.read_tensors(folder / WEIGHTS_FILE), assign=True)
+        # Copied, not taken over: results may depend in their last bit on how the weights are aligned in memory.
+        member.load_state_dict(files.read_tensors(folder / WEIGHTS_FILE))
     except RuntimeError as error:
         raise ValueError(
             f"{folder / WEIGHTS_FILE}: found other weights than {MODEL_FILE} beside it describes; train again: {error}"

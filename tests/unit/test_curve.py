@@ -1,0 +1,233 @@
+"""The contrast-detail curve: closed forms, published numbers, an independent fit, and its statistics."""
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
+from xiqa.cdmam import curve
+from xiqa.cdmam.phantom import CELL_PRESENT, DIAMETERS_MM, THICKNESSES_UM
+
+MU = 0.19
+CONTRAST = np.log(1 - np.exp(-MU * THICKNESSES_UM))
+
+
+def hit_rates(thresholds_um, slope):
+    """Hit rates (16, 16) that follow the psychometric curve exactly."""
+    position = np.log(1 - np.exp(-MU * np.asarray(thresholds_um)))[:, None]
+    return 0.25 + 0.75 / (1 + np.exp(-slope * (CONTRAST - position)))
+
+
+def plausible_thresholds(scale=1.0):
+    """One threshold per diameter of the phantom (16,), well inside its range from 1.00 mm on."""
+    return scale * (0.02 + 0.015 / DIAMETERS_MM + 0.006 / DIAMETERS_MM**2)
+
+
+def draw(rates, images, seed):
+    hits = np.random.default_rng(seed).random((images, 16, 16)) < rates
+    return np.where(CELL_PRESENT, np.where(hits, 1, 2), -1).astype(np.int8)
+
+
+def smooth_by_hand(rates, kernel):
+    out = np.full((16, 16), np.nan)
+    reach = len(kernel) // 2
+    for i, j in zip(*np.nonzero(CELL_PRESENT), strict=True):
+        total = weight = 0.0
+        for a in range(-reach, reach + 1):
+            for b in range(-reach, reach + 1):
+                if 0 <= i + a < 16 and 0 <= j + b < 16 and CELL_PRESENT[i + a, j + b]:
+                    total += kernel[a + reach] * kernel[b + reach] * rates[i + a, j + b]
+                    weight += kernel[a + reach] * kernel[b + reach]
+        out[i, j] = max(total / weight, 0.25)
+    return out
+
+
+def test_smoothing_is_the_published_kernel_over_existing_cells():
+    rates = np.random.default_rng(0).random((16, 16))
+    np.testing.assert_allclose(curve.smooth(rates), smooth_by_hand(rates, [0.5, 1, 0.5]), rtol=1e-12)
+    gauss = np.exp(-0.5 * (np.arange(-3, 4) / 0.75) ** 2)
+    np.testing.assert_allclose(curve.smooth(rates, "common_slope"), smooth_by_hand(rates, gauss), rtol=1e-12)
+    assert np.nanmin(curve.smooth(np.zeros((16, 16)))) == 0.25
+    np.testing.assert_allclose(curve.smooth(np.full((16, 16), 0.7))[CELL_PRESENT], 0.7)
+
+
+@pytest.mark.parametrize("slope", [1.8, 3.0])
+def test_a_curve_that_follows_the_model_is_recovered(monkeypatch, slope):
+    # Without smoothing (which bends a curve) the fit must return exactly what was put in.
+    monkeypatch.setattr(curve, "_smoothing_matrix", lambda fit: np.eye(256))
+    truth = plausible_thresholds()
+    for fit in ("held_slope", "common_slope"):
+        found = curve.thresholds(hit_rates(truth, slope), fit)
+        np.testing.assert_allclose(found.t_auto_um, truth[3:15], rtol=2e-3)
+        assert found.slope == pytest.approx(slope, rel=3e-3)
+        assert not found.side.any()
+
+
+def test_the_threshold_is_where_the_fraction_correct_is_0_625():
+    assert curve.THRESHOLD == (1 + 0.25) / 2
+    assert hit_rates(plausible_thresholds(), 2.0)[6][0] < 1
+    np.testing.assert_allclose(hit_rates(np.full(16, THICKNESSES_UM[7]), 2.0)[:, 7], 0.625)
+
+
+def test_common_slope_fit_equals_a_plain_least_squares_fit():
+    rates = draw(hit_rates(plausible_thresholds(), 2.3), 16, seed=1)
+    smoothed = curve.smooth((rates == 1).mean(axis=0), "common_slope")
+    rows = [r for r in range(16) if np.nanmax(smoothed[r]) > 0.625 > np.nanmin(smoothed[r])]
+
+    def errors(x):
+        model = 0.25 + 0.75 / (1 + np.exp(-x[-1] * (CONTRAST - x[:-1, None])))
+        return (model - smoothed[rows])[CELL_PRESENT[rows]]
+
+    start = np.append(np.log(1 - np.exp(-MU * plausible_thresholds()[rows])), 2.0)
+    best = least_squares(errors, start, xtol=1e-12, ftol=1e-12, gtol=1e-12).x
+    expected = dict(zip(rows, -np.log(1 - np.exp(best[:-1])) / MU, strict=True))
+    found = curve.thresholds((rates == 1).mean(axis=0), "common_slope")
+    assert found.slope == pytest.approx(best[-1], rel=2e-3)
+    for row in range(3, 15):
+        assert found.t_auto_um[row - 3] == pytest.approx(expected[row], rel=2e-3)
+
+
+def test_limits_fit_as_published():
+    for name, coefficients in curve.LIMIT_COEFFICIENTS.items():
+        found = curve.third_order_coefficients(curve.LIMIT_DIAMETERS_MM, curve.LIMITS[name])
+        np.testing.assert_allclose(found, coefficients, atol=6e-6)
+        np.testing.assert_allclose(
+            curve.limit_curve(name, curve.LIMIT_DIAMETERS_MM), curve.LIMITS[name], rtol=0.01, atol=0.001
+        )
+    assert (curve.limit_curve("achievable", DIAMETERS_MM) < curve.limit_curve("acceptable", DIAMETERS_MM)).all()
+
+
+def test_third_order_fit_recovers_a_third_order_curve_and_stays_non_negative():
+    truth = np.array([0.03, 0.02, 0.01, 0.0002])
+    values = curve.third_order_curve(truth, curve.CDC_DIAMETERS_MM)
+    np.testing.assert_allclose(curve.third_order_coefficients(curve.CDC_DIAMETERS_MM, values), truth, rtol=1e-6)
+    assert (curve.third_order_coefficients(curve.CDC_DIAMETERS_MM, 1 / values) >= 0).all()
+
+
+def test_human_factors_agree_with_the_independent_check():
+    factor = dict(zip(curve.CDC_DIAMETERS_MM, curve.HUMAN_FACTORS, strict=True))
+    assert abs(factor[0.10] - 1.50) <= 0.04
+    assert abs(factor[0.25] - 1.82) <= 0.06
+
+
+def test_human_equivalent_by_contrast_and_by_thickness():
+    thin, thick = np.full(12, 1e-4), np.full(12, 1.5)
+    np.testing.assert_allclose(
+        curve.human_equivalent(thin, "contrast"), curve.human_equivalent(thin, "thickness"), rtol=1e-4
+    )
+    by_contrast = curve.human_equivalent(thick, "contrast")
+    np.testing.assert_allclose(1 - np.exp(-MU * by_contrast), curve.HUMAN_FACTORS * (1 - np.exp(-MU * 1.5)))
+    assert (by_contrast > 1.03 * curve.human_equivalent(thick, "thickness")).all()
+
+
+def test_table_of_a_curve():
+    detections = draw(hit_rates(plausible_thresholds(1.3), 2.3), 32, seed=2)
+    table = curve.fit_curve(detections, bootstrap=200, seed=1)
+    assert list(table.columns) == [
+        "diameter_mm", "t_auto_um", "t_human_um", "cdc_um", "ci_low_um", "ci_high_um", "censored",
+    ]  # fmt: skip
+    assert table["diameter_mm"].tolist() == [1.0, 0.8, 0.63, 0.5, 0.4, 0.31, 0.25, 0.2, 0.16, 0.13, 0.1, 0.08]
+    np.testing.assert_allclose(table["t_human_um"], table["t_auto_um"] * curve.HUMAN_FACTORS)
+    assert (table["ci_low_um"] < table["cdc_um"]).all()
+    assert (table["cdc_um"] < table["ci_high_um"]).all()
+    assert table["censored"].dtype == bool
+    assert not table["censored"].any()
+    pooled = curve.fit_curve(detections, bootstrap=0)
+    assert np.isnan(pooled["ci_low_um"]).all()
+    np.testing.assert_array_equal(pooled["cdc_um"], table["cdc_um"])
+
+
+def test_bootstrap_is_reproducible_and_narrows_with_images():
+    rates = hit_rates(plausible_thresholds(1.3), 2.3)
+    few, many = draw(rates, 16, seed=3), draw(rates, 144, seed=3)
+    first, second = (curve.fit_curve(few, bootstrap=100, seed=7) for _ in range(2))
+    assert first.equals(second)
+    assert not first["ci_low_um"].equals(curve.fit_curve(few, bootstrap=100, seed=8)["ci_low_um"])
+    width = [np.log(t["ci_high_um"] / t["ci_low_um"]).mean() for t in (first, curve.fit_curve(many, bootstrap=100))]
+    assert width[0] / width[1] == pytest.approx(3, rel=0.3)  # 9 times the images
+
+
+def test_bootstrap_interval_covers_the_curve_of_many_images():
+    rates = hit_rates(plausible_thresholds(1.3), 2.3)
+    truth = curve.fit_curve(draw(rates, 4000, seed=0), bootstrap=0)["cdc_um"]
+    inside = []
+    for seed in range(40):
+        table = curve.fit_curve(draw(rates, 16, seed=100 + seed), bootstrap=150, seed=seed)
+        inside.append((table["ci_low_um"] < truth) & (truth < table["ci_high_um"]))
+    assert 0.86 < np.mean(inside) <= 1.0
+
+
+def test_thresholds_outside_the_range_are_clamped_and_flagged():
+    every = np.where(CELL_PRESENT, 1, -1).astype(np.int8)
+    table = curve.fit_curve(np.stack([every] * 3), bootstrap=20)
+    assert table["censored"].all()
+    assert (curve.censored_side(table) == "below").all()
+    assert (table["t_auto_um"] == 0.03).all()
+    none = np.where(CELL_PRESENT, 2, -1).astype(np.int8)
+    table = curve.fit_curve(np.stack([none] * 3), bootstrap=20)
+    assert (curve.censored_side(table) == "above").all()
+    assert (table["t_auto_um"] == 2.0).all()
+    assert np.isfinite(table.drop(columns="censored").to_numpy()).all()
+    mixed = curve.fit_curve(draw(hit_rates(plausible_thresholds(0.5), 2.3), 16, seed=4), bootstrap=20)
+    side = curve.censored_side(mixed)
+    assert side[0] == "below"
+    assert side[-1] == ""
+
+
+def test_chance_alone_is_above_the_range():
+    table = curve.fit_curve(draw(np.full((16, 16), 0.25), 64, seed=5), bootstrap=0)
+    assert (curve.censored_side(table) == "above").all()
+
+
+def test_one_image_has_a_curve_but_no_interval():
+    table = curve.fit_curve(draw(hit_rates(plausible_thresholds(1.3), 2.3), 1, seed=6))
+    assert np.isfinite(table["cdc_um"]).all()
+    assert table[["ci_low_um", "ci_high_um"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("detections", "words"),
+    [
+        (np.zeros((0, 16, 16), np.int8), "at least one image"),
+        (np.ones((16, 16), np.int8), "expected \\(images, 16, 16\\)"),
+        (np.ones((2, 16, 16), np.int8), "do not fit CDMAM 3.4"),
+        (np.where(CELL_PRESENT, 0, -1)[None], "do not fit CDMAM 3.4"),
+    ],
+)
+def test_what_are_no_detection_matrices_is_refused(detections, words):
+    with pytest.raises(ValueError, match=words):
+        curve.fit_curve(detections)
+
+
+def test_unknown_options_are_refused():
+    detections = draw(np.full((16, 16), 0.8), 2, seed=7)
+    with pytest.raises(ValueError, match="expected 'thickness' or 'contrast'"):
+        curve.fit_curve(detections, human="both")
+    with pytest.raises(ValueError, match="expected 'held_slope' or 'common_slope'"):
+        curve.fit_curve(detections, fit="free")
+    with pytest.raises(ValueError, match="expected one of"):
+        curve.limit_curve("good", curve.CDC_DIAMETERS_MM)
+
+
+def test_coefficient_of_variation_is_that_of_fresh_sets_of_images():
+    rates = hit_rates(plausible_thresholds(1.3), 2.3)
+    resampled = curve.coefficient_of_variation(draw(rates, 256, seed=8), n=16, draws=300)
+    fresh = np.array(
+        [curve.thresholds((draw(rates, 16, seed=1000 + k) == 1).mean(axis=0)).t_auto_um for k in range(150)]
+    )
+    expected = fresh.std(axis=0, ddof=1) / fresh.mean(axis=0)
+    ratio = resampled["coefficient_of_variation_t_auto"].to_numpy() / expected
+    assert 0.8 < np.exp(np.log(ratio).mean()) < 1.25
+    assert (resampled["coefficient_of_variation"] < 0.08)[:-1].all()  # 0.08 mm lies at the phantom's edge
+    assert (resampled["coefficient_of_variation"] < resampled["coefficient_of_variation_t_auto"]).mean() > 0.8
+    with pytest.raises(ValueError, match="at least 64"):
+        curve.coefficient_of_variation(draw(rates, 63, seed=9), n=16)
+
+
+def test_the_standard_readers_own_thresholds_are_reproduced(real_data):
+    folder = real_data / "cdmam_reference" / "standard_reader"
+    matrices = np.stack([np.loadtxt(path, dtype=int) for path in sorted(folder.glob("*.corner.txt"))])
+    found = curve.thresholds((matrices == 1).mean(axis=0), "common_slope")
+    published = [0.0365, 0.0492, 0.0710, 0.0985, 0.1279, 0.1921, 0.2742, 0.4171, 0.6793]  # 0.50 ... 0.08 mm
+    np.testing.assert_allclose(found.t_auto_um[3:], published, rtol=3e-3)
+    assert (found.side[:3] == -1).all()
+    assert found.slope == pytest.approx(2.32, rel=0.02)

@@ -1,0 +1,247 @@
+"""The reader: registration, decisions, errors, and agreement with the field's standard reader."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from xiqa.cdmam.curve import thresholds
+from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETERS_MM, THICKNESSES_UM
+from xiqa.cdmam.reader import read_image
+
+PIXEL_MM = 0.1
+SIDES = np.array([[1.0, -1.0], [-1.0, -1.0]]) / math.sqrt(2)  # steps of diameter and thickness index; x right, y down
+
+
+def phantom(
+    *,
+    pixel_mm=PIXEL_MM,
+    pitch_mm=10.35,
+    magnification=1.035,
+    offset=0.3,
+    line_mm=0.5,
+    line_contrast=0.3,
+    tilt_deg=0.0,
+    margin_mm=3.0,
+    discs=True,
+    thick=1.0,
+):
+    """Noise-free image of the phantom and its matrix centre in mm: a plain renderer, independent of the simulator.
+
+    Everything is drawn by distance: a pixel's share of a line or disc is a ramp of one pixel about its rim.
+    """
+    size = np.array([13.435, 21.213]) * pitch_mm + 2 * margin_mm
+    width, height = np.round(size / pixel_mm).astype(int)
+    turn = math.radians(tilt_deg)
+    rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])  # clockwise on screen
+    step_i, step_j = (rotation @ side * pitch_mm for side in SIDES)
+    centre = np.array([width, height]) * pixel_mm / 2 + rotation @ np.array([pitch_mm / math.sqrt(8), 0])
+    y, x = (np.mgrid[0:height, 0:width] + 0.5) * pixel_mm
+    i = ((x - centre[0]) * step_i[0] + (y - centre[1]) * step_i[1]) / pitch_mm**2 + 7.5
+    j = ((x - centre[0]) * step_j[0] + (y - centre[1]) * step_j[1]) / pitch_mm**2 + 7.5
+    there = np.pad(CELL_PRESENT, 2)
+
+    def cell(a, b):
+        return there[np.clip(np.floor(a + 2.5).astype(int), 0, 19), np.clip(np.floor(b + 2.5).astype(int), 0, 19)]
+
+    def cover(distance_mm):
+        return np.clip((line_mm / 2 - distance_mm) / pixel_mm + 0.5, 0, 1)
+
+    from_i, from_j = (np.abs(k + 0.5 - np.round(k + 0.5)) * pitch_mm for k in (i, j))
+    lines = np.maximum(
+        cover(from_i) * (cell(i + 0.3, j) | cell(i - 0.3, j)), cover(from_j) * (cell(i, j + 0.3) | cell(i, j - 0.3))
+    )
+    image = 1 - line_contrast * lines
+    for row, column in zip(*np.nonzero(CELL_PRESENT if discs else np.zeros((16, 16))), strict=True):
+        radius = DIAMETERS_MM[row] * magnification / 2
+        contrast = -math.expm1(-0.18 * THICKNESSES_UM[column] * thick)
+        for eccentric in (0, 1):
+            place = np.array([row, column]) + eccentric * offset * CORNER_STEPS[CORNER_CODES[row, column]] - 7.5
+            spot = (centre + place[0] * step_i + place[1] * step_j) / pixel_mm
+            x0, y0 = (spot - radius / pixel_mm - 2).astype(int)
+            x1, y1 = (spot + radius / pixel_mm + 3).astype(int)
+            fine = (np.arange(8) + 0.5) / 8
+            u = (np.arange(x0, x1)[:, None] + fine).ravel() * pixel_mm - spot[0] * pixel_mm
+            v = (np.arange(y0, y1)[:, None] + fine).ravel() * pixel_mm - spot[1] * pixel_mm
+            inside = (u**2 + v[:, None] ** 2 < radius**2).reshape(y1 - y0, 8, x1 - x0, 8).mean(axis=(1, 3))
+            image[y0:y1, x0:x1] *= 1 - contrast * inside
+    return gaussian_filter(1000 * image, 0.05 / pixel_mm), centre
+
+
+def with_noise(image, spread, seed):
+    noise = gaussian_filter(np.random.default_rng(seed).standard_normal(image.shape), 0.6)
+    return np.round(image + spread * noise / noise.std()).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return phantom(tilt_deg=0.4)[0]
+
+
+def oriented(image, orientation):
+    return np.rot90(np.fliplr(image) if orientation >= 4 else image, orientation % 4)
+
+
+@pytest.mark.parametrize("orientation", range(8))
+def test_all_discs_of_a_noise_free_image_are_found_in_every_orientation(plain, orientation):
+    image = oriented(plain, orientation)
+    if orientation % 2:  # the other polarity: discs bright
+        image = 5000 - image
+    reading = read_image(image, PIXEL_MM)
+    assert (reading.corner == 1).sum() == 205
+    assert (reading.centre == 1).sum() == 205
+    assert np.array_equal(reading.choice, CORNER_CODES)
+    assert reading.registration.orientation == orientation
+    assert reading.registration.discs_dark == (orientation % 2 == 0)
+    assert abs(reading.registration.angle_deg) == pytest.approx(0.4, abs=0.005)
+    assert np.array_equal(reading.corner == -1, ~CELL_PRESENT)
+    assert np.isnan(reading.scores[:, ~CELL_PRESENT]).all()
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"pixel_mm": 0.07, "pitch_mm": 9.5, "magnification": 1.0, "tilt_deg": 3.0, "line_mm": 0.15},
+        {"pixel_mm": 0.085, "pitch_mm": 9.3 * 700 / 629, "magnification": 700 / 629, "offset": 2.49 / 9.3},
+        {"pixel_mm": 0.1, "pitch_mm": 10.5 * 1.15, "magnification": 1.15, "tilt_deg": -3.0, "line_mm": 0.8},
+        {"pixel_mm": 0.085, "line_contrast": 0.05, "line_mm": 0.15, "tilt_deg": -1.2, "margin_mm": 20.0},
+        {"pixel_mm": 0.07, "line_contrast": 0.5, "line_mm": 0.8, "margin_mm": 0.0},
+    ],
+    ids=["small", "ptb", "large", "faint_lines", "no_margin"],
+)
+def test_the_phantom_is_registered_wherever_it_lies(conditions):
+    image, centre_mm = phantom(**conditions)
+    reading = read_image(image, conditions["pixel_mm"])
+    found = reading.registration
+    assert (reading.corner == 1).sum() == 205
+    assert math.dist(found.origin_mm, centre_mm) < 0.03
+    assert found.pitch_mm == pytest.approx(conditions.get("pitch_mm", 10.35), rel=5e-4)
+    assert found.scale == pytest.approx(found.pitch_mm / 10)
+    assert found.angle_deg == pytest.approx(conditions.get("tilt_deg", 0.0), abs=0.01)
+    assert found.eccentric_offset == pytest.approx(conditions.get("offset", 0.3), abs=0.002)
+    assert found.magnification == pytest.approx(conditions.get("magnification", 1.035), rel=0.04)
+    # The farthest cells, too, lie within 0.15 mm of the truth.
+    turn = math.radians(conditions.get("tilt_deg", 0.0))
+    rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    steps = (rotation @ SIDES.T).T * conditions.get("pitch_mm", 10.35)
+    for row, column in zip(*np.nonzero(CELL_PRESENT), strict=True):
+        true = centre_mm + (row - 7.5) * steps[0] + (column - 7.5) * steps[1]
+        placed = (found.frame_px[0] + row * found.frame_px[1] + column * found.frame_px[2] + 0.5) * conditions[
+            "pixel_mm"
+        ]
+        assert math.dist(true, placed) < 0.15
+
+
+def test_noise_costs_hits_but_not_registration():
+    image, centre_mm = phantom(tilt_deg=1.0)
+    hits = []
+    for spread in (5, 20, 60):
+        reading = read_image(with_noise(image, spread, seed=1), PIXEL_MM)
+        assert math.dist(reading.registration.origin_mm, centre_mm) < 0.1
+        assert reading.registration.residual_mm < 0.15
+        hits.append(int((reading.corner == 1).sum()))
+    assert 205 > hits[0] > hits[1] > hits[2] > 60
+
+
+def test_a_locally_bent_grid_is_followed():
+    image, _ = phantom(tilt_deg=0.3)
+    y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]].astype(float)
+    bend_px = 0.25 / PIXEL_MM * np.sin(2 * np.pi * y / image.shape[0])  # ±0.25 mm, beyond the search region
+    bent = map_coordinates(image, [y, x + bend_px], order=3, mode="nearest")
+    assert (read_image(bent, PIXEL_MM).corner == 1).sum() >= 203
+    assert (read_image(bent, PIXEL_MM, search_mm=0).corner == 1).sum() >= 195
+
+
+def test_without_discs_a_quarter_is_hit():
+    image, _ = phantom(discs=False)
+    corner = centre = count = 0
+    for seed in range(10):
+        reading = read_image(with_noise(oriented(image, seed % 8), 12, seed), PIXEL_MM)
+        assert not reading.registration.discs_visible
+        corner += int((reading.corner == 1).sum())
+        centre += int((reading.centre == 1).sum())
+        count += 205
+    assert stats.binomtest(corner, count, 0.25).pvalue > 0.001
+    assert stats.binomtest(centre, count, 0.25).pvalue > 0.001
+
+
+def test_searching_costs_sensitivity():
+    image, _ = phantom()
+    noisy = [with_noise(image, 15, seed) for seed in range(2)]
+    hits = [sum((read_image(n, PIXEL_MM, search_mm=s).corner == 1).sum() for n in noisy) for s in (0.0, 0.3)]
+    assert hits[0] > hits[1] + 10
+
+
+def test_reading_twice_gives_the_same(plain):
+    noisy = with_noise(plain, 12, seed=5)
+    first, second = read_image(noisy, PIXEL_MM), read_image(noisy.astype(np.float32), PIXEL_MM)
+    assert np.array_equal(first.scores, second.scores, equal_nan=True)
+    assert np.array_equal(first.corner, second.corner)
+
+
+def test_scores_are_the_contrast_of_the_discs(plain):
+    # Large discs: the mean under the template is 1 - exp(-0.18 t), less what blur carries over the rim.
+    reading = read_image(plain, PIXEL_MM, search_mm=0)
+    own = np.take_along_axis(reading.scores, np.maximum(CORNER_CODES - 1, 0)[None].astype(int), axis=0)[0]
+    for row, column in ((1, 9), (2, 10), (3, 12)):
+        assert own[row, column] == pytest.approx(-1000 * math.expm1(-0.18 * THICKNESSES_UM[column]), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: np.full_like(image, 700), "blank"),
+        (lambda image: np.random.default_rng(0).normal(1000, 10, image.shape), "not a CDMAM image"),
+        (lambda image: 1000 - 300.0 * (np.indices(image.shape) % 100 < 5).any(axis=0), "not a CDMAM 3.4 image"),
+        (lambda image: image[: image.shape[0] // 2], "cropped grid"),
+        (lambda image: image[:, 250:], "cropped grid"),
+        (lambda image: image[:-120], "cropped grid"),
+        (lambda image: np.where(np.arange(image.size).reshape(image.shape) == 70000, np.nan, image), "not finite"),
+        (lambda image: image[:50, :50], "expected one image"),
+    ],
+    ids=["blank", "noise", "other_grid", "half", "left", "bottom", "nan", "tiny"],
+)
+def test_what_is_no_whole_phantom_is_refused_by_name(plain, change, words):
+    with pytest.raises(ValueError, match=words) as error:
+        read_image(change(plain), PIXEL_MM, name="hospital/7.dcm")
+    assert str(error.value).startswith("hospital/7.dcm: ")
+
+
+def test_a_grid_without_the_outline_of_the_phantom_is_refused():
+    y, x = np.indices((2200, 1500)).astype(float)
+    lines = (((x + y) / math.sqrt(2)) % 103.5 < 5) | (((x - y) / math.sqrt(2)) % 103.5 < 5)
+    with pytest.raises(ValueError, match="goes on beyond"):
+        read_image(1000 - 300.0 * lines, PIXEL_MM)
+
+
+@pytest.mark.parametrize("pixel_mm", [0.05, 0.2])
+def test_wrong_pixel_spacing_is_refused_and_the_right_one_named(plain, pixel_mm):
+    with pytest.raises(ValueError, match="wrong pixel spacing") as error:
+        read_image(plain, pixel_mm)
+    low, high = (float(word) for word in str(error.value).split("pixel spacing of ")[1].split(" mm")[0].split("-"))
+    assert low < PIXEL_MM < high
+
+
+def test_agreement_with_the_standard_reader(real_data):
+    import pydicom
+
+    folder = real_data / "cdmam_reference"
+    paths = sorted((folder / "images").glob("*.dcm"))
+    ours, theirs = [], []
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        reading = read_image(dataset.pixel_array, float(dataset.ImagerPixelSpacing[0]), name=path.name)
+        ours.append(reading.corner)
+        theirs.append(np.loadtxt(folder / "standard_reader" / f"{path.stem}.corner.txt", dtype=int))
+    hit, standard = np.array(ours) == 1, np.array(theirs) == 1
+    assert len(paths) == 16
+    assert (hit == standard)[:, CELL_PRESENT].mean() >= 0.88
+    ratio = (
+        thresholds(hit.mean(axis=0), "common_slope").t_auto_um[3:]
+        / thresholds(standard.mean(axis=0), "common_slope").t_auto_um[3:]
+    )  # 0.50 ... 0.08 mm
+    assert 0.9 < np.exp(np.log(ratio).mean()) < 1.1
+    assert ratio.min() > 0.8
+    assert ratio.max() < 1.25
