@@ -186,7 +186,8 @@ def test_scores_are_the_contrast_of_the_discs(plain):
     reading = read_image(plain, PIXEL_MM, search_mm=0)
     own = np.take_along_axis(reading.scores, np.maximum(CORNER_CODES - 1, 0)[None].astype(int), axis=0)[0]
     for row, column in ((1, 9), (2, 10), (3, 12)):
-        assert own[row, column] == pytest.approx(-1000 * math.expm1(-0.18 * THICKNESSES_UM[column]), rel=0.1)
+        contrast = -1000 * math.expm1(-0.18 * THICKNESSES_UM[column])
+        assert 0.85 * contrast < own[row, column] < contrast
 
 
 @pytest.mark.parametrize(

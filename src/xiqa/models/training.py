@@ -97,7 +97,7 @@ def train_member(
     """
     folder = Path(folder)
     checkpoint = folder / CHECKPOINT_FOLDER / "state.safetensors"
-    for step in (*steps, *([validation] if validation else [])):
+    for step in (*steps, *([validation] if validation is not None else [])):
         _check(step, size)
     if len(steps) != len(training.epochs):
         raise ValueError(f"steps: found {len(steps)}, expected {len(training.epochs)}, one for each of training.epochs")
@@ -113,6 +113,7 @@ def train_member(
         "member": member,
         "threads": threads,
         "training_data": data_digest(steps),
+        "validation_data": data_digest([validation]) if validation is not None else None,
     }
     plan = [number for number, epochs in enumerate(training.epochs) for _ in range(epochs)]
     threads_before = torch.get_num_threads()
