@@ -148,6 +148,12 @@ class Training(Section):
     learning_rate: float = Field(1e-5, gt=0, lt=1, description="Adam's learning rate")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
     warmup_epochs: int = Field(0, ge=0, description="epochs over which the learning rate rises from 0")
+    first_filters: Literal["zero_sum", "random"] = Field(
+        "zero_sum", description="filters of the first convolution at the start: shifted to sum to zero, or as drawn"
+    )
+    variance_rate: float = Field(
+        100.0, gt=0, description="learning rate of the homoscedastic log variance over that of the network"
+    )
     batch_size: int = Field(50, ge=1, description="images per batch")
     weight_decay: float = Field(1e-4, ge=0, description="L2 regularisation")
     checkpoint_epochs: int = Field(5, ge=1, description="epochs between checkpoints of a running training")

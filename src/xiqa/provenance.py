@@ -72,9 +72,7 @@ def _imports(path: Path) -> tuple[str, ...]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.ImportFrom) and node.level:
-            raise ValueError(
-                f"{path}: found a relative import, expected full names, for digests"
-            )
+            raise ValueError(f"{path}: found a relative import, expected full names, for digests")
     return tuple(name for name in names if name.split(".")[0] == "xiqa")
 
 

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from xiqa.cdmam.curve import CDC_DIAMETERS_MM
 from xiqa.cdmam.labels import labels_of
 from xiqa.cdmam.samples import read_samples
 from xiqa.files import read_table, write_table
 from xiqa.logs import log_to
+from xiqa.metrics.prediction import predictions_table
 from xiqa.models.ensemble import load_ensemble, predict
 
 
@@ -25,14 +23,11 @@ def predict_curves(
     images, table = read_samples(paths_to_images, paths_to_tables, "test")
     truth_um, censored = labels_of(read_table(path_to_curves), list(table["setting"]))
     predicted = predict(ensemble, ensemble.normalise(images[:, 0]))
-    diameters = len(CDC_DIAMETERS_MM)
-    columns = {name: np.repeat(table[name], diameters) for name in ("image", "group")}
-    columns["diameter_mm"] = np.tile(CDC_DIAMETERS_MM, len(table))
-    columns["truth_um"] = truth_um.ravel()
-    columns |= {name: predicted[name].ravel() for name in ("predicted_um", "aleatoric_um", "epistemic_um")}
-    columns["censored"] = censored.ravel()
-    columns |= {name: np.repeat(table[name], diameters) for name in ("margin_mm", "data")}
-    write_table(path_to_predictions, pd.DataFrame({name: np.asarray(values) for name, values in columns.items()}))
+    rows = predictions_table(
+        list(table["image"]), list(table["group"]), CDC_DIAMETERS_MM, truth_um, predicted, censored
+    )
+    rows = rows.merge(table[["image", "margin_mm", "data"]], on="image", how="left", sort=False)
+    write_table(path_to_predictions, rows)
 
 
 if "snakemake" in globals():

@@ -56,8 +56,6 @@ def train_member(
     folder: str | os.PathLike,
     threads: int = 1,
     device: str = "cpu",
-    zero_sum_filters: bool = True,
-    variance_rate: float = 100.0,
     validation: TrainingStep | None = None,
     progress: Callable[[dict], None] | None = None,
 ) -> Path:
@@ -79,10 +77,6 @@ def train_member(
         folder: where the outputs go, and the checkpoints as long as the training runs.
         threads: threads of torch; bytes repeat for equal threads only.
         device: "cpu" or "cuda".
-        zero_sum_filters: begin with filters of the first convolution that sum to zero, so that noise and edges rather
-            than brightness, which differs far more between settings, set the scale of the first batch normalisation.
-        variance_rate: learning rate of the homoscedastic log variance as a multiple of the network's. Adam moves a
-            parameter by about the learning rate per batch; with few batches the variance would not arrive.
         validation: images whose error is written into the history after each epoch; never trained on.
         progress: called with each row of the history.
 
@@ -104,8 +98,6 @@ def train_member(
     description = {
         "network": network.model_dump(mode="json"),
         "training": training.model_dump(mode="json", exclude={"members", "checkpoint_epochs"}),
-        "zero_sum_filters": zero_sum_filters,
-        "variance_rate": variance_rate,
         "size": size,
         "input_mean": float(input_mean),
         "input_sd": float(input_sd),
@@ -124,12 +116,16 @@ def train_member(
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
             torch.manual_seed(stream_seed(seed, "initial weights", member))
             net = CDCNet(size, network)
-            if zero_sum_filters:
+            if training.first_filters == "zero_sum":
+                # Noise and edges, not brightness, which differs far more between settings, then set the scale of the
+                # first batch normalisation.
                 net.conv1.weight.data -= net.conv1.weight.data.mean((1, 2, 3), keepdim=True)
             net.set_targets(torch.tensor(np.concatenate([step.labels_um for step in steps]), dtype=torch.float32))
             _swap_feature_order(net, to_channels_last=True)
             net.to(device, memory_format=torch.channels_last)
-            adam = torch.optim.Adam(_groups(net, variance_rate), weight_decay=training.weight_decay, fused=True)
+            adam = torch.optim.Adam(
+                _groups(net, training.variance_rate), weight_decay=training.weight_decay, fused=True
+            )
             history = _resume(checkpoint, net, adam, description)
             for epoch in range(len(history), len(plan)):
                 data = steps[: plan[epoch] + 1]
@@ -315,6 +311,7 @@ def _groups(net: CDCNet, variance_rate: float) -> list[dict]:
     named = dict(net.named_parameters())
     variance = [named.pop("log_variance")] if "log_variance" in named else []
     groups = [{"params": list(named.values()), "multiple": 1.0}]
+    # Adam moves a parameter by about the learning rate per batch; with few batches the variance would not arrive.
     return [*groups, {"params": variance, "multiple": variance_rate}] if variance else groups
 
 
