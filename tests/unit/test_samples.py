@@ -1,0 +1,69 @@
+"""Samples of several settings are put together by part and step; labels belong to settings, never to images."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xiqa.cdmam.curve import CDC_DIAMETERS_MM
+from xiqa.cdmam.labels import labels_of
+from xiqa.cdmam.phantom import GEOMETRIES
+from xiqa.cdmam.reader import read_image
+from xiqa.cdmam.registered import LABEL_GRID, structure_of_reading
+from xiqa.cdmam.samples import first_of_each_group, read_samples
+from xiqa.cdmam.simulator import simulate
+from xiqa.config import Detector, Exposure
+from xiqa.files import write_array, write_table
+
+
+def write_setting(folder, setting, part, steps, samplings, data="simulated"):
+    n = len(steps)
+    write_array(folder / f"{setting}.npy", np.full((n, samplings, 4, 4), hash(setting) % 100, np.uint16))
+    table = pd.DataFrame({"image": [f"{setting}-{i}" for i in range(n)], "setting": setting, "part": part})
+    write_table(folder / f"{setting}.parquet", table.assign(step=steps, data=data))
+    return str(folder / f"{setting}.npy"), str(folder / f"{setting}.parquet")
+
+
+def test_parts_and_steps_are_kept_apart(tmp_path):
+    pairs = [
+        write_setting(tmp_path, "a", "train", ["no_margin", "no_margin", "recorded"], 4),
+        write_setting(tmp_path, "b", ["train", "test", "test"], ["recorded"] * 3, 2, data="recorded"),
+    ]
+    images, tables = zip(*pairs, strict=True)
+    array, table = read_samples(images, tables, "train", ("no_margin",))
+    assert list(table["image"]) == ["a-0", "a-1"]
+    assert array.shape == (2, 4, 4, 4)
+    array, table = read_samples(images, tables, "train")
+    assert list(table["image"]) == ["a-0", "a-1", "a-2", "b-0"]
+    assert array.shape == (4, 2, 4, 4), "the smallest number of samplings is kept of each"
+    array, table = read_samples(images, tables, "test")
+    assert list(table["group"]) == ["recorded", "recorded"]
+    assert list(first_of_each_group(table, 1)) == [0]
+    array, table = read_samples(images, tables, "train", ("large_margins",))
+    assert len(array) == len(table) == 0
+
+
+def test_labels_follow_the_setting():
+    curves = pd.concat(
+        pd.DataFrame({"setting": s, "diameter_mm": CDC_DIAMETERS_MM, "cdc_um": v, "censored": v > 1})
+        for s, v in (("a", 0.5), ("b", 1.5))
+    )
+    labels, flags = labels_of(curves, ["b", "a", "b"])
+    assert labels[:, 0].tolist() == [1.5, 0.5, 1.5]
+    assert flags.all(1).tolist() == [True, False, True]
+    with pytest.raises(ValueError, match=r"\['c'\] have no contrast-detail curve"):
+        labels_of(curves, ["c"])
+    with pytest.raises(ValueError, match="setting a: found diameters"):
+        labels_of(curves.iloc[1:], ["a"])
+
+
+def test_structures_of_a_recording_lie_where_the_phantom_is():
+    detector = Detector(pixel_mm=0.08, tilt_deg=0.7)
+    exposure = Exposure(tube_voltage_kv=28, exposure_mas=115, noise_level=9.55)
+    image = simulate(exposure, detector, GEOMETRIES["ptb"], margin_mm=8.0, seed=3, index=1)
+    found = structure_of_reading(read_image(image.counts, detector.pixel_mm), image.counts.shape, detector.pixel_mm)
+    exact = image.structure
+    for label in (1, 2, 3, 4, 5):
+        # Exact labels count every touched pixel, so that the rim of a disc differs; its area does not lie elsewhere.
+        assert (exact[found == label] == label).mean() > 0.97
+        assert (found == label).sum() > 0.8 * (exact == label).sum()
+    assert (exact[found == LABEL_GRID] == LABEL_GRID).mean() > 0.9
