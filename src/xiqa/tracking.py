@@ -37,7 +37,7 @@ KEY_TAG, DIGEST_TAG, STUDY_TAG = "xiqa.key", "xiqa.digest", "xiqa.study"
 ARTIFACT_SUFFIXES = {".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".pdf", ".png", ".svg", ".txt", ".yaml"}
 PATIENT_WORDS = ("patient", "birth", "accession", "medical_record")
 
-Data = Literal["simulated", "recorded"]
+Data = Literal["simulated", "recorded", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class StudyRecord:
     Args:
         study: name of the study.
         experiment: name of the MLflow experiment; several studies may share it.
-        data: what the results rest on: `simulated` or `recorded`.
+        data: what the results rest on: `simulated`, `recorded`, or `mixed` (both).
         code_digest: digest of the code that made the results.
         git_commit: commit at which the runs are written. It is no part of a run's digest: an unchanged result keeps
             the commit at which it was first written.

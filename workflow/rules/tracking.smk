@@ -25,7 +25,8 @@ rule track:
             "log_model": study.tracking.log_model,
             "recorded": bool(RECORDED),
             "code": code("track.py", "xiqa.cdmam.simulator", "xiqa.models.training", "xiqa.saliency.omig"),
-            "config": plain(study),
+            # Folder names of a clinic may name people: only how many there are is tracked.
+            "config": plain(study, "cdmam") | {"cdmam": plain(cdmam, "recordings"), "recordings": len(RECORDED)},
             "methods": {method: options(method) for method in EXPLAIN.methods},
         },
     script:

@@ -23,8 +23,8 @@ def track(
     by_name = {Path(path).stem: path for path in tables}
     scores = read_table(by_name["prediction_scores"])
     models = [read_json(folder / "model.json") for folder in folders_of_members]
-    source = "recorded" if study["recorded"] else "simulated"
-    training = DatasetRecord("cdmam_training", models[0]["training_data"], "simulated by xiqa", "training", source)
+    source = "mixed" if study["recorded"] else "simulated"
+    training = DatasetRecord("cdmam_training", models[0]["training_data"], "xiqa", "training", source)
     runs = [
         RunRecord(
             key="study",
