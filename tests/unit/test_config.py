@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from xiqa import config
+from xiqa.cli import SCENARIOS
 
 
 def read(root, name: str) -> dict:
@@ -52,6 +53,8 @@ def test_scenarios_are_table_1_of_the_paper(root):
         "scenario_4": (25, 110, 22.91),
         "ood": (23, 105, 6.04),
     }
+    # The command line knows the same settings without a configuration file.
+    assert set(SCENARIOS.values()) == {s for s in scenarios.values() if s.noise_level}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from xiqa.cdmam.labels import labels_of
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.registered import LABEL_GRID, structure_of_reading
-from xiqa.cdmam.samples import first_of_each_group, read_samples
+from xiqa.cdmam.samples import first_of_each_group, map_samples, read_samples
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
 from xiqa.files import write_array, write_table
@@ -17,7 +17,7 @@ from xiqa.files import write_array, write_table
 
 def write_setting(folder, setting, part, steps, samplings, data="simulated"):
     n = len(steps)
-    write_array(folder / f"{setting}.npy", np.full((n, samplings, 4, 4), hash(setting) % 100, np.uint16))
+    write_array(folder / f"{setting}.npy", np.arange(n * samplings * 16, dtype=np.uint16).reshape(n, samplings, 4, 4))
     table = pd.DataFrame({"image": [f"{setting}-{i}" for i in range(n)], "setting": setting, "part": part})
     write_table(folder / f"{setting}.parquet", table.assign(step=steps, data=data))
     return str(folder / f"{setting}.npy"), str(folder / f"{setting}.parquet")
@@ -40,6 +40,17 @@ def test_parts_and_steps_are_kept_apart(tmp_path):
     assert list(first_of_each_group(table, 1)) == [0]
     array, table = read_samples(images, tables, "train", ("large_margins",))
     assert len(array) == len(table) == 0
+
+
+def test_images_left_on_disk_equal_those_in_memory(tmp_path):
+    pairs = [write_setting(tmp_path, name, "train", ["no_margin"] * 3, k) for name, k in (("a", 3), ("b", 2))]
+    images, tables = zip(*pairs, strict=True)
+    loaded, table = read_samples(images, tables, "train")
+    stack, mapped_table = map_samples(images, tables, "train")
+    pd.testing.assert_frame_equal(table, mapped_table)
+    assert (stack.shape, stack.ndim, stack.dtype, len(stack)) == (loaded.shape, 4, loaded.dtype, 6)
+    np.testing.assert_array_equal(np.stack(list(stack)), loaded)
+    np.testing.assert_array_equal(stack[4, 1], loaded[4, 1])
 
 
 def test_labels_follow_the_setting():

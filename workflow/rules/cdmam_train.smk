@@ -16,7 +16,7 @@ rule train:
         "../../envs/xiqa.yaml"
     threads: study.compute.threads
     resources:
-        mem_mb=6000,
+        mem_mb=3000,
         gpu=1 if study.compute.device == "cuda" else 0,
     params:
         code=code("train.py"),

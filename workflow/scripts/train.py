@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from xiqa.cdmam.labels import labels_of
-from xiqa.cdmam.samples import read_samples
+from xiqa.cdmam.samples import map_samples
 from xiqa.config import STEPS, Network, Training
 from xiqa.files import read_table
 from xiqa.logs import Progress, log_to
@@ -25,7 +25,7 @@ def train(
     curves = read_table(path_to_curves)
     steps = []
     for step in STEPS:
-        images, table = read_samples(paths_to_images, paths_to_tables, "train", (step,))
+        images, table = map_samples(paths_to_images, paths_to_tables, "train", (step,))
         labels = labels_of(curves, list(table["setting"]))[0] if len(table) else []
         if len(table):
             steps.append(TrainingStep(step, images, labels))

@@ -8,6 +8,37 @@ import pandas as pd
 from xiqa.files import read_array, read_table
 
 
+class StackedImages:
+    """Images of several memory maps as one array (n, K, s, s); an image is loaded when it is asked for.
+
+    It offers what training needs of an array: `shape`, `ndim`, `dtype`, length, iteration, and `stack[image]` or
+    `stack[image, sampling]`. A training set larger than the memory can so be used as it lies on disk.
+
+    Args:
+        parts: (memory map (m, K', s, s), positions in it) pairs; the smallest K' is kept of each.
+    """
+
+    ndim = 4
+
+    def __init__(self, parts: list[tuple[np.ndarray, np.ndarray]]):
+        self._places = [(array, position) for array, positions in parts for position in positions]
+        arrays = [array for array, _ in parts]
+        samplings = min(array.shape[1] for array in arrays)
+        self.shape = (len(self._places), samplings, *arrays[0].shape[2:])
+        self.dtype = np.result_type(*arrays)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, key: int | tuple[int, int]) -> np.ndarray:
+        index, sampling = key if isinstance(key, tuple) else (key, slice(self.shape[1]))
+        array, position = self._places[index]
+        return np.asarray(array[position, sampling], self.dtype)
+
+
 def read_samples(
     paths_to_images: list[str], paths_to_tables: list[str], part: str, steps: tuple[str, ...] | None = None
 ) -> tuple[np.ndarray, pd.DataFrame]:
@@ -23,22 +54,28 @@ def read_samples(
         images (n, K, s, s) in memory and their table, with a column `group`: the test group that an image counts for.
         Settings may differ in K: the smallest is kept of each.
     """
-    arrays, tables = [], []
+    stack, table = map_samples(paths_to_images, paths_to_tables, part, steps)
+    return np.stack(list(stack)) if len(stack) else np.zeros(stack.shape, stack.dtype), table
+
+
+def map_samples(
+    paths_to_images: list[str], paths_to_tables: list[str], part: str, steps: tuple[str, ...] | None = None
+) -> tuple[StackedImages, pd.DataFrame]:
+    """The same as `read_samples`, with the images left on disk."""
+    parts, tables = [], []
     for path_to_images, path_to_table in zip(paths_to_images, paths_to_tables, strict=True):
         table = read_table(path_to_table)
         chosen = (table["part"] == part).to_numpy()
         if steps is not None:
             chosen = chosen & table["step"].isin(steps).to_numpy()
         if chosen.any():
-            arrays.append(np.asarray(read_array(path_to_images)[chosen]))
+            parts.append((read_array(path_to_images), np.flatnonzero(chosen)))
             tables.append(table[chosen])
-    if not arrays:
-        size = read_array(paths_to_images[0]).shape[-1]
-        return np.zeros((0, 1, size, size), np.uint16), read_table(paths_to_tables[0]).iloc[:0].assign(group="")
-    samplings = min(array.shape[1] for array in arrays)
+    if not parts:
+        parts, tables = [(read_array(paths_to_images[0]), np.zeros(0, int))], [read_table(paths_to_tables[0]).iloc[:0]]
     table = pd.concat(tables, ignore_index=True)
     table["group"] = np.where(table["data"] == "recorded", "recorded", table["setting"])
-    return np.concatenate([array[:, :samplings] for array in arrays]), table
+    return StackedImages(parts), table
 
 
 def first_of_each_group(table: pd.DataFrame, number: int) -> np.ndarray:

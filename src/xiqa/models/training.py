@@ -34,7 +34,8 @@ class TrainingStep:
 
     Attributes:
         name: name of the step, for messages and the history.
-        images: (n, K, s, s) counts, uint16 or float32, K samplings of each of n images; may be a memory map.
+        images: (n, K, s, s) counts, uint16 or float32, K samplings of each of n images; an array, a memory map, or
+            anything with shape, dtype and indices like one (`xiqa.cdmam.samples.StackedImages`).
         labels_um: (n, 12) threshold gold thicknesses in µm.
     """
 
