@@ -218,3 +218,22 @@ def test_kill_9_then_run_again_gives_the_same_bytes(root, study, tmp_path):
     expected, found = digests(study), digests(folder)
     assert {name for name in expected if expected[name] != found.get(name)} == set()
     assert set(found) == set(expected)
+
+
+def test_recordings_are_read_used_for_fine_tuning_and_explained(study, real_data):
+    folder = real_data / "cdmam_reference" / "images"
+    (study / "recordings.yaml").write_text(f"cdmam:\n  recordings: [{folder}]\n")
+    run(study, "--configfile", "config/test.yaml", "recordings.yaml")
+    tables = study / RESULTS / "cdmam/tables"
+    curve = pd.read_csv(tables / "cdc.csv").query("setting == 'recording_1'")
+    assert set(curve["data"]) == {"recorded"}
+    assert set(curve["images"]) == {16}
+    predictions = pd.read_csv(tables / "predictions.csv").query("group == 'recorded'")
+    assert predictions["image"].nunique() == 8, "a single setting is split by image, half for fine-tuning"
+    modified = pd.read_csv(tables / "modified_image.csv")
+    assert set(modified.query("group == 'recorded'")["data"]) == {"recorded"}
+    runs = (study / RESULTS / "tracking/runs.json").read_text()
+    assert str(folder) not in runs
+    # What was recorded is named by its setting and number in every table; file names stay outside.
+    for table in tables.glob("*.csv"):
+        assert "cdmam_0" not in table.read_text(), table.name

@@ -91,7 +91,9 @@ FAMILIES = {
 }
 # The first images of each test group are explained; the recordings' images lie with their settings.
 EXPLAINED_SETS = [s for s in TEST_SETS if s in SIMULATED or recording_part(s) != "train"]
-UPSAMPLED = [f"{group}-{number}" for group in UPSAMPLING.groups for number in range(UPSAMPLING.images)]
+# Recordings are upsampled whether or not the configuration names them: they are what their owner wants to see.
+UPSAMPLED_GROUPS = dict.fromkeys([*UPSAMPLING.groups, *(["recorded"] if RECORDED else [])])
+UPSAMPLED = [f"{group}-{number}" for group in UPSAMPLED_GROUPS for number in range(UPSAMPLING.images)]
 ROTATED = [f"{UPSAMPLED[0] if 'recorded_standin-0' not in UPSAMPLED else 'recorded_standin-0'}-rotated"]
 ROTATED = ROTATED if cdmam.checks.rotation else []
 FIRST_METHOD = UPSAMPLING.methods[0]

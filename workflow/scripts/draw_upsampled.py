@@ -7,7 +7,7 @@ from xiqa.figures.style import group_name, method_name
 from xiqa.files import read_array, read_json, write_figure
 from xiqa.logs import log_to
 
-UNIT = "Δx per visit (SD of the training images)"
+UNIT = "Δx (training SD)"
 CUTOUT_MM = 42.0
 # Structure labels of the discs around which the cutouts lie: 1.60-0.80 mm and 0.20-0.10 mm.
 CUTOUTS = {"large discs": range(2, 6), "small discs": range(11, 15)}
