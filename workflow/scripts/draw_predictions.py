@@ -34,7 +34,7 @@ def draw_predictions(
     )
     data = "mixed" if predictions["data"].nunique() > 1 else predictions["data"].iloc[0]
     shown = {group_name(group): curves[curves["setting"] == group] for group in groups}
-    write_figure(paths["cdc"], plot_cdc(shown))
+    write_figure(paths["cdc"], plot_cdc(shown, data=data))
     histories = {f"member {number}": pd.read_csv(path) for number, path in enumerate(paths_to_histories)}
     write_figure(paths["history"], plot_history(histories, data=data))
     first = predictions.drop_duplicates("group").set_index("group")["image"]
