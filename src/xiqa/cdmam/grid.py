@@ -1,0 +1,555 @@
+"""Where the matrix lies in an image: the grid's lattice of lines, and the ways in which the matrix may lie on it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+
+from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_STEPS, DIAMETER_AXIS, DIAMETERS_MM, THICKNESS_AXIS
+
+PITCH_RANGE_MM = (9.0, 12.7)
+"""Pitch of the grid on the detector that a CDMAM phantom can have: 9.5-10.5 mm × magnification 1.00-1.15 ± 5 %."""
+NOMINAL_PITCH_MM = 10.0
+"""Pitch in the phantom's own plane, from which the scale is counted."""
+NOMINAL_OFFSET = 0.285
+"""Eccentric offset (fraction of the cell) from which the search for the true one starts, and the fallback."""
+
+_MAX_TILT_DEG = 8.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The grid: a square lattice of lines, found in the spectrum, fitted to the sides of the cells
+
+
+@numba.njit(cache=True)
+def decimate(image, factor):
+    """Average an image over blocks of pixels.
+
+    Args:
+        image: (h, w).
+        factor: side of a block in pixels.
+
+    Returns:
+        (h // factor, w // factor) float32.
+    """
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    small = np.empty((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            total = 0.0
+            for v in range(factor):
+                for u in range(factor):
+                    total += image[y * factor + v, x * factor + u]
+            small[y, x] = total / (factor * factor)
+    return small
+
+
+def flatten(small: np.ndarray, name: str) -> np.ndarray:
+    """Remove the slow background and clip what stands out of it, so that neither plate edges nor writing dominate.
+
+    Args:
+        small: (h, w) decimated image.
+        name: name of the image, for errors.
+
+    Returns:
+        (h, w) deviations from the background.
+
+    Raises:
+        ValueError: the image is blank.
+    """
+    size = max(small.shape) // 25
+    flat = small - scipy.ndimage.uniform_filter(small, size, mode="nearest")
+    spread = float(np.std(flat))
+    scale = float(np.abs(small).max())
+    if spread <= 1e-6 * scale or spread == 0:
+        raise ValueError(f"{name}: the image is blank (all values about {small.mean():g}), expected a CDMAM phantom")
+    limit = 6 * float(np.median(np.abs(flat))) or spread
+    return np.clip(flat, -limit, limit)
+
+
+@numba.njit(cache=True)
+def _lattice_power(magnitude, height, width, angles, pitches, harmonics):
+    """Strength (angles, pitches) of a square lattice of lines in a spectrum laid out (rows from -, columns >= 0).
+
+    For each of both line families the magnitudes at the first harmonics are summed; the geometric mean of both sums
+    keeps a single family (stripes, plate edges) from winning.
+    """
+    power = np.empty((angles.size, pitches.size))
+    rows, columns = magnitude.shape
+    for a in range(angles.size):
+        for p in range(pitches.size):
+            product = 1.0
+            for family in range(2):
+                direction = angles[a] + family * np.pi / 2
+                fx, fy = np.cos(direction) / pitches[p], np.sin(direction) / pitches[p]
+                if fx < 0:
+                    fx, fy = -fx, -fy
+                total = 0.0
+                for k in range(1, harmonics + 1):
+                    column, row = k * fx * width, k * fy * height
+                    x, y = int(np.floor(column)), int(np.floor(row))
+                    if x + 1 >= columns or abs(row) >= rows // 2 - 1:
+                        break
+                    u, v = column - x, row - y
+                    upper, lower = y % rows, (y + 1) % rows
+                    total += (1 - v) * ((1 - u) * magnitude[upper, x] + u * magnitude[upper, x + 1]) + v * (
+                        (1 - u) * magnitude[lower, x] + u * magnitude[lower, x + 1]
+                    )
+                product *= total
+            power[a, p] = np.sqrt(product)
+    return power
+
+
+def find_lattice(flat: np.ndarray, name: str) -> tuple[np.ndarray, int]:
+    """Find the lattice of grid lines and whether they are dark.
+
+    Args:
+        flat: (h, w) flattened image.
+        name: name of the image, for errors.
+
+    Returns:
+        (3, 2) origin (a crossing), step a (right-down), step b (right-up, across a) in pixels; and the factor (-1
+        dark lines, +1 bright lines) that makes lines positive.
+
+    Raises:
+        ValueError: no square lattice stands out of the spectrum.
+    """
+    coarse_factor = max(1, round(max(flat.shape) / 450))
+    coarse = decimate(flat, coarse_factor)
+    window = np.outer(np.hanning(coarse.shape[0]), np.hanning(coarse.shape[1])).astype(np.float32)
+    longest = max(coarse.shape)
+    size = scipy.fft.next_fast_len(2 * longest, real=True)
+    magnitude = np.abs(scipy.fft.rfft2(coarse * window, s=(size, size)))
+
+    angles = np.deg2rad(np.arange(45 - _MAX_TILT_DEG, 45 + _MAX_TILT_DEG + 0.1, 0.2))
+    pitches = np.geomspace(longest / 60, longest / 7, 450)
+    power = _lattice_power(magnitude, size, size, angles, pitches, 4)
+    typical = float(np.median(power))
+    best = float(power.max())
+    if not best > 3.5 * typical:
+        raise ValueError(
+            f"{name}: not a CDMAM image: no square grid of lines was found (strongest lattice {best / typical:.1f} "
+            "times the typical spectrum, expected more than 3.5)"
+        )
+    # A lattice with half or a third of the true pitch has the same peaks under its harmonics: the largest pitch wins.
+    per_pitch = power.max(axis=0)
+    eligible = np.flatnonzero(per_pitch > 0.75 * best)
+    last = eligible[-1]
+    while per_pitch[last - 1] > per_pitch[last]:
+        last -= 1
+    angle_index = int(power[:, last].argmax())
+    angle = angles[angle_index] + (angles[1] - angles[0]) * vertex(power[:, last], angle_index)
+    ratio = pitches[1] / pitches[0]
+    pitch = pitches[last] * ratio ** vertex(power[angle_index], last) * coarse_factor
+
+    sign = 0.0
+    across = np.array([[math.cos(angle), math.sin(angle)], [math.sin(angle), -math.cos(angle)]])
+    centre = (np.array(flat.shape[::-1]) - 1) / 2
+    reach = int(max(4.5 * pitch, 1))
+    x0, y0 = np.maximum(np.round(centre).astype(int) - reach, 0)
+    inner = flat[y0 : y0 + 2 * reach + 1, x0 : x0 + 2 * reach + 1]
+    xs = np.arange(inner.shape[1]) + x0
+    ys = np.arange(inner.shape[0]) + y0
+    profiles = []
+    bins = 64
+    for direction in across:
+        phase = (xs[None, :] * direction[0] + ys[:, None] * direction[1]) / pitch
+        index = ((phase - np.floor(phase)) * bins).astype(np.intp).ravel() % bins
+        total = np.bincount(index, weights=inner.ravel(), minlength=bins)
+        profile = total / np.maximum(np.bincount(index, minlength=bins), 1)
+        profile -= np.median(profile)
+        profiles.append(profile)
+        sign += profile.max() + profile.min()
+    sign = 1 if sign > 0 else -1
+    phases = []
+    for profile in profiles:
+        peak = int((sign * profile).argmax())
+        phases.append((peak + 0.5 + vertex(sign * np.roll(profile, bins // 2 - peak), bins // 2)) / bins)
+    # The lines of family k are where (direction_k · r) / pitch - phase_k is an integer.
+    steps = across * pitch
+    origin = phases[0] * steps[0] + phases[1] * steps[1]
+    nearest = np.round((centre - origin) @ across.T / pitch)
+    return np.vstack([origin + nearest @ steps, steps]), sign
+
+
+def vertex(values: np.ndarray, index: int) -> float:
+    """Sub-sample position of a maximum: vertex of the parabola through it and its two neighbours.
+
+    Args:
+        values: (n,) equally spaced samples.
+        index: place of the maximum.
+
+    Returns:
+        Its distance from `index` in samples, -0.5 to 0.5; 0 at either end or where the samples have no maximum.
+    """
+    if not 0 < index < len(values) - 1:
+        return 0.0
+    before, here, after = (float(values[index + k]) for k in (-1, 0, 1))
+    bend = before - 2 * here + after
+    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5)) if bend < 0 else 0.0
+
+
+def check_pitch(lattice: np.ndarray, factor: int, pixel_mm: float, name: str) -> float:
+    """Pitch of the grid on the detector, checked against those that a CDMAM phantom can have.
+
+    Args:
+        lattice: (3, 2) in pixels of the decimated image.
+        factor: factor of the decimation.
+        pixel_mm: pixel spacing of the image itself in mm.
+        name: name of the image, for errors.
+
+    Returns:
+        The pitch in mm.
+
+    Raises:
+        ValueError: the pitch lies outside `PITCH_RANGE_MM`.
+    """
+    pitch_px = math.sqrt(abs(lattice[1, 0] * lattice[2, 1] - lattice[1, 1] * lattice[2, 0])) * factor
+    pitch_mm = pitch_px * pixel_mm
+    low, high = PITCH_RANGE_MM
+    if not low <= pitch_mm <= high:
+        raise ValueError(
+            f"{name}: wrong pixel spacing: the grid has a pitch of {pitch_px:.1f} pixels, with {pixel_mm:g} mm per "
+            f"pixel {pitch_mm:.2f} mm; expected {low:g}-{high:g} mm on the detector, that is a pixel spacing of "
+            f"{low / pitch_px:.4f}-{high / pitch_px:.4f} mm; check ImagerPixelSpacing"
+        )
+    return pitch_mm
+
+
+@numba.njit(cache=True)
+def _measure_edges(flat, origin, along, across, first, last, reach):
+    """Measure each cell side of one family of lines.
+
+    Args:
+        flat: image in which lines are positive.
+        origin: a crossing; along: step along the lines; across: step from line to line.
+        first, last: range of indices (line, segment), both families alike.
+        reach: how far across (fraction of the step) a line may lie from its expected place.
+
+    Returns:
+        (n, n) strength over the surroundings, offset from the expected place (fraction of the step across), and
+        whether the whole side lies inside the image.
+    """
+    count = last - first + 1
+    strength = np.zeros((count, count))
+    offset = np.zeros((count, count))
+    inside = np.zeros((count, count), np.bool_)
+    height, width = flat.shape
+    length = np.sqrt(along[0] ** 2 + along[1] ** 2)
+    breadth = np.sqrt(across[0] ** 2 + across[1] ** 2)
+    samples = int(0.8 * length)
+    half = int(np.ceil(0.28 * breadth / 0.5))
+    profile = np.empty(2 * half + 1)
+    smooth = np.empty(2 * half + 1)
+    for line in range(first, last + 1):
+        for segment in range(first, last + 1):
+            good = 0
+            for k in range(2 * half + 1):
+                shift = 0.5 * (k - half) / breadth
+                total, n = 0.0, 0
+                for m in range(samples):
+                    t = segment + 0.1 + 0.8 * (m + 0.5) / samples
+                    x = origin[0] + t * along[0] + (line + shift) * across[0]
+                    y = origin[1] + t * along[1] + (line + shift) * across[1]
+                    i, j = int(np.floor(y)), int(np.floor(x))
+                    if i < 0 or j < 0 or i + 1 >= height or j + 1 >= width:
+                        continue
+                    v, u = y - i, x - j
+                    total += (1 - v) * ((1 - u) * flat[i, j] + u * flat[i, j + 1]) + v * (
+                        (1 - u) * flat[i + 1, j] + u * flat[i + 1, j + 1]
+                    )
+                    n += 1
+                if n >= samples // 2:
+                    good += 1
+                    profile[k] = total / n
+                else:
+                    profile[k] = np.nan
+            if good < 2 * half + 1:
+                continue
+            a, b = line - first, segment - first
+            inside[a, b] = True
+            base = np.median(profile)
+            for k in range(2 * half + 1):
+                left, right = max(k - 1, 0), min(k + 1, 2 * half)
+                smooth[k] = (profile[left] + profile[k] + profile[right]) / 3 - base
+            width_bins = int(reach * breadth / 0.5)
+            peak = half
+            for k in range(half - width_bins, half + width_bins + 1):
+                if smooth[k] > smooth[peak]:
+                    peak = k
+            strength[a, b] = smooth[peak]
+            weight, moment = 0.0, 0.0
+            spread = int(np.ceil(0.08 * breadth / 0.5))
+            for k in range(max(peak - spread, 0), min(peak + spread, 2 * half) + 1):
+                value = profile[k] - base
+                weight += value
+                moment += value * (k - half)
+            if weight > 0:
+                offset[a, b] = 0.5 * moment / weight / breadth
+    return strength, offset, inside
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Measured sides of lattice cells, per family of lines [line, segment].
+
+    Attributes:
+        strength: relative to a typical grid line, 0-1.
+        inside: whether the side lies inside the image.
+        deviation: distance from the fitted lattice as a fraction of the step across, NaN where not measured.
+        first: lattice index of row and column 0.
+        residual_px: root mean square deviation in pixels.
+    """
+
+    strength: list[np.ndarray]
+    inside: list[np.ndarray]
+    deviation: list[np.ndarray]
+    first: int
+    residual_px: float
+
+
+def fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.ndarray, Sides]:
+    """Fit the lattice (affine) to the measured sides of the cells, from the middle of the image outwards.
+
+    Args:
+        lines: flattened image in which grid lines are positive.
+        lattice: (3, 2) start.
+        name: name of the image, for errors.
+
+    Returns:
+        The fitted lattice (3, 2) and the sides measured with it.
+
+    Raises:
+        ValueError: too few sides of cells stand out.
+    """
+    height, width = lines.shape
+    for distance, reach in ((5.0, 0.2), (9.0, 0.12), (30.0, 0.12), (30.0, 0.06), (30.0, 0.05)):
+        origin, step_a, step_b = lattice
+        inverse = np.linalg.inv(np.column_stack([step_a, step_b]))
+        outline = (np.array([[0, 0], [width, 0], [0, height], [width, height]]) - origin) @ inverse.T
+        span = int(min(math.ceil(np.abs(outline).max()), distance + 1))
+        families, deviations = [], []
+        solution = []
+        squares = []
+        for across, along in ((step_a, step_b), (step_b, step_a)):
+            strength, offset, inside = _measure_edges(lines, origin, along, across, -span, span, reach)
+            families.append((strength, inside))
+            # A quarter of all sides or more belong to the matrix, also in a frame with wide margins.
+            measured = strength[inside]
+            typical = float(np.percentile(measured, 80)) if measured.size else 0.0
+            use = inside & (strength > 0.5 * typical) & (strength < 2 * typical)
+            line, segment = np.nonzero(use)
+            if line.size < 12:
+                raise ValueError(f"{name}: not a CDMAM image: only {line.size} sides of grid cells were found")
+            line, segment = line - span, segment - span
+            places = origin + (segment + 0.5)[:, None] * along + (line + offset[use])[:, None] * across
+            design = np.column_stack([places, np.ones(line.size)])
+            keep = np.ones(line.size, bool)
+            for _ in range(3):
+                plane, *_ = np.linalg.lstsq(design[keep], line[keep].astype(float), rcond=None)
+                error = design @ plane - line
+                keep = np.abs(error) < 4 * 1.4826 * np.median(np.abs(error[keep])) + 1e-6
+            deviation = np.full(strength.shape, np.nan)
+            deviation[line[keep] + span, segment[keep] + span] = error[keep]
+            deviations.append(deviation)
+            solution.append(plane)
+            squares.append(np.mean(error[keep] ** 2) * float(across @ across))
+        # Rows of `solution` give lattice coordinates: (line_a, line_b) = gradient · r + constant.
+        gradient = np.array([plane[:2] for plane in solution])
+        constant = np.array([plane[2] for plane in solution])
+        steps = np.linalg.inv(gradient)
+        lattice = np.vstack([-steps @ constant, steps.T])
+        residual = math.sqrt(np.mean(squares))
+    typical = [float(np.median(s[i & (s > 0.5 * np.percentile(s[i], 80))])) for s, i in families]
+    strength = [np.clip(s / t, 0, 1) for (s, _), t in zip(families, typical, strict=True)]
+    return lattice, Sides(strength, [i for _, i in families], deviations, -span, residual)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The matrix: which lattice cell is which cell of the phantom
+
+
+def _side_templates(present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sides that a matrix (n, n) of cells has, [line, segment] (n + 1, n): lines between rows, between columns."""
+    padded = np.pad(present, 1)
+    return (padded[1:] | padded[:-1])[:, 1:-1], (padded[:, 1:] | padded[:, :-1])[1:-1].T
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A way in which the matrix may lie on the lattice.
+
+    Attributes:
+        frame: (3, 2) centre of cell (0, 0), diameter step, thickness step, in pixels.
+        bend: (16, 16, 2) measured deviation of each cell from that frame in pixels.
+    """
+
+    frame: np.ndarray
+    bend: np.ndarray
+
+
+def candidate_poses(lattice: np.ndarray, sides: Sides, name: str) -> list[Pose]:
+    """Poses in which the matrix's sides agree with the measured ones.
+
+    Args:
+        lattice: (3, 2) fitted lattice.
+        sides: the sides measured with it.
+        name: name of the image, for errors.
+
+    Returns:
+        All that reach 95 % of the best agreement, best first, the standing orientation first among equals.
+
+    Raises:
+        ValueError: the outline is not that of CDMAM 3.4, or a part of the matrix lies outside the image.
+    """
+    bends = _bends(lattice, sides)
+    origin, *steps = lattice
+    pad = 12
+    found = []
+    for swap, flip_a, flip_b in itertools.product((False, True), repeat=3):
+        present = (CELL_PRESENT.T if swap else CELL_PRESENT)[:: -1 if flip_a else 1, :: -1 if flip_b else 1]
+        templates = _side_templates(present)
+        total = sum(int(template.sum()) for template in templates)
+        score = _match(sides.strength, templates, pad)
+        inside = _match(sides.inside, templates, pad)
+        best = np.unravel_index(int(score.argmax()), score.shape)
+        corner = np.array(best) - pad  # lattice cell of the matrix's first corner, counted from `first`
+        turned = _take(bends, corner)[:: -1 if flip_a else 1, :: -1 if flip_b else 1]
+        flips = np.array([flip_a, flip_b])
+        start = corner + sides.first + 0.5 + 15 * flips
+        signs = np.where(flips, -1, 1)
+        order = [1, 0] if swap else [0, 1]
+        frame = np.vstack([origin + start[0] * steps[0] + start[1] * steps[1], *(signs[k] * steps[k] for k in order)])
+        pose = Pose(frame, turned.transpose(1, 0, 2) if swap else turned)
+        within, matched = float(inside[best]), float(score[best])
+        around = sum(float(i.sum()) for i in sides.inside) - within
+        beyond = (sum(float((s * i).sum()) for s, i in zip(sides.strength, sides.inside, strict=True)) - matched) / max(
+            around, 1.0
+        )
+        found.append((matched / total, within / total, beyond if around > 40 else 0.0, pose))
+    found.sort(key=lambda entry: (-round(entry[0], 3), nearest_orientation(entry[3].frame)))
+    agreement, within, beyond, _ = found[0]
+    if agreement < 0.8 * within or within < 0.5:
+        raise ValueError(
+            f"{name}: not a CDMAM 3.4 image, or only a part of one (cropped grid): {100 * agreement:.0f} % of the "
+            "sides of the matrix's 205 cells were found; image the whole phantom"
+        )
+    if within < 0.97 and agreement < 0.9:
+        raise ValueError(
+            f"{name}: cropped grid: {100 * (1 - within):.0f} % of the sides of the matrix's 205 cells lie outside the "
+            "image, expected the whole matrix; image the whole phantom"
+        )
+    if beyond > 0.6:
+        raise ValueError(
+            f"{name}: not a CDMAM 3.4 image: the grid goes on beyond the outline of the matrix's 205 cells"
+        )
+    return [pose for score, *_, pose in found if score >= 0.95 * agreement]
+
+
+def _bends(lattice: np.ndarray, sides: Sides) -> np.ndarray:
+    """Deviation (n - 1, n - 1, 2) of each lattice cell in pixels: mean over the cell's sides and their neighbours."""
+    bends = 0.0
+    for family, deviation in enumerate(sides.deviation):
+        padded = np.pad(deviation, ((0, 0), (1, 1)), constant_values=np.nan)
+        near = [padded[a : a + len(deviation) - 1, k : k + len(deviation)] for a in (0, 1) for k in (0, 1, 2)]
+        known = np.isfinite(near)
+        mean = np.where(known, near, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        mean = mean[:, :-1] if family == 0 else mean[:, :-1].T
+        bends = bends + mean[..., None] * lattice[1 + family]
+    return bends
+
+
+def _take(field: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """The (16, 16) part of a field that begins at `corner`, zero where it leaves the field."""
+    padded = np.pad(field, ((32, 32), (32, 32), (0, 0)))
+    row, column = corner + 32
+    return padded[row : row + 16, column : column + 16]
+
+
+def _match(families: list[np.ndarray], templates: tuple[np.ndarray, np.ndarray], pad: int) -> np.ndarray:
+    """Sums of both families' sides under the templates, for every shift (a, b) of the matrix over the lattice."""
+    lines_a, lines_b = (
+        _sums_under(np.pad(sides.astype(float), pad), template)
+        for sides, template in zip(families, templates, strict=True)
+    )
+    lines_b = lines_b.T  # stored [line b, segment a]
+    rows, columns = lines_a.shape[0], lines_b.shape[1]  # a template has one line more than it has segments
+    return lines_a[:rows, :columns] + lines_b[:rows, :columns]
+
+
+@numba.njit(cache=True)
+def _sums_under(field, template):
+    """Sum of a field under a boolean template at every shift that keeps the template inside."""
+    rows, columns = template.shape
+    sums = np.zeros((field.shape[0] - rows + 1, field.shape[1] - columns + 1))
+    for row in range(rows):
+        for column in range(columns):
+            if template[row, column]:
+                sums += field[row : row + sums.shape[0], column : column + sums.shape[1]]
+    return sums
+
+
+_AXES = np.array([DIAMETER_AXIS, THICKNESS_AXIS])
+
+
+def orientation_axes(orientation: int) -> np.ndarray:
+    """Directions in which the matrix runs in an orientation.
+
+    Args:
+        orientation: 0-7, as in `Registration` of the reader.
+
+    Returns:
+        (2, 2) unit steps of diameter and thickness index; x right, y down.
+    """
+    axes = _AXES.copy()
+    if orientation >= 4:
+        axes[:, 0] *= -1
+    for _ in range(orientation % 4):  # a quarter turn counter-clockwise on the screen: (x, y) -> (y, -x)
+        axes = np.column_stack([axes[:, 1], -axes[:, 0]])
+    return axes
+
+
+def nearest_orientation(frame: np.ndarray) -> int:
+    """Orientation whose axes lie closest to those of a frame.
+
+    Args:
+        frame: (3, 2) as in `Pose`.
+
+    Returns:
+        The orientation, 0-7.
+    """
+    steps = frame[1:] / np.linalg.norm(frame[1:], axis=1, keepdims=True)
+    return int(np.argmax([(steps * orientation_axes(k)).sum() for k in range(8)]))
+
+
+def check_inside(pose: Pose, pixel_mm: float, pitch_mm: float, shape: tuple[int, int], name: str) -> None:
+    """Make sure that every place that may hold a disc lies inside the image.
+
+    Args:
+        pose: the pose in pixels of the image.
+        pixel_mm: pixel spacing in mm.
+        pitch_mm: pitch of the grid on the detector in mm.
+        shape: (height, width) of the image in pixels.
+        name: name of the image, for errors.
+
+    Raises:
+        ValueError: such a place lies outside.
+    """
+    rows, columns = np.nonzero(CELL_PRESENT)
+    frame = pose.frame
+    radius = DIAMETERS_MM[rows] * pitch_mm / NOMINAL_PITCH_MM / 2 / pixel_mm
+    cut = np.zeros(rows.size, bool)
+    for di, dj in NOMINAL_OFFSET * CORNER_STEPS[1:]:
+        place = frame[0] + (rows + di)[:, None] * frame[1] + (columns + dj)[:, None] * frame[2]
+        cut |= ((place < radius[:, None] - 0.5) | (place > np.array(shape[::-1]) - 0.5 - radius[:, None])).any(axis=1)
+    if cut.any():
+        raise ValueError(
+            f"{name}: cropped grid: {int(cut.sum())} of the matrix's 205 cells lie wholly or partly outside the image, "
+            "expected all of them inside; image the whole phantom"
+        )
