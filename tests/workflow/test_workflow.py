@@ -54,7 +54,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 def planned(folder: Path) -> set[str]:
     """Names of the rules that the next run would start, as Snakemake's own dry run says."""
-    output = run(folder, "--dry-run", "--quiet", "progress")
+    output = run(folder, "--dry-run")
     if "Nothing to be done" in output:
         return set()
     table = output.split("Job stats:")[1]
