@@ -13,7 +13,7 @@ from xiqa.models.ensemble import Ensemble, predict
 from xiqa.saliency import midpoint
 from xiqa.saliency.midpoint import BatchedGradient, MidpointGradient
 
-needs_kernels = pytest.mark.skipif(bool(midpoint.NO_KERNELS), reason=f"no compiled kernels: {midpoint.NO_KERNELS}")
+needs_kernels = pytest.mark.skipif(bool(midpoint.why_no_kernels()), reason=midpoint.why_no_kernels())
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
 
@@ -248,7 +248,7 @@ def test_nothing_is_left_over_from_the_call_before():
 def test_without_kernels_plain_torch_gives_the_same_numbers(trained, monkeypatch, caplog):
     x = images(6, 28)
     usual = MidpointGradient(trained, "auto").member_gradients(x)
-    monkeypatch.setattr(midpoint, "NO_KERNELS", "no numba here")
+    monkeypatch.setattr(midpoint, "why_no_kernels", lambda: "no numba here")
     with caplog.at_level(logging.INFO, "xiqa.saliency.midpoint"):
         target = MidpointGradient(trained, "auto")
     assert target.backend == "plain"

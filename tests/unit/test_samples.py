@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xiqa.cdmam.curve import CDC_DIAMETERS_MM
 from xiqa.cdmam.labels import labels_of
-from xiqa.cdmam.phantom import GEOMETRIES
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, GEOMETRIES
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.registered import LABEL_GRID, structure_of_reading
 from xiqa.cdmam.samples import first_of_each_group, map_samples, read_samples

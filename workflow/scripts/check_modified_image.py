@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xiqa.cdmam.curve import CDC_DIAMETERS_MM
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 from xiqa.files import read_array, read_json, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.ensemble import load_ensemble

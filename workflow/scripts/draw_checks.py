@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from xiqa.cdmam.curve import CDC_DIAMETERS_MM, limit_curve
+from xiqa.cdmam.curve import limit_curve
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 from xiqa.figures.checks import (
     plot_modified_curves,
     plot_modified_midpoints,

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from xiqa.cdmam.curve import CDC_DIAMETERS_MM
 from xiqa.cdmam.labels import labels_of
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 from xiqa.cdmam.samples import read_samples
 from xiqa.files import read_table, write_table
 from xiqa.logs import log_to

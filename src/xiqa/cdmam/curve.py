@@ -11,10 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from xiqa.cdmam.phantom import CELL_PRESENT, DIAMETERS_MM, THICKNESSES_UM
-
-CDC_DIAMETERS_MM = DIAMETERS_MM[3:15].copy()
-"""The 12 diameters of the curve, 1.00 -> 0.08 mm."""
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, THICKNESSES_UM
 
 HUMAN_FACTORS = np.array([2.11, 2.06, 2.01, 1.98, 1.94, 1.88, 1.82, 1.75, 1.68, 1.60, 1.50, 1.40])
 """r(d): threshold of human readers over that of the automated reading, for `CDC_DIAMETERS_MM`."""
@@ -49,7 +46,7 @@ _CDC_ROWS = slice(3, 15)
 _CONTRAST = np.log(-np.expm1(-GOLD_ATTENUATION_PER_UM * THICKNESSES_UM))
 _CONTRAST_RANGE = (float(_CONTRAST[0]) - 2.5, -0.05)
 
-for _table in (CDC_DIAMETERS_MM, HUMAN_FACTORS, LIMIT_DIAMETERS_MM, *LIMITS.values(), *LIMIT_COEFFICIENTS.values()):
+for _table in (HUMAN_FACTORS, LIMIT_DIAMETERS_MM, *LIMITS.values(), *LIMIT_COEFFICIENTS.values()):
     _table.setflags(write=False)
 
 Fit = Literal["held_slope", "common_slope"]

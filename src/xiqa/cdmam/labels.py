@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from xiqa.cdmam.curve import CDC_DIAMETERS_MM
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 
 
 def labels_of(curves: pd.DataFrame, settings: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,9 @@ DIAMETERS_MM = np.array(
 )
 """Disc diameters in mm, the rows of all (16, 16) arrays."""
 
+CDC_DIAMETERS_MM = DIAMETERS_MM[3:15].copy()
+"""The 12 diameters of the contrast-detail curve, 1.00 -> 0.08 mm."""
+
 THICKNESSES_UM = np.array(
     [0.03, 0.04, 0.05, 0.06, 0.08, 0.10, 0.13, 0.16, 0.20, 0.25, 0.36, 0.50, 0.71, 1.00, 1.42, 2.00]
 )
@@ -33,7 +36,7 @@ CELL_PRESENT = CORNER_CODES > 0
 CORNER_STEPS = np.array([[0, 0], [-1, 1], [1, 1], [1, -1], [-1, -1]])
 """Direction of each corner code in (diameter index, thickness index), (5, 2); code 0 has none."""
 
-for _table in (DIAMETERS_MM, THICKNESSES_UM, CORNER_CODES, CELL_PRESENT, CORNER_STEPS):
+for _table in (DIAMETERS_MM, CDC_DIAMETERS_MM, THICKNESSES_UM, CORNER_CODES, CELL_PRESENT, CORNER_STEPS):
     _table.setflags(write=False)
 
 

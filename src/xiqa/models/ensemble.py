@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -58,8 +60,7 @@ def load_member(folder: str | os.PathLike) -> CDCNet:
     """
     folder = Path(folder)
     model = files.read_json(folder / MODEL_FILE)
-    # On the meta device nothing is initialised: no time and no random numbers are spent on weights to be replaced.
-    with torch.device("meta"):
+    with _without_initial_weights():
         member = CDCNet(model["size"], Network(**model["network"]))
     member.to_empty(device="cpu")
     try:
@@ -89,6 +90,16 @@ def load_ensemble(folders: Sequence[str | os.PathLike]) -> Ensemble:
                     "train all members on the same data"
                 )
     return Ensemble([load_member(folder) for folder in folders], models[0]["input_mean"], models[0]["input_sd"])
+
+
+@contextlib.contextmanager
+def _without_initial_weights() -> Iterator[None]:
+    """Layers begin empty: no time and no random numbers are spent on weights that are about to be replaced."""
+    with (
+        patch.object(torch.nn.Linear, "reset_parameters", lambda layer: None),
+        patch.object(torch.nn.Conv2d, "reset_parameters", lambda layer: None),
+    ):
+        yield
 
 
 @torch.no_grad()
