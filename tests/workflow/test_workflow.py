@@ -142,14 +142,6 @@ FUTURE = "from __future__ import annotations"
 LATER = {"draw_checks", "write_findings", "track"}
 
 
-def test_an_edited_metric_reruns_scoring_and_later_only(study, edit):
-    edit("src/xiqa/metrics/structure_share.py", FUTURE, f"{FUTURE}\n\n_EDITED = 1")
-    assert planned(study) == {"score_explanations"} | LATER
-    stats = run(study)
-    assert re.search(r"^train\s", stats, re.MULTILINE) is None
-    assert "Nothing to be done" in run(study)
-
-
 def test_an_edited_method_reruns_its_family_only(study, edit):
     edit("src/xiqa/saliency/omig.py", FUTURE, f"{FUTURE}\n\n_EDITED = 1")
     rules = planned(study)
@@ -188,6 +180,17 @@ def test_the_papers_scale_is_planned(study):
         cwd=study, capture_output=True, text=True, env=environment(), timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+# The tests below run the copy again, the ones above only plan.
+
+
+def test_an_edited_metric_reruns_scoring_and_later_only(study, edit):
+    edit("src/xiqa/metrics/structure_share.py", FUTURE, f"{FUTURE}\n\n_EDITED = 1")
+    assert planned(study) == {"score_explanations"} | LATER
+    stats = run(study)
+    assert re.search(r"^train\s", stats, re.MULTILINE) is None
+    assert "Nothing to be done" in run(study)
 
 
 # What shows that a stage is at work, and how long it is then left to work, in seconds.
