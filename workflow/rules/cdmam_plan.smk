@@ -48,12 +48,10 @@ def sampling_plan(setting):
     images, margins = cdmam.images, list(cdmam.margins_mm)
     small = 1 + cdmam.small_margins
     if setting in cdmam.scenarios:
-        number = (
-            images.ood
-            if setting == "ood"
-            else images.recorded_standin if setting == "recorded_standin" else images.test
-        )
-        part, counts, samplings = "test", {"test": (number, margins)}, 1
+        number = {"ood": images.ood, "recorded_standin": images.recorded_standin}.get(setting, images.test)
+        # Each group begins with another margin: its first images are the ones that are shown and explained.
+        first = list(cdmam.scenarios).index(setting) % len(margins)
+        part, counts, samplings = "test", {"test": (number, margins[first:] + margins[:first])}, 1
     elif setting in {s.name for s in cdmam.standin_training_settings}:
         part, counts, samplings = "train", {"recorded": (images.recorded, margins)}, cdmam.sampling.samplings
     else:

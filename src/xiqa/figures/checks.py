@@ -226,8 +226,8 @@ def plot_upsampling_convergence(convergence: pd.DataFrame, data: str = "simulate
     reference = 60 * first["relative_standard_error"] * np.sqrt(first["draws"] / draws)
     axes.plot(draws, reference, color=style.GREY, linewidth=0.8, linestyle=":", label="∝ 1/√draws")
     axes.set(xscale="log", yscale="log", xlabel="draws", ylabel="relative standard error of the map (%)")
-    style.plain_ticks(axes.xaxis, (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000))
-    style.plain_ticks(axes.yaxis, (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000))
+    style.plain_ticks(axes.xaxis, sorted(table["draws"].unique()))
+    style.plain_ticks(axes.yaxis, (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100, 200, 500))
     axes.legend()
     style.note_data(figure, data)
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -55,11 +56,14 @@ def draw_map_row(
     panels = list(axes)
     if image is not None:
         style.show_image(panels[0], image)
-        panels[0].set_title("sampled image" if titles else "")
+        panels[0].set_title("sampled image" if titles else "", fontsize=7 if len(panels) < 7 else 5)
     for panel, (method, values) in zip(panels[image is not None :], maps.items(), strict=True):
         limit = style.signed_limit(values)
         style.show_image(panel, values / limit, colours=style.SIGNED_MAP, limits=(-1, 1))
-        panel.set_title((f"{style.method_name(method)}\n" if titles else "") + f"limit {limit:.2g}", fontsize=7)
+        name = (
+            f"{fill(style.method_name(method), max(12, 80 // len(panels)), break_long_words=False)}\n" if titles else ""
+        )
+        panel.set_title(f"{name}limit {limit:.2g}", fontsize=7 if len(panels) < 7 else 5)
     for panel in panels:
         panel.set(xticks=[], yticks=[], xlabel="", ylabel="")
     panels[0].set_ylabel(label)
