@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from xiqa.cdmam.labels import labels_of
-from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, GEOMETRIES
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, GEOMETRIES, LABEL_GRID
 from xiqa.cdmam.reader import read_image
-from xiqa.cdmam.registered import LABEL_GRID, structure_of_reading
+from xiqa.cdmam.registered import structure_of_reading
 from xiqa.cdmam.samples import first_of_each_group, map_samples, read_samples
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure

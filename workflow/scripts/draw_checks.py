@@ -10,7 +10,7 @@ from xiqa.figures.checks import (
     plot_structure_share,
     plot_upsampling_convergence,
 )
-from xiqa.figures.style import group_name, method_name
+from xiqa.figures.style import data_of, group_name, method_name
 from xiqa.files import read_table, write_figure
 from xiqa.logs import log_to
 
@@ -20,7 +20,7 @@ def draw_checks(
 ) -> None:
     """Draw figure 13 of the paper, and what goes beyond it."""
     curves, modified = pd.concat(map(read_table, paths_to_curves)), read_table(path_to_modified)
-    data = "mixed" if modified["data"].nunique() > 1 else modified["data"].iloc[0]
+    data = data_of(modified["data"])
     firsts = curves.assign(group=curves["image"].str.split("-").str[0]).drop_duplicates(["group", "diameter_mm"])
     before = {group_name(group): rows["before_um"].to_numpy() for group, rows in firsts.groupby("group", sort=False)}
     after = {group_name(group): rows["after_um"].to_numpy() for group, rows in firsts.groupby("group", sort=False)}

@@ -7,11 +7,9 @@ from xiqa.cdmam.samples import first_of_each_group, read_samples
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
 from xiqa.figures.cdmam_images import plot_margin_image, plot_phantom, plot_sampled_images
-from xiqa.figures.style import group_name
+from xiqa.figures.style import SHOWN_GROUPS, data_of, group_name
 from xiqa.files import read_array, write_figure
 from xiqa.logs import log_to
-
-SHOWN = ("recorded", "recorded_standin", "scenario_1", "ood")
 
 
 def draw_images(
@@ -24,10 +22,10 @@ def draw_images(
 ) -> None:
     """Draw figures 1, 8 and 9 of the paper from this study's images."""
     images, table = read_samples(paths_to_images, paths_to_tables, "test")
-    first = [index for index in first_of_each_group(table, 1) if table["group"][index] in SHOWN][:3]
+    first = [index for index in first_of_each_group(table, 1) if table["group"][index] in SHOWN_GROUPS][:3]
     fields = (table[["height", "width"]].to_numpy() * table[["pixel_mm"]].to_numpy())[first]
     titles = [group_name(table["group"][index]) for index in first]
-    data = "mixed" if table["data"].iloc[first].nunique() > 1 else table["data"].iloc[first[0]]
+    data = data_of(table["data"].iloc[first])
     write_figure(paths["sampled"], plot_sampled_images([images[i, 0] for i in first], titles, list(fields), data=data))
 
     detector, geometry = Detector(**phantom["detector"]), GEOMETRIES[phantom["geometry"]]

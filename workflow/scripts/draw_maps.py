@@ -4,11 +4,9 @@ import pandas as pd
 
 from xiqa.cdmam.samples import first_of_each_group, read_samples
 from xiqa.figures.saliency_maps import plot_omig_settings, plot_sampled_maps
-from xiqa.figures.style import group_name
+from xiqa.figures.style import SHOWN_GROUPS, data_of, group_name
 from xiqa.files import read_array, write_figure
 from xiqa.logs import log_to
-
-SHOWN = ("recorded", "recorded_standin", "scenario_1", "ood")
 
 
 def draw_maps(
@@ -23,11 +21,11 @@ def draw_maps(
     """Rows are the first images of the shown groups, columns the methods."""
     images, table = read_samples(paths_to_images, paths_to_tables, "test")
     explained = list(first_of_each_group(table, images_per_group))
-    first = [index for index in first_of_each_group(table, 1) if table["group"][index] in SHOWN]
+    first = [index for index in first_of_each_group(table, 1) if table["group"][index] in SHOWN_GROUPS]
     arrays = {method: read_array(path) for method, path in paths_to_maps.items()}
     titles = {index: group_name(table["group"][index]) for index in first}
     maps = {titles[i]: {method: array[explained.index(i)] for method, array in arrays.items()} for i in first}
-    data = "mixed" if table["data"].iloc[first].nunique() > 1 else table["data"].iloc[first[0]]
+    data = data_of(table["data"].iloc[first])
     write_figure(paths["maps"], plot_sampled_maps(maps, {titles[i]: images[i, 0] for i in first}, data=data))
     if path_to_omig_maps is not None:
         pairs = pd.read_csv(path_to_omig_table).drop_duplicates(["c", "steps"])[["c", "steps"]]

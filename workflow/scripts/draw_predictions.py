@@ -11,12 +11,10 @@ from xiqa.figures.prediction import (
     plot_predicted_curves,
     plot_shortcut,
 )
-from xiqa.figures.style import group_name
+from xiqa.figures.style import SHOWN_GROUPS, data_of, group_name
 from xiqa.figures.training import plot_history
 from xiqa.files import read_table, write_figure
 from xiqa.logs import log_to
-
-SHOWN = ("recorded", "recorded_standin", "scenario_1", "ood")
 
 
 def draw_predictions(
@@ -33,13 +31,13 @@ def draw_predictions(
         read_table(path_to_predictions),
         read_table(path_to_scores),
     )
-    data = "mixed" if predictions["data"].nunique() > 1 else predictions["data"].iloc[0]
+    data = data_of(predictions["data"])
     shown = {group_name(group): curves[curves["setting"] == group] for group in groups}
     write_figure(paths["cdc"], plot_cdc(shown, data=data))
     histories = {f"member {number}": pd.read_csv(path) for number, path in enumerate(paths_to_histories)}
     write_figure(paths["history"], plot_history(histories, data=data))
     first = predictions.drop_duplicates("group").set_index("group")["image"]
-    titles = {first[group]: group_name(group) for group in SHOWN if group in first.index}
+    titles = {first[group]: group_name(group) for group in SHOWN_GROUPS if group in first.index}
     limits = {name: (CDC_DIAMETERS_MM, limit_curve(name, CDC_DIAMETERS_MM)) for name in ("acceptable", "achievable")}
     write_figure(paths["curves"], plot_predicted_curves(predictions, titles, limits, data=data))
     write_figure(paths["errors"], plot_error_against_uncertainty(predictions, data=data))

@@ -6,6 +6,7 @@ from xiqa.cdmam.dicom import read_dicom
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.registered import structure_of_reading
+from xiqa.cdmam.samples import parts_of_recordings
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
 from xiqa.files import write_array, write_json
@@ -44,9 +45,7 @@ def recordings_with_parts(paths: list[str], parts: dict[str, str]) -> list[tuple
     pairs = []
     for folder, part in zip(folders, parts.values(), strict=True):
         files = [path for path in paths if path.rsplit("/", 1)[0] == folder]
-        pairs += [
-            (path, part if part != "by_image" else ("train", "test")[number % 2]) for number, path in enumerate(files)
-        ]
+        pairs += zip(files, parts_of_recordings(len(files), part), strict=True)
     return pairs
 
 

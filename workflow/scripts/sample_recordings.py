@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from xiqa.cdmam.dicom import read_dicom
+from xiqa.cdmam.samples import parts_of_recordings
 from xiqa.cdmam.sampling import draw_indices
 from xiqa.cdmam.sampling import sample as take
 from xiqa.files import write_array, write_table
@@ -20,9 +21,7 @@ def sample_recordings(
     spread over the training recordings, K to a row. `split` is train, test, or by_image (every second recording each).
     """
     size, repeats = sampling["size"], sampling["samplings"]
-    parts = [
-        split if split != "by_image" else ("train", "test")[number % 2] for number in range(len(paths_to_recordings))
-    ]
+    parts = parts_of_recordings(len(paths_to_recordings), split)
     copies = max(1, sampling["training_samplings"] // max(1, parts.count("train")))
     plan = [
         (number, part, copy) for number, part in enumerate(parts) for copy in range(copies if part == "train" else 1)

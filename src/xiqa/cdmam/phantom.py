@@ -36,6 +36,9 @@ CELL_PRESENT = CORNER_CODES > 0
 CORNER_STEPS = np.array([[0, 0], [-1, 1], [1, 1], [1, -1], [-1, -1]])
 """Direction of each corner code in (diameter index, thickness index), (5, 2); code 0 has none."""
 
+LABEL_GRID, LABEL_WRITING = 17, 18
+"""Structure labels of grid and writing; 0 is background, 1 to 16 a disc of the diameter index + 1."""
+
 for _table in (DIAMETERS_MM, CDC_DIAMETERS_MM, THICKNESSES_UM, CORNER_CODES, CELL_PRESENT, CORNER_STEPS):
     _table.setflags(write=False)
 

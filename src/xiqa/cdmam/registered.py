@@ -5,13 +5,8 @@ from __future__ import annotations
 import numpy as np
 from skimage.draw import disk, polygon
 
-from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, DIAMETERS_MM
+from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETERS_MM, LABEL_GRID
 from xiqa.cdmam.reader import Reading
-
-LABEL_GRID = 17
-# Corner codes: 1 thicker and larger, 2 thicker and smaller, 3 thinner and smaller, 4 thinner and larger;
-# signs along (smaller diameter, larger thickness).
-CORNER_SIGNS = {1: (-1, 1), 2: (1, 1), 3: (1, -1), 4: (-1, -1)}
 
 
 def registration_facts(reading: Reading) -> dict[str, float | int]:
@@ -61,8 +56,8 @@ def structure_of_reading(
             labels[polygon(band[:, 1], band[:, 0], shape)] = LABEL_GRID
     for i, j in zip(*np.nonzero(CELL_PRESENT), strict=True):
         centre = first + i * smaller + j * thicker
-        signs = CORNER_SIGNS[int(CORNER_CODES[i, j])]
-        corner = centre + registration.eccentric_offset * (signs[0] * smaller + signs[1] * thicker)
+        steps = CORNER_STEPS[CORNER_CODES[i, j]]
+        corner = centre + registration.eccentric_offset * (steps[0] * smaller + steps[1] * thicker)
         radius = max(DIAMETERS_MM[i] * registration.magnification / pixel_mm / 2, 0.5)
         for x, y in (centre, corner):
             labels[disk((y, x), radius, shape=shape)] = i + 1

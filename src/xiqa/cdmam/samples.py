@@ -78,6 +78,12 @@ def map_samples(
     return StackedImages(parts), table
 
 
+def parts_of_recordings(number: int, split: str) -> list[str]:
+    """The part (train or test) of each of `number` recordings of one setting: all of one, or `by_image` in turn."""
+    alternate = ("train", "test") if split == "by_image" else (split, split)
+    return [alternate[position % 2] for position in range(number)]
+
+
 def first_of_each_group(table: pd.DataFrame, number: int) -> np.ndarray:
     """Positions of the first `number` images of each group, in the order of the table."""
     return np.flatnonzero(table.groupby("group", sort=False).cumcount() < number)

@@ -16,7 +16,7 @@ import numpy as np
 
 from xiqa.cdmam import beam
 from xiqa.cdmam.detector import gaussian_taps, noise_parameters, total_blur_px
-from xiqa.cdmam.phantom import THICKNESSES_UM, Geometry
+from xiqa.cdmam.phantom import LABEL_GRID, LABEL_WRITING, THICKNESSES_UM, Geometry
 from xiqa.cdmam.projection import (
     PAD,
     PAINT,
@@ -34,8 +34,6 @@ from xiqa.cdmam.projection import (
 from xiqa.cdmam.render import QUANTILES, render
 from xiqa.config import Detector, Exposure
 
-LABEL_GRID = 17
-LABEL_WRITING = 18
 _LEAST_COVER = 1e-5
 
 

@@ -135,6 +135,16 @@ def method_name(method: str) -> str:
     return METHOD_NAMES.get(method, method.replace("_", " "))
 
 
+SHOWN_GROUPS = ("recorded", "recorded_standin", "scenario_1", "ood")
+"""The groups whose first images stand for all in figures 1 to 3."""
+
+
+def data_of(rows: Sequence[str]) -> str:
+    """What rows of the column `data` are together: `simulated`, `recorded`, or `mixed`."""
+    kinds = set(rows)
+    return kinds.pop() if len(kinds) == 1 else "mixed"
+
+
 def groups_in_order(found: Sequence[str]) -> list[str]:
     """The groups that occur, in the order of the paper; unknown ones at the end."""
     unique = list(dict.fromkeys(found))
