@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 export MLFLOW_DISABLE_TELEMETRY := true
+# Compiled modules are kept: without them each of the many short jobs compiles torch again, 2 s every time.
+unexport PYTHONDONTWRITEBYTECODE
 # Scripts run by snakemake find the same interpreter.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
