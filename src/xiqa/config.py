@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic_core import to_json
 
 from xiqa.files import write_text
 
@@ -230,10 +232,7 @@ class Cdmam(Section):
     @field_validator("scenarios", mode="before")
     @classmethod
     def _without_those_set_to_null(cls, scenarios: Any) -> Any:
-        """A study laid over the default leaves a test group out by setting it to null."""
-        if not isinstance(scenarios, dict):
-            return scenarios
-        return {group: exposure for group, exposure in scenarios.items() if exposure is not None}
+        return without_nulls(scenarios)
 
     @model_validator(mode="after")
     def _consistent(self) -> Cdmam:
@@ -255,6 +254,174 @@ class Cdmam(Section):
     def test_groups(self) -> list[str]:
         """The test groups in the order of the paper."""
         return [*(g for g in SIMULATED_GROUPS if g in self.scenarios), *(["recorded"] if self.recordings else [])]
+
+
+DatasetFormat = Literal["object_cxr", "lvot", "brain_tumor", "brain_tumor_jpg", "covid_cxr", "ct_contrast", "folder"]
+Architecture = Literal[
+    "small_resnet",
+    "resnet34",
+    "resnet50",
+    "efficientnet_b0",
+    "vgg16",
+    "vgg19",
+    "resnet50v2",
+    "densenet121",
+    "xception",
+    "inception_v3",
+    "inception_resnet_v2",
+]
+WeightState = Literal["trained", "semi_random", "fully_random"]
+# Settings of the papers by name; keys given beside `preset` override them.
+TRAINING_PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {},
+    "paper_001_object_cxr": {
+        "optimiser": "sgd", "learning_rate": 0.005, "momentum": 0.9, "schedule": "step", "step_epochs": 5,
+        "step_factor": 0.1, "epochs": 20, "batch_size": 16, "weight_decay": 0.0,
+        "augmentation": {"flip": True, "rotate_deg": 10.0, "translate": 0.05, "scale": 0.1, "jitter": 0.2},
+    },
+    "paper_001_lvot": {
+        "optimiser": "sgd", "learning_rate": 0.0002, "momentum": 0.9, "schedule": "constant", "epochs": 60,
+        "batch_size": 64, "weight_decay": 0.0005,
+        "augmentation": {"flip": True, "rotate_deg": 10.0, "translate": 0.05, "scale": 0.1, "jitter": 0.2},
+    },
+    "paper_003": {
+        "optimiser": "sgd", "learning_rate": 0.001, "momentum": 0.939, "schedule": "inverse_time", "decay": 3e-4,
+        "epochs": 20, "batch_size": 32, "weight_decay": 0.0, "augmentation": {"flip": False},
+    },
+    "paper_004": {
+        "optimiser": "adam", "learning_rate": 0.001, "schedule": "constant", "epochs": 20, "batch_size": 32,
+        "weight_decay": 0.0, "one_output": True, "augmentation": {"flip": False},
+    },
+}  # fmt: skip
+
+
+class Twin(Section):
+    """The simulated stand-in that is written where no real folder is configured."""
+
+    patients: int = Field(200, ge=10, description="simulated patients of the main parts")
+    images_per_patient: int = Field(3, ge=1, description="images (frames, slices) of each patient")
+    severities: tuple[Annotated[float, Field(gt=0, le=2)], ...] = Field(
+        (0.1, 0.25, 0.5, 1.0), description="levels of the dose-response part; 1 is the strength of the main parts"
+    )
+    patients_per_severity: int = Field(
+        20, ge=0, description="simulated patients for each level of severity, never trained on"
+    )
+
+
+class Split(Section):
+    """How patients are divided; an official split of the set can replace it."""
+
+    official: bool = Field(False, description="use the set's own parts where it has them")
+    validation: Fraction = Field(0.15, description="share of patients in validation")
+    test: Fraction = Field(0.25, description="share of patients in the test part")
+    folds: int = Field(0, ge=0, le=20, description="cross-validation: seed k tests fold k modulo folds; 0: one split")
+    gap: int = Field(0, ge=0, description="proxy groups on each side of a test group that are left out of training")
+
+
+class Augmentation(Section):
+    """Random changes of training images."""
+
+    flip: bool = Field(True, description="mirror left-right at random")
+    rotate_deg: float = Field(0.0, ge=0, le=45, description="largest rotation in degrees")
+    translate: float = Field(0.0, ge=0, le=0.5, description="largest shift as a share of the size")
+    scale: float = Field(0.0, ge=0, le=0.5, description="largest relative change of size")
+    jitter: float = Field(0.0, ge=0, le=1, description="largest relative change of brightness and contrast")
+
+
+class ClassifierTraining(Section):
+    """Training of a classifier."""
+
+    preset: Literal[tuple(TRAINING_PRESETS)] = Field(
+        "quick", description="named settings of a paper; keys beside it override them"
+    )
+    epochs: int = Field(12, ge=1, description="passes over the training images")
+    batch_size: int = Field(32, ge=2, description="images per batch")
+    optimiser: Literal["sgd", "adam"] = Field("adam", description="SGD with momentum, or Adam")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="learning rate at the start")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 regularisation")
+    schedule: Literal["constant", "step", "cosine", "inverse_time"] = Field(
+        "cosine", description="learning rate over the epochs"
+    )
+    step_epochs: int = Field(5, ge=1, description="epochs between two steps of the `step` schedule")
+    step_factor: float = Field(0.1, gt=0, le=1, description="factor of the learning rate at each step")
+    decay: float = Field(0.0, ge=0, description="`inverse_time`: the rate is divided by 1 + decay × batches so far")
+    class_weights: bool = Field(True, description="weigh classes by the inverse of their share in training")
+    one_output: bool = Field(False, description="two classes: one output neuron with a sigmoid (paper 004)")
+    augmentation: Augmentation = Augmentation()
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="bf16 mixed precision; auto: where the processor computes in it"
+    )
+    workers: int = Field(1, ge=0, description="threads that load and augment images ahead; 0: none")
+    checkpoint_epochs: int = Field(1, ge=1, description="epochs between checkpoints of a running training")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_top_of_a_preset(cls, content: Any) -> Any:
+        """Lay the keys that are given over those of the preset."""
+        if not isinstance(content, dict):
+            return content
+        preset = TRAINING_PRESETS.get(content.get("preset", "quick"), {})
+        merged = preset | content
+        if isinstance(content.get("augmentation"), dict):
+            merged["augmentation"] = preset.get("augmentation", {}) | content["augmentation"]
+        return merged
+
+
+class NetworkPlan(Section):
+    """One architecture that is trained on a data set."""
+
+    architecture: Architecture = Field("small_resnet", description="name of the network")
+    weights: str = Field(
+        "none", min_length=1, description="initial weights: none, imagenet, or the path of a .safetensors or .pth file"
+    )
+    states: tuple[WeightState, ...] = Field(
+        ("trained",), description="states to make: trained, semi_random, fully_random"
+    )
+    options: dict[str, bool | int] = Field(
+        {}, description="options of the architecture, such as first_pooling: false for small_resnet"
+    )
+
+
+class Dataset(Section):
+    """A set of images with labels: how it is read, divided and learnt."""
+
+    format: DatasetFormat = Field(description="layout of the files")
+    path: str | None = Field(None, description="folder of the real data; nothing: its simulated twin is written")
+    table: str = Field("images.csv", description="`folder` only: the table inside the folder")
+    classes: tuple[str, ...] = Field((), description="class names in the order of their labels; empty: the format's")
+    size: int = Field(96, ge=16, le=2048, description="side of the prepared square images in pixels")
+    fit: Literal["stretch", "pad"] = Field(
+        "stretch", description="how an image that is not square becomes square: stretched, or padded with its minimum"
+    )
+    intensity: Literal["full_scale", "percentiles", "window"] = Field(
+        "full_scale",
+        description="what becomes 0 to 1: the file type's range, each image's 0.5th to 99.5th percentile, or a window",
+    )
+    window_hu: tuple[float, float] | None = Field(
+        None, description="`window`: its centre and width in Hounsfield units (or in the file's own unit)"
+    )
+    slices: Literal["two", "all"] = Field("two", description="`ct_contrast`: slices taken from each series")
+    on_fault: Literal["stop", "skip"] = Field("stop", description="a faulty file stops, or is skipped and listed")
+    twin: Twin = Twin()
+    split: Split = Split()
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, description="seeds: each has its own split and training"
+    )
+    networks: tuple[NetworkPlan, ...] = Field((NetworkPlan(),), description="networks that are trained")
+    training: ClassifierTraining = ClassifierTraining()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Dataset:
+        if (self.intensity == "window") != (self.window_hu is not None):
+            raise ValueError("intensity: window needs window_hu: [centre, width]; the others take none")
+        if self.format == "folder" and self.path is None:
+            raise ValueError("format: folder needs path: the folder of your images (a twin exists for the named sets)")
+        if self.split.validation + self.split.test >= 1:
+            raise ValueError("split: validation and test together leave nothing to train on; keep them below 1")
+        if self.training.one_output and len(self.classes) > 2:
+            raise ValueError("training.one_output needs two classes")
+        return self
 
 
 class Tracking(Section):
@@ -284,7 +451,22 @@ class Config(Section):
     seed: int = Field(0, ge=0, description="seed of everything random")
     compute: Compute = Compute()
     cdmam: Cdmam
+    datasets: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Dataset] = Field(
+        {}, description="classification studies by name; null leaves one out"
+    )
     tracking: Tracking = Tracking()
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _without_those_set_to_null(cls, datasets: Any) -> Any:
+        return without_nulls(datasets)
+
+
+def without_nulls(mapping: Any) -> Any:
+    """A study laid over the default leaves an entry of a mapping out by setting it to null."""
+    if not isinstance(mapping, dict):
+        return mapping
+    return {name: value for name, value in mapping.items() if value is not None}
 
 
 def load_config(content: dict[str, Any]) -> Config:
@@ -325,7 +507,7 @@ def key_table() -> str:
             if isinstance(kind, type) and issubclass(kind, Section):
                 walk(kind, f"{path}.", None if field.is_required() else value)
                 continue
-            default = "required" if field.is_required() else f"`{json.dumps(value)}`"
+            default = "required" if field.is_required() else f"`{to_json(value).decode()}`"
             lines.append(f"| `{path}` | {_kind(field)} | {default} | {field.description or ''} |")
             for part in get_args(kind):
                 if isinstance(part, type) and issubclass(part, Section):
@@ -337,13 +519,16 @@ def key_table() -> str:
 
 def _kind(field) -> str:
     """A readable name of a field's type with its limits."""
-    names = {float: "number", int: "whole number", str: "text", bool: "true or false"}
-    kind = field.annotation
-    choices = get_args(kind) if get_origin(kind) is Literal else ()
-    text = ", ".join(f"`{choice}`" for choice in choices) or names.get(kind) or ""
-    if not text:
-        origin = get_origin(kind)
-        text = "mapping" if origin is dict else "list" if origin is tuple else "number or nothing"
+    names = {float: "number", int: "whole number", str: "text", bool: "true or false", dict: "mapping", tuple: "list"}
+
+    def name_of(kind: Any) -> str:
+        if get_origin(kind) is Literal:
+            return ", ".join(f"`{choice}`" for choice in get_args(kind))
+        if get_origin(kind) is UnionType:
+            return " or ".join(name_of(part) for part in get_args(kind) if part is not NoneType) + " or nothing"
+        return names[get_origin(kind) or kind]
+
+    text = name_of(field.annotation)
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     limits = [f"{sign} {value:g}" for limit in field.metadata for name, sign in signs.items()
               if (value := getattr(limit, name, None)) is not None]  # fmt: skip

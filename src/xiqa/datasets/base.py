@@ -1,0 +1,119 @@
+"""What a reader of a data set gives: records of images, and faults where a file cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+"""(x_min, y_min, x_max, y_max) in pixels of the original image, end-exclusive."""
+
+
+class DataError(ValueError):
+    """A file of a data set that cannot be used: which one, what was found, what was expected, what to do.
+
+    Args:
+        path: the file; its name is the first thing that the message says.
+        problem: what was found, what was expected, and what to do.
+    """
+
+    def __init__(self, path: str | Path, problem: str):
+        super().__init__(f"{path}: {problem}")
+        self.path = str(path)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The pixels of one image.
+
+    Attributes:
+        pixels: (h, w) float32 in the file's own unit (grey value, Hounsfield unit), bright = large, finite.
+        mask: (h, w) bool, the ground truth; None where the set has none for this image. All False is a statement:
+            the annotator looked and found nothing.
+        boxes: ground-truth boxes; empty where there are none.
+        spacing_mm: distance between rows and between columns in mm; None if unknown.
+        header: fields of the header that could betray the label, as plain numbers or texts; for the shortcut baseline.
+        full_scale: largest value that the file's type can hold, where that is a meaning (255 for 8 bit); else None.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray | None = None
+    boxes: tuple[Box, ...] = ()
+    spacing_mm: tuple[float, float] | None = None
+    header: dict[str, float | str] = field(default_factory=dict)
+    full_scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a data set, listed but not yet read.
+
+    Attributes:
+        image: identifier, unique in the set, with nothing in it that identifies a patient.
+        patient: the patient's id as the set has it (prepare stores a salted hash), or the proxy group.
+        label: class index, 0 or more.
+        label_name: name of the class.
+        files: the files that it is made of; their bytes give the source digest.
+        load: reads the pixels; raises DataError.
+        grouping: what `patient` is: "patient", or "proxy" where the set has no patient ids.
+        part: the set's official part, "train", "validation" or "test"; None without one.
+        extra: further plain columns for the table, such as `frame`, `view` or `finding`.
+    """
+
+    image: str
+    patient: str
+    label: int
+    label_name: str
+    files: tuple[Path, ...]
+    load: Callable[[], Loaded]
+    grouping: str = "patient"
+    part: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+Records = Iterator[Record | DataError]
+"""What `read(folder, options)` of a reader module yields, in an order that depends on the files alone."""
+
+
+def inside(folder: Path, name: str, listed_in: Path) -> Path:
+    """The path of a file that a table names, refused if it leaves the data folder or does not exist.
+
+    Args:
+        folder: the data folder.
+        name: path relative to it, as the table gives it; backslashes count as slashes.
+        listed_in: the table, for the message.
+
+    Raises:
+        DataError: the path is absolute, leads out of the folder (also by a link), or names no file.
+    """
+    path = folder / name.replace("\\", "/")
+    root = folder.resolve()
+    if not path.resolve().is_relative_to(root):
+        raise DataError(listed_in, f"names '{name}', which lies outside {folder}; give paths inside the data folder")
+    if not path.is_file():
+        raise DataError(listed_in, f"names '{name}', but {path} is no file; restore it or take its row out")
+    return path
+
+
+def same_size(mask_path: str | Path, mask: np.ndarray, pixels: np.ndarray) -> None:
+    """Refuse a mask that has another size than its image.
+
+    Raises:
+        DataError: names the mask's file and both sizes.
+    """
+    if mask.shape != pixels.shape:
+        raise DataError(
+            mask_path, f"found a mask of {mask.shape}, expected {pixels.shape} (rows, columns) as the image"
+        )
+
+
+def box_of(mask: np.ndarray) -> tuple[Box, ...]:
+    """The tightest box around a mask (h, w), empty for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return ()
+    return ((float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)),)
