@@ -311,10 +311,13 @@ class Twin(Section):
 class Split(Section):
     """How patients are divided; an official split of the set can replace it."""
 
+    by: Literal["patient", "image"] = Field(
+        "patient", description="what is never divided; image: leakage, to show what it does, and labelled so"
+    )
     official: bool = Field(False, description="use the set's own parts where it has them")
     validation: Fraction = Field(0.15, description="share of patients in validation")
     test: Fraction = Field(0.25, description="share of patients in the test part")
-    folds: int = Field(0, ge=0, le=20, description="cross-validation: seed k tests fold k modulo folds; 0: one split")
+    folds: int = Field(0, ge=0, le=20, description="cross-validation: seed k tests fold k modulo folds of division k // folds; 0: one split")
     gap: int = Field(0, ge=0, description="proxy groups on each side of a test group that are left out of training")
 
 
@@ -460,6 +463,14 @@ class Config(Section):
     @classmethod
     def _without_those_set_to_null(cls, datasets: Any) -> Any:
         return without_nulls(datasets)
+
+    @field_validator("datasets")
+    @classmethod
+    def _with_folders_of_their_own(cls, datasets: dict[str, Dataset]) -> dict[str, Dataset]:
+        taken = {"cdmam", "logs", "benchmarks", "tracking", "mlflow"} & set(datasets)
+        if taken:
+            raise ValueError(f"{sorted(taken)} are folders of the results already; choose another name")
+        return datasets
 
 
 def without_nulls(mapping: Any) -> Any:

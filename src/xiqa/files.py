@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -59,6 +59,37 @@ def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
 def read_array(path: str | os.PathLike) -> np.ndarray:
     """Open one .npy array as a read-only memory map."""
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+@contextlib.contextmanager
+def append_array(path: str | os.PathLike, item_shape: tuple[int, ...], dtype: Any) -> Iterator[Callable]:
+    """Yield a function that appends one item to a .npy array, which need not fit into memory, atomically.
+
+    Args:
+        path: the .npy file.
+        item_shape: shape of one item; the array gets the shape (items, *item_shape).
+        dtype: type of the array.
+    """
+
+    def header(stream: BinaryIO, items: int) -> None:
+        # numpy leaves room in the header for the first axis to grow, so that it can be written again in place.
+        description = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(stream, description | {"shape": (items, *item_shape)})
+
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        items = 0
+        header(stream, items)
+
+        def append(item: np.ndarray) -> None:
+            nonlocal items
+            if item.shape != tuple(item_shape):
+                raise ValueError(f"{path}: found an item of shape {item.shape}, expected {tuple(item_shape)}")
+            stream.write(np.ascontiguousarray(item, dtype))
+            items += 1
+
+        yield append
+        stream.seek(0)
+        header(stream, items)
 
 
 def write_table(path: str | os.PathLike, table) -> None:

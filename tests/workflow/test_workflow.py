@@ -156,6 +156,13 @@ def test_a_learning_rate_reruns_training_and_later_only(study, edit):
     assert not rules & {"read_out", "sample", "fit_curves", "original"}
 
 
+def test_another_test_setting_retrains_nothing(study, edit):
+    edit("config/test.yaml", "scenarios: {", "scenarios: {scenario_1: {exposure_mas: 90}, ")
+    rules = planned(study)
+    assert {"read_out", "fit_curves", "predict"} <= rules
+    assert not rules & {"fit_training_curves", "train"}
+
+
 def test_comments_and_docstrings_rerun_nothing(study, edit):
     edit("src/xiqa/saliency/omig.py", '"""', '"""Edited. ')
     edit("src/xiqa/cdmam/reader.py", FUTURE, f"# A comment.\n{FUTURE}")

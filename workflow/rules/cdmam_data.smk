@@ -96,9 +96,37 @@ if RECORDED:
             "../scripts/sample_recordings.py"
 
 
+TRAINING_CURVES = [f"{CDMAM}/curves/training.csv", f"{CDMAM}/curves/training_variation.csv"]
+
+
+# Training reads the curves of its own settings: another test setting retrains nothing.
+rule fit_training_curves:
+    input:
+        detections=expand(f"{CDMAM}/readout/{{setting}}/detections.npy", setting=TRAINING_SETTINGS),
+        fitted=[],
+    output:
+        curves=TRAINING_CURVES[0],
+        variation=TRAINING_CURVES[1],
+    log:
+        f"{LOGS}/fit_training_curves.log",
+    benchmark:
+        f"{BENCHMARKS}/fit_training_curves.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("fit_curves.py"),
+        settings=TRAINING_SETTINGS,
+        readout=CURVE_FIT,
+    script:
+        "../scripts/fit_curves.py"
+
+
 rule fit_curves:
     input:
-        detections=expand(f"{CDMAM}/readout/{{setting}}/detections.npy", setting=[*SETTINGS, *RECORDED]),
+        detections=expand(f"{CDMAM}/readout/{{setting}}/detections.npy", setting=TEST_ONLY),
+        fitted=TRAINING_CURVES,
     output:
         curves=f"{CDMAM}/tables/cdc.csv",
         variation=f"{CDMAM}/tables/cdc_variation.csv",
@@ -112,11 +140,7 @@ rule fit_curves:
         mem_mb=1000,
     params:
         code=code("fit_curves.py"),
-        settings=[*SETTINGS, *RECORDED],
-        readout={
-            "human": cdmam.readout.human,
-            "bootstrap": cdmam.readout.bootstrap,
-            "seed": study.seed,
-        },
+        settings=TEST_ONLY,
+        readout=CURVE_FIT,
     script:
         "../scripts/fit_curves.py"

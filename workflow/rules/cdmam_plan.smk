@@ -17,7 +17,8 @@ SIMULATED = {
 RECORDED = {f"recording_{number}": folder for number, folder in enumerate(cdmam.recordings, 1)}
 FINE_TUNING = list(RECORDED) or [s.name for s in cdmam.standin_training_settings]
 TRAINING_SETTINGS = [*(s.name for s in cdmam.training_settings), *FINE_TUNING]
-SETTINGS = [s for s in SIMULATED if not RECORDED or s not in {e.name for e in cdmam.standin_training_settings}]
+TEST_ONLY = list(cdmam.scenarios)
+CURVE_FIT = {"human": cdmam.readout.human, "bootstrap": cdmam.readout.bootstrap, "seed": study.seed}
 
 
 def recorded_images(setting):

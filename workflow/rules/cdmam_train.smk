@@ -1,7 +1,7 @@
 # The deep ensemble: one training job per member, then predictions and their scores.
 rule train:
     input:
-        curves=f"{CDMAM}/tables/cdc.csv",
+        curves=TRAINING_CURVES[0],
         images=expand(f"{CDMAM}/samples/{{setting}}/images.npy", setting=TRAINING_SETTINGS),
         tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=TRAINING_SETTINGS),
     output:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from xiqa.cdmam.curve import coefficient_of_variation, fit_curve
-from xiqa.files import read_array, write_table
+from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.seeds import stream_seed
 
@@ -13,13 +13,18 @@ ENOUGH_TO_RESAMPLE = 64
 
 def fit_curves(
     paths_to_detections: dict[str, str],
+    paths_to_fitted: list[str],
     readout: dict,
     path_to_curves: str,
     path_to_variation: str,
     progress: Progress,
 ) -> None:
-    """Fit each setting's corner detections; where 64 images or more were read, tell how much 16 images vary."""
-    curves, variations = [], []
+    """Fit each setting's corner detections; where 64 images or more were read, tell how much 16 images vary.
+
+    Curves and variations that are fitted already, if any, come first: training depends on those of its settings alone.
+    """
+    none = pd.DataFrame(columns=["diameter_mm", "coefficient_of_variation", "censored", "setting", "data"])
+    curves, variations = [[read_table(path)] for path in paths_to_fitted] or ([], [none])
     for number, (setting, path) in enumerate(paths_to_detections.items()):
         corner = np.asarray(read_array(path)[:, 0])
         seed = stream_seed(readout["seed"], "bootstrap", setting)
@@ -32,14 +37,14 @@ def fit_curves(
         progress(number + 1, len(paths_to_detections), "curves fitted")
     table = pd.concat(curves, ignore_index=True)
     write_table(path_to_curves, table[["setting", *table.columns.drop(["setting"])]])
-    none = pd.DataFrame(columns=["diameter_mm", "coefficient_of_variation", "censored", "setting", "data"])
-    write_table(path_to_variation, pd.concat(variations, ignore_index=True) if variations else none)
+    write_table(path_to_variation, pd.concat([part for part in variations if len(part)] or variations))
 
 
 if "snakemake" in globals():
     with log_to(snakemake.log[0], "fit curves") as progress:
         fit_curves(
             paths_to_detections=dict(zip(snakemake.params.settings, snakemake.input.detections, strict=True)),
+            paths_to_fitted=list(snakemake.input.fitted),
             readout=snakemake.params.readout,
             path_to_curves=snakemake.output.curves,
             path_to_variation=snakemake.output.variation,

@@ -1,0 +1,267 @@
+"""From the records of any data set to one table, one array of images and one of masks, image by image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from xiqa.config import Dataset
+from xiqa.datasets.base import Box, DataError, Loaded, Record
+from xiqa.files import append_array, atomic_path, write_table
+
+IMAGE_TYPE = np.float16
+"""Stored intensities lie within 0 to 1: steps of 0.0005 at most."""
+
+
+def prepare(
+    records: Iterable[Record | DataError],
+    dataset: Dataset,
+    *,
+    facts: pd.DataFrame | None,
+    salt: bytes,
+    paths: dict[str, str | os.PathLike],
+    progress: Callable[[int, int, str], None],
+) -> pd.DataFrame:
+    """Check, scale and resize every image, and write `paths`: images, masks, table, skipped.
+
+    Args:
+        records: what a reader lists.
+        dataset: size, fit, intensity, and whether a fault stops or skips.
+        facts: the table twin.csv of a simulated twin (image, patient, part, severity, ...); None: real data.
+        salt: bytes that make the pseudonyms of patients; without them nobody finds a name by trying.
+        paths: files to write: images.npy (n, size, size) float16 within 0-1, masks.npy (n, size, size) bool, the
+            table (one row per image) and skipped.csv (file, reason; with its header only where nothing was skipped).
+        progress: told how many images are done.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: the first fault, unless `dataset.on_fault` is skip.
+        ValueError: no image is left.
+    """
+    size, skipped = dataset.size, []
+
+    def fault(error: DataError) -> None:
+        if dataset.on_fault == "stop":
+            raise error
+        skipped.append({"file": error.path, "reason": str(error)})
+
+    listed = list(_listed(records, fault))
+    rows, first_with = [], {}
+    with (
+        append_array(paths["images"], (size, size), IMAGE_TYPE) as add_image,
+        append_array(paths["masks"], (size, size), np.bool_) as add_mask,
+    ):
+        for number, record in enumerate(listed):
+            try:
+                loaded = record.load()
+                check(loaded, record.files[0])
+                scaled = to_unit_range(loaded, dataset, record.files[0])
+            except DataError as error:
+                fault(error)
+                continue
+            image, mask, boxes, spacing_mm = to_square(scaled, loaded, size, dataset.fit)
+            digest = hashlib.sha256(f"{loaded.pixels.shape}".encode() + loaded.pixels.tobytes()).hexdigest()
+            add_image(image)
+            add_mask(mask)
+            rows.append(
+                {
+                    "image": record.image,
+                    "patient": pseudonym(record.patient, salt),
+                    "grouping": record.grouping,
+                    "label": record.label,
+                    "label_name": record.label_name,
+                    "height": loaded.pixels.shape[0],
+                    "width": loaded.pixels.shape[1],
+                    "spacing_row_mm": spacing_mm[0],
+                    "spacing_column_mm": spacing_mm[1],
+                    "boxes": json.dumps(boxes),
+                    "has_mask": loaded.mask is not None,
+                    "part": record.part,
+                    "duplicate_of": first_with.setdefault(digest, record.image),
+                    "source_digest": source_digest(record.files),
+                    "data": "real" if facts is None else "simulated",
+                    **record.extra,
+                    **{f"header_{name}": value for name, value in loaded.header.items()},
+                }
+            )
+            progress(number + 1, len(listed), "images")
+        if not rows:
+            raise ValueError(
+                f"{paths['table']}: no image is left of {len(listed)} listed; {paths['skipped']} or the message above "
+                "says why"
+            )
+    table = pd.DataFrame(rows)
+    table["duplicate_of"] = table["duplicate_of"].where(table["duplicate_of"] != table["image"])
+    if facts is not None:
+        table = _with_facts(table, facts, salt)
+    write_table(paths["table"], table)
+    write_table(paths["skipped"], pd.DataFrame(skipped, columns=["file", "reason"]))
+    return table
+
+
+def check(loaded: Loaded, path: str | os.PathLike) -> None:
+    """Refuse pixels, masks and boxes that no image can have.
+
+    Raises:
+        DataError: not two-dimensional, empty, not finite, constant, a mask of another size, a box outside.
+    """
+    pixels, mask = loaded.pixels, loaded.mask
+    if pixels.ndim != 2 or min(pixels.shape, default=0) < 2:
+        raise DataError(path, f"found an array of shape {pixels.shape}, expected one grey image (rows, columns)")
+    bad = np.count_nonzero(~np.isfinite(pixels))
+    if bad:
+        raise DataError(path, f"found {bad} pixels that are NaN or infinite; repair the file or leave it out")
+    if pixels.min() == pixels.max():
+        raise DataError(
+            path, f"found the value {pixels.flat[0]:g} in all pixels; an image that is constant shows nothing"
+        )
+    if mask is not None and mask.shape != pixels.shape:
+        raise DataError(path, f"found a mask of {mask.shape}, expected {pixels.shape} (rows, columns) as the image")
+    height, width = pixels.shape
+    for x_min, y_min, x_max, y_max in loaded.boxes:
+        if not (0 <= x_min < x_max <= width and 0 <= y_min < y_max <= height):
+            raise DataError(
+                path,
+                f"found the box ({x_min:g}, {y_min:g}, {x_max:g}, {y_max:g}), expected x_min < x_max within 0 to "
+                f"{width} and y_min < y_max within 0 to {height}; correct the annotation",
+            )
+
+
+def to_unit_range(loaded: Loaded, dataset: Dataset, path: str | os.PathLike) -> np.ndarray:
+    """Pixels (h, w) float32 within 0-1 as `dataset.intensity` says.
+
+    Raises:
+        DataError: `full_scale` for a file whose type has no meaningful range.
+    """
+    pixels = loaded.pixels.astype(np.float32)
+    if dataset.intensity == "window":
+        centre, width = dataset.window_hu
+        low, high = centre - width / 2, centre + width / 2
+    elif dataset.intensity == "percentiles":
+        low, high = np.percentile(pixels, [0.5, 99.5])
+        if low == high:
+            low, high = pixels.min(), pixels.max()
+    elif loaded.full_scale is not None:
+        low, high = 0.0, loaded.full_scale
+    else:
+        raise DataError(
+            path,
+            "intensity: full_scale needs an 8- or 16-bit image; set intensity: percentiles, or window with window_hu",
+        )
+    return np.clip((pixels - low) / (high - low), 0, 1, dtype=np.float32)
+
+
+def to_square(
+    scaled: np.ndarray, loaded: Loaded, size: int, fit: str
+) -> tuple[np.ndarray, np.ndarray, list[Box], tuple[float, float]]:
+    """Resize image, mask and boxes to a square.
+
+    Args:
+        scaled: (h, w) intensities within 0-1.
+        loaded: mask, boxes and spacing of the original.
+        size: side of the square in pixels.
+        fit: "stretch" both axes on their own, or "pad" the shorter one with the image's minimum, centred.
+
+    Returns:
+        Image (size, size) float32, averaged over the area that each new pixel covers (triangle filter); mask
+        (size, size) bool, True where it covers at least half of a pixel, and where it is too thin for that, where it
+        covers most, so that no ground truth vanishes; boxes in new pixels; spacing of rows and columns in mm, NaN if
+        unknown.
+    """
+    height, width = scaled.shape
+    mask = np.zeros(scaled.shape, bool) if loaded.mask is None else loaded.mask
+    top = left = 0
+    if fit == "pad":
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        border = ((top, side - height - top), (left, side - width - left))
+        scaled = np.pad(scaled, border, constant_values=scaled.min())
+        mask = np.pad(mask, border)
+        height = width = side
+    image = np.asarray(Image.fromarray(scaled).resize((size, size), Image.Resampling.BILINEAR))
+    covered = np.asarray(Image.fromarray(mask.astype(np.float32)).resize((size, size), Image.Resampling.BOX))
+    small = covered >= 0.5
+    if mask.any() and not small.any():
+        small = covered == covered.max()
+    per_row, per_column = size / height, size / width
+    boxes = [
+        ((x_min + left) * per_column, (y_min + top) * per_row, (x_max + left) * per_column, (y_max + top) * per_row)
+        for x_min, y_min, x_max, y_max in loaded.boxes
+    ]
+    spacing = loaded.spacing_mm or (np.nan, np.nan)
+    return np.clip(image, 0, 1), small, boxes, (spacing[0] / per_row, spacing[1] / per_column)
+
+
+def pseudonym(patient: str, salt: bytes) -> str:
+    """Twelve hexadecimal digits that stand for a patient: the same for equal id and salt, and no way back."""
+    return hashlib.sha256(salt + str(patient).encode()).hexdigest()[:12]
+
+
+def read_or_make_salt(path: str | os.PathLike) -> bytes:
+    """The secret behind the pseudonyms of real patients: made once, kept beside the results, never logged."""
+    path = Path(path)
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            temporary.touch(mode=0o600)
+            temporary.write_text(secrets.token_hex(32))
+    return bytes.fromhex(path.read_text())
+
+
+def source_digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the bytes of the files of one image, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _listed(records: Iterable[Record | DataError], fault: Callable[[DataError], None]) -> Iterator[Record]:
+    """Records whose identifiers, patients and labels are in order; everything else is a fault."""
+    seen: set[str] = set()
+    for record in records:
+        if isinstance(record, DataError):
+            fault(record)
+            continue
+        problem = None
+        if not str(record.patient).strip():
+            problem = "has no patient id; without one its images could lie in training and test at once. Add it"
+        elif not re.fullmatch(r"[\w.+-]+", record.image):
+            problem = f"has the image id '{record.image}', expected letters, digits, '.', '_', '+' and '-'"
+        elif record.image in seen:
+            problem = f"has the image id '{record.image}', which another image has already; make them different"
+        if problem:
+            fault(DataError(record.files[0], problem))
+            continue
+        seen.add(record.image)
+        yield record
+
+
+def _with_facts(table: pd.DataFrame, facts: pd.DataFrame, salt: bytes) -> pd.DataFrame:
+    """Add what the generator of a twin knows; its patients are simulated ones and replace proxy groups."""
+    facts = facts.astype({"image": str}).drop(columns=["label", "label_name", "data"], errors="ignore")
+    missing = sorted(set(table["image"]) - set(facts["image"]))
+    if missing:
+        raise ValueError(
+            f"twin.csv does not list the images {missing[:3]} ({len(missing)} in all); write the twin again"
+        )
+    known = facts.set_index("image").loc[table["image"]].reset_index(drop=True)
+    table = table.assign(
+        patient=[pseudonym(patient, salt) for patient in known["patient"].astype(str)],
+        grouping="patient",
+        part=known["part"].where(known["part"] == "severity", table["part"]),
+    )
+    return table.assign(
+        **{name: known[name] for name in known.columns if name not in ("patient", "part") and name not in table.columns}
+    )

@@ -1,0 +1,136 @@
+"""Division of a prepared set into training, validation and test: by patient, stratified by label, asserted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from xiqa.config import Split
+from xiqa.seeds import stream_seed
+
+PARTS = ("train", "validation", "test")
+UNUSED, SEVERITY = "unused", "severity"
+"""Left out because it neighbours the test part; the dose-response images of a twin, which are only ever tested."""
+
+
+def split_images(table: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
+    """Give every image its part.
+
+    What belongs together is never divided: images of one patient (or proxy group), and exact duplicates under
+    different patients, whose patients are then joined. The division depends on the order of the table and on the seed,
+    not on the pseudonyms.
+
+    Args:
+        table: prepared table with image, patient, label, duplicate_of and part (the official part or "severity").
+        split: shares, folds, gap, official or not.
+        seed: number of the split.
+
+    Returns:
+        Table with image, part (train, validation, test, severity, unused) and group (number of what stays together).
+
+    Raises:
+        ValueError: a label is missing in training, an official split divides a patient, or has no test part.
+    """
+    group = groups_of(table) if split.by == "patient" else np.arange(len(table))
+    part = table["part"].to_numpy(object, copy=True)
+    free = np.flatnonzero(part != SEVERITY)
+    # Dose-response images of a patient of the main parts (there should be none) would leak with their patient.
+    if set(group[free]) & set(group[part == SEVERITY]):
+        raise ValueError("patients of the dose-response part also have images in the main parts; write the twin again")
+    if split.official:
+        _check_official(part[free])
+    else:
+        part[free] = _divide(table["label"].to_numpy()[free], group[free], split, seed)
+    divided = pd.DataFrame({"image": table["image"].to_numpy(), "part": part, "group": group})
+    _assert_whole(divided)
+    train = set(table["label"].to_numpy()[part == "train"])
+    if train != set(table["label"]):
+        raise ValueError(
+            f"split, seed {seed}: the training part has the labels {sorted(train)} of {sorted(set(table['label']))}; "
+            "too few patients per label, or shares of validation and test that are too large"
+        )
+    return divided
+
+
+def groups_of(table: pd.DataFrame) -> np.ndarray:
+    """Number (n,) of what stays together: patients, joined where an image of one is an exact duplicate of another's."""
+    group = pd.factorize(table["patient"])[0]
+    place = dict(zip(table["image"], range(len(table)), strict=True))
+    for index, original in enumerate(table["duplicate_of"]):
+        if isinstance(original, str):
+            old, new = group[index], group[place[original]]
+            group[group == old] = new
+    return pd.factorize(group)[0]
+
+
+def _divide(label: np.ndarray, group: np.ndarray, split: Split, seed: int) -> np.ndarray:
+    """Parts (n,) by shares or folds; with a gap, the neighbours of test groups, which are then runs, stay unused."""
+    part = np.full(len(label), "train", object)
+    folds = split.folds or 1
+    shares = [1 / folds] * folds if split.folds else [1 - split.test, split.test]
+    rng = np.random.default_rng(stream_seed(seed // folds, "division"))
+    assign = _in_runs if split.gap else _in_random_order
+    chosen = assign(label, group, shares, rng)
+    test = chosen == (seed % folds if split.folds else 1)
+    part[test] = "test"
+    if split.gap:
+        # Groups are numbered in the order of the table, which for proxy groups is the order of the files.
+        near = np.unique(np.add.outer(np.unique(group[test]), np.arange(-split.gap, split.gap + 1)))
+        part[~test & np.isin(group, near)] = UNUSED
+    rest = part == "train"
+    rng = np.random.default_rng(stream_seed(seed, "validation"))
+    share = min(1.0, split.validation * len(label) / max(1, rest.sum()))
+    validation = _in_random_order(label[rest], group[rest], [1 - share, share], rng) == 1
+    part[np.flatnonzero(rest)[validation]] = "validation"
+    return part
+
+
+def _in_random_order(label: np.ndarray, group: np.ndarray, shares: list[float], rng: np.random.Generator) -> np.ndarray:
+    """Number of the share (n,): group by group to where its labels are missing most, large groups first."""
+    names, codes = np.unique(group, return_inverse=True)
+    counts = np.zeros((len(names), label.max() + 1 if len(label) else 1))
+    np.add.at(counts, (codes, label), 1)
+    wanted = np.outer(shares, counts.sum(0))
+    order = rng.permutation(len(names))
+    order = order[np.argsort(-counts[order].sum(1), kind="stable")]
+    chosen = np.empty(len(names), int)
+    for index in order:
+        # The share whose distance to its target falls most; relative, so that a rare label weighs as a common one.
+        gain = ((wanted**2 - (wanted - counts[index]) ** 2) / np.maximum(counts.sum(0), 1) ** 2).sum(1)
+        chosen[index] = np.argmax(gain / np.maximum(shares, 1e-12))
+        wanted[chosen[index]] -= counts[index]
+    return chosen[codes]
+
+
+def _in_runs(label: np.ndarray, group: np.ndarray, shares: list[float], rng: np.random.Generator) -> np.ndarray:
+    """The same in runs of consecutive groups within each label, beginning at a random place."""
+    chosen = np.zeros(len(label), int)
+    majority = pd.Series(label).groupby(group).agg(lambda labels: labels.mode().iloc[0])
+    for value in np.unique(label):
+        names = majority.index[majority == value].to_numpy()
+        names = np.roll(names, rng.integers(len(names)) if len(names) else 0)
+        sizes = pd.Series(group).value_counts().reindex(names).to_numpy()
+        middle = (np.cumsum(sizes) - sizes / 2) / max(1, sizes.sum())
+        run = np.searchsorted(np.cumsum(shares)[:-1], middle, side="right")
+        for name, number in zip(names, run, strict=True):
+            chosen[group == name] = number
+    return chosen
+
+
+def _check_official(part: np.ndarray) -> None:
+    found = sorted({str(value) for value in part})
+    if not set(found) <= set(PARTS) or not {"train", "test"} <= set(found):
+        raise ValueError(
+            f"split.official: found the parts {found}, expected train, test and maybe validation; set it to false "
+            "where the set has no official split"
+        )
+
+
+def _assert_whole(divided: pd.DataFrame) -> None:
+    """No group lies in two parts: the property that every score rests on."""
+    torn = divided[divided["part"] != UNUSED].groupby("group")["part"].nunique()
+    if (torn > 1).any():
+        images = divided.loc[divided["group"] == torn.idxmax(), "image"].head(3).tolist()
+        raise ValueError(
+            f"a patient (or duplicates) would lie in two parts, such as the images {images}; the split is wrong"
+        )

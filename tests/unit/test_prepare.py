@@ -1,0 +1,232 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xiqa.config import Dataset
+from xiqa.datasets.base import DataError, Loaded, Record, inside
+from xiqa.datasets.prepare import prepare, pseudonym, read_or_make_salt, to_square, to_unit_range
+from xiqa.files import append_array
+
+SALT = b"secret"
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.bin"
+    path.write_bytes(b"bytes")
+    return path
+
+
+@pytest.fixture
+def record(source):
+    def make(image, pixels, patient="P1", label=0, **loaded):
+        given = Loaded(np.asarray(pixels, np.float32), full_scale=255.0, **loaded)
+        return Record(image, patient, label, "name", (source,), lambda: given)
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path):
+    def go(records, facts=None, **settings):
+        dataset = Dataset(**{"format": "object_cxr", "size": 16, **settings})
+        paths = {"images": "images.npy", "masks": "masks.npy", "table": "table.parquet", "skipped": "skipped.csv"}
+        paths = {name: tmp_path / file for name, file in paths.items()}
+        table = prepare(records, dataset, facts=facts, salt=SALT, paths=paths, progress=lambda *_: None)
+        return table, np.load(paths["images"]), np.load(paths["masks"]), pd.read_csv(paths["skipped"])
+
+    return go
+
+
+def gradient(height=32, width=48):
+    return np.add.outer(np.arange(height), np.arange(width)) % 256
+
+
+def test_the_table_the_images_and_the_masks(run, record):
+    pixels, mask = gradient(), np.zeros((32, 48), bool)
+    mask[8:16, 24:36] = True
+    one = record("a", pixels, mask=mask, boxes=((24, 8, 36, 16),), spacing_mm=(0.5, 0.25), header={"kvp": 80.0})
+    table, images, masks, skipped = run([one, record("b", pixels.T + 1, patient="P2", label=1)])
+    assert images.shape == masks.shape == (2, 16, 16)
+    assert images.dtype == np.float16
+    assert list(table["has_mask"]) == [True, False]
+    assert list(table["data"]) == ["real", "real"]
+    assert json.loads(table["boxes"][0]) == [[8, 4, 12, 8]]
+    assert np.array_equal(np.argwhere(masks[0]).min(0), [4, 8])
+    assert masks[0].sum() == 4 * 4
+    assert table["spacing_row_mm"][0] == 1.0
+    assert table["spacing_column_mm"][0] == 0.75
+    assert table["header_kvp"][0] == 80.0
+    assert images[0].astype(float).mean() == pytest.approx(pixels.mean() / 255, abs=1e-3)
+    assert skipped.empty
+
+
+def test_patients_are_pseudonyms(run, record):
+    table, *_ = run([record("a", gradient(), "Jane Doe"), record("b", gradient().T, "Jane Doe")])
+    assert table["patient"].nunique() == 1
+    assert "Jane" not in table.to_csv()
+    assert pseudonym("Jane Doe", b"other") != pseudonym("Jane Doe", SALT) == table["patient"][0]
+
+
+def test_the_salt_is_made_once_and_only_its_owner_reads_it(tmp_path):
+    path = tmp_path / "salt"
+    assert read_or_make_salt(path) == read_or_make_salt(path)
+    assert path.stat().st_mode & 0o077 == 0
+
+
+BAD = {
+    "NaN": (np.where(np.eye(32, 48), np.nan, 1), {}, "32 pixels that are NaN"),
+    "constant": (np.full((32, 48), 7), {}, "the value 7 in all pixels"),
+    "a stack": (np.zeros((3, 32, 48)), {}, "expected one grey image"),
+    "a mask of another size": (gradient(), {"mask": np.ones((32, 47), bool)}, "a mask of"),
+    "a box outside": (gradient(), {"boxes": ((0, 0, 49, 5),)}, "expected x_min < x_max within 0 to 48"),
+    "an empty box": (gradient(), {"boxes": ((5, 0, 5, 5),)}, "expected x_min < x_max"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_faults_stop_or_are_skipped_and_listed(run, record, source, case):
+    pixels, loaded, message = BAD[case]
+    records = [record("good", gradient()), record("bad", pixels, **loaded)]
+    with pytest.raises(DataError, match=message) as caught:
+        run(records)
+    assert str(source) in str(caught.value)
+    table, images, _, skipped = run(records, on_fault="skip")
+    assert list(table["image"]) == ["good"]
+    assert len(images) == 1
+    assert message in skipped["reason"][0]
+
+
+def test_nothing_is_left_half_written(run, record, tmp_path):
+    with pytest.raises(DataError):
+        run([record("good", gradient()), record("bad", np.zeros((32, 48)))])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.bin"]
+
+
+def test_identifiers_and_patients_are_checked(run, record):
+    for bad, message in [
+        (record("a b", gradient()), "image id 'a b'"),
+        (record("good", gradient().T), "another image has already"),
+        (record("c", gradient(), patient=" "), "no patient id"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            run([record("good", gradient()), bad])
+
+
+def test_a_fault_that_the_reader_found_is_listed(run, record, source):
+    table, _, _, skipped = run([DataError(source, "is no image"), record("a", gradient())], on_fault="skip")
+    assert len(table) == len(skipped) == 1
+    with pytest.raises(ValueError, match="no image is left of 0"):
+        run([DataError(source, "is no image")], on_fault="skip")
+
+
+def test_exact_duplicates_are_reported(run, record):
+    shifted = gradient() + 1.0
+    table, *_ = run([record("a", gradient()), record("b", shifted), record("c", gradient(), patient="P2")])
+    assert table["duplicate_of"].isna().tolist() == [True, True, False]
+    assert table["duplicate_of"][2] == "a"
+
+
+def test_facts_of_a_twin_are_added_and_mark_it_as_simulated(run, record):
+    facts = pd.DataFrame(
+        {"image": ["b", "a"], "patient": [2, 1], "part": ["severity", "main"], "severity": [0.5, 1.0], "gain": [2, 3]}
+    )
+    table, *_ = run([record("a", gradient(), "x"), record("b", gradient().T, "x")], facts)
+    assert list(table["data"]) == ["simulated"] * 2
+    assert list(table["severity"]) == [1.0, 0.5]
+    assert list(table["gain"]) == [3, 2]
+    assert table["patient"].nunique() == 2
+    assert table["part"].isna().tolist() == [True, False]
+    with pytest.raises(ValueError, match=r"twin\.csv does not list"):
+        run([record("z", gradient())], facts)
+
+
+def test_intensity_windows():
+    pixels = np.array([[-1000.0, 50.0], [300.0, 3000.0]], np.float32)
+    window = Dataset(format="ct_contrast", intensity="window", window_hu=(50, 500))
+    assert np.allclose(to_unit_range(Loaded(pixels), window, "x"), [[0, 0.5], [1, 1]])
+    spread = to_unit_range(
+        Loaded(np.arange(1001.0).reshape(7, 143)), Dataset(format="lvot", intensity="percentiles"), "x"
+    )
+    assert spread.flat[0] == 0
+    assert spread.flat[500] == pytest.approx(0.5)
+    with pytest.raises(DataError, match="full_scale needs an 8- or 16-bit image"):
+        to_unit_range(Loaded(pixels), Dataset(format="object_cxr"), "x")
+
+
+def test_padding_keeps_proportions():
+    image = np.linspace(0.2, 1, 20 * 40, dtype=np.float32).reshape(20, 40)
+    mask = np.zeros((20, 40), bool)
+    mask[0:10, 0:10] = True
+    small, small_mask, boxes, spacing = to_square(image, Loaded(image, mask, ((0, 0, 10, 10),), (1.0, 1.0)), 40, "pad")
+    assert np.allclose(small[10:30], image, atol=1e-6)
+    assert np.allclose(small[:10], 0.2)
+    assert np.array_equal(np.argwhere(small_mask).min(0), [10, 0])
+    assert boxes == [(0, 10, 10, 20)]
+    assert spacing == (1.0, 1.0)
+
+
+def test_a_thin_ground_truth_does_not_vanish():
+    image = np.random.default_rng(0).random((160, 160), np.float32)
+    mask = np.zeros((160, 160), bool)
+    mask[42, 77] = True
+    small = to_square(image, Loaded(image, mask), 16, "stretch")[1]
+    assert np.argwhere(small).tolist() == [[4, 7]]
+
+
+def test_paths_stay_inside_the_folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.png").touch()
+    (tmp_path / "secret.png").touch()
+    (tmp_path / "data/link.png").symlink_to(tmp_path / "secret.png")
+    folder, listing = tmp_path / "data", tmp_path / "data/images.csv"
+    assert inside(folder, "a.png", listing) == folder / "a.png"
+    for name in ("../secret.png", "..\\secret.png", str(tmp_path / "secret.png"), "link.png"):
+        with pytest.raises(DataError, match="lies outside"):
+            inside(folder, name, listing)
+    with pytest.raises(DataError, match="is no file"):
+        inside(folder, "b.png", listing)
+
+
+def test_an_array_is_appended_item_by_item(tmp_path):
+    items = np.random.default_rng(0).random((12, 3, 5))
+    with append_array(tmp_path / "a.npy", (3, 5), np.float64) as append:
+        for item in items:
+            append(item)
+        with pytest.raises(ValueError, match="expected \\(3, 5\\)"):
+            append(np.zeros((5, 3)))
+    assert np.array_equal(np.load(tmp_path / "a.npy", mmap_mode="r"), items)
+
+
+MEMORY = """
+import resource, sys, numpy as np
+from pathlib import Path
+from xiqa.config import Dataset
+from xiqa.datasets.base import Loaded, Record
+from xiqa.datasets.prepare import prepare
+folder = Path(sys.argv[1])
+base = np.random.default_rng(0).random((600, 600), np.float32) * 255
+def records(n):
+    for i in range(n):
+        yield Record(f"i{i}", f"p{i}", i % 2, "x", (Path(sys.argv[0]),), lambda i=i: Loaded(np.roll(base, i), full_scale=255.0))
+paths = {n: folder / n for n in ("images.npy", "masks.npy", "table.parquet", "skipped.csv")}
+paths = {p.split(".")[0]: q for p, q in paths.items()}
+prepare(records(int(sys.argv[2])), Dataset(format="object_cxr", size=600), facts=None, salt=b"", paths=paths, progress=lambda *_: None)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""  # noqa: E501
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    script = tmp_path / "memory.py"
+    script.write_text(MEMORY)
+    peak_kib = [
+        int(subprocess.run([sys.executable, script, tmp_path, str(n)], capture_output=True, check=True).stdout)
+        for n in (10, 150)
+    ]
+    # 140 images of 600 x 600 are 100 MB as float16: they must not stay in memory.
+    assert peak_kib[1] - peak_kib[0] < 20_000
+    assert peak_kib[1] < 1_000_000

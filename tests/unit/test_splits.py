@@ -1,0 +1,133 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xiqa.config import Split
+from xiqa.datasets.splits import groups_of, split_images
+
+
+def table_of(patients, labels, duplicate_of=None, part=None):
+    n = len(patients)
+    return pd.DataFrame(
+        {
+            "image": [f"image-{i}" for i in range(n)],
+            "patient": [f"patient-{p}" for p in patients],
+            "label": labels,
+            "duplicate_of": duplicate_of or [None] * n,
+            "part": part or [None] * n,
+        }
+    )
+
+
+@st.composite
+def tables(draw):
+    n = draw(st.integers(60, 150))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    table = table_of(rng.integers(0, n // 2, n), rng.integers(0, draw(st.integers(2, 3)), n))
+    for index in rng.integers(1, n, draw(st.integers(0, 5))):
+        table.loc[index, "duplicate_of"] = table.loc[rng.integers(0, index), "image"]
+    return table
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.integers(0, 50), st.sampled_from([0, 3, 5]), st.sampled_from([0, 1]))
+def test_no_patient_and_no_duplicate_is_ever_divided(table, seed, folds, gap):
+    try:
+        divided = split_images(table, Split(folds=folds, gap=gap), seed)
+    except ValueError as error:
+        assert "too few patients per label" in str(error)  # noqa: PT017
+        return
+    part = divided.set_index("image")["part"]
+    assert list(divided["image"]) == list(table["image"])
+    used = part[part != "unused"]
+    patients = table.set_index("image")["patient"]
+    assert used.groupby(patients[used.index]).nunique().max() == 1
+    for image, original in table[["image", "duplicate_of"]].dropna().itertuples(index=False):
+        assert part[image] == part[original] or "unused" in (part[image], part[original])
+
+
+@settings(max_examples=20, deadline=None)
+@given(tables(), st.integers(0, 10))
+def test_folds_test_every_image_once(table, first):
+    folds = 4
+    tested = [
+        split_images(table, Split(folds=folds, validation=0.1), folds * first + fold).query("part == 'test'")["image"]
+        for fold in range(folds)
+    ]
+    assert sorted(pd.concat(tested)) == sorted(table["image"])
+
+
+def test_shares_and_labels_are_as_asked():
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(200), 3)
+    table = table_of(patients, np.repeat(rng.random(200) < 0.2, 3).astype(int))
+    divided = split_images(table, Split(validation=0.15, test=0.25), 1)
+    shares = divided["part"].value_counts(normalize=True)
+    assert shares["test"] == pytest.approx(0.25, abs=0.02)
+    assert shares["validation"] == pytest.approx(0.15, abs=0.02)
+    positive = table["label"].groupby(divided["part"]).mean()
+    assert np.ptp(positive) < 0.03
+
+
+def test_a_seed_repeats_and_another_differs():
+    table = table_of(np.arange(80), np.arange(80) % 2)
+    first, again, other = (split_images(table, Split(), seed)["part"] for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_the_split_does_not_depend_on_the_pseudonyms():
+    table = table_of(np.arange(80), np.arange(80) % 2)
+    renamed = table.assign(patient=[f"{i * 7919 % 80}" for i in range(80)])
+    assert (split_images(table, Split(), 3)["part"] == split_images(renamed, Split(), 3)["part"]).all()
+
+
+def test_duplicates_join_their_patients_in_chains():
+    table = table_of([0, 1, 2, 3], [0, 1, 0, 1], duplicate_of=[None, "image-0", "image-1", None])
+    assert list(groups_of(table)) == [0, 0, 0, 1]
+
+
+def test_a_gap_keeps_the_neighbours_of_the_test_out_of_training():
+    blocks = np.repeat(np.arange(60), 5)
+    table = table_of(blocks, (blocks >= 30).astype(int))
+    divided = split_images(table, Split(folds=5, gap=1), 2)
+    test = divided.loc[divided["part"] == "test", "group"].unique()
+    learnt = divided.loc[divided["part"].isin(["train", "validation"]), "group"].unique()
+    assert len(test) == 12
+    assert np.abs(np.subtract.outer(test, learnt)).min() == 2
+    assert set(table.loc[divided["part"] == "test", "label"]) == {0, 1}
+
+
+def test_dose_response_images_are_only_tested():
+    table = table_of(np.arange(60), np.arange(60) % 2, part=[None] * 40 + ["severity"] * 20)
+    divided = split_images(table, Split(), 0)
+    assert (divided["part"][40:] == "severity").all()
+    assert not (divided["part"][:40] == "severity").any()
+    table.loc[50, "patient"] = "patient-1"
+    with pytest.raises(ValueError, match="dose-response part also have images in the main parts"):
+        split_images(table, Split(), 0)
+
+
+def test_an_official_split_is_kept_unless_it_divides_a_patient():
+    official = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
+    table = table_of(np.arange(8), [0, 1] * 4, part=official)
+    assert list(split_images(table, Split(official=True), 0)["part"]) == official
+    table.loc[7, "patient"] = "patient-0"
+    with pytest.raises(ValueError, match="two parts"):
+        split_images(table, Split(official=True), 0)
+    with pytest.raises(ValueError, match=r"split\.official: found the parts \['None'\]"):
+        split_images(table_of(np.arange(8), [0, 1] * 4), Split(official=True), 0)
+
+
+def test_a_label_that_training_lacks_is_refused():
+    table = table_of(np.arange(21), [0] * 10 + [1] * 10 + [2], part=[None] * 20 + ["severity"])
+    with pytest.raises(ValueError, match="too few patients per label"):
+        split_images(table, Split(), 0)
+
+
+def test_a_split_by_image_divides_patients():
+    table = table_of(np.repeat(np.arange(20), 5), np.repeat(np.arange(20) % 2, 5))
+    part = split_images(table, Split(by="image"), 0)["part"]
+    assert part.groupby(table["patient"]).nunique().max() > 1
