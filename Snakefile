@@ -16,16 +16,26 @@ include: "workflow/rules/cdmam_data.smk"
 include: "workflow/rules/cdmam_train.smk"
 include: "workflow/rules/cdmam_explain.smk"
 include: "workflow/rules/cdmam_report.smk"
+include: "workflow/rules/classification_plan.smk"
+include: "workflow/rules/classification_data.smk"
+include: "workflow/rules/classification_train.smk"
+include: "workflow/rules/classification_report.smk"
 include: "workflow/rules/tracking.smk"
 
 
 rule all:
     default_target: True
     input:
-        tables=CDMAM_TABLES,
-        figures=CDMAM_FIGURES,
-        findings=f"{CDMAM}/findings.md",
+        cdmam=[*CDMAM_TABLES, *CDMAM_FIGURES, f"{CDMAM}/findings.md"],
+        classification=[*CLASSIFICATION_TABLES, *CLASSIFICATION_FIGURES],
         runs=f"{RESULTS}/tracking/runs.json",
+
+
+# Only the classification studies, without their MLflow runs: `snakemake --cores all classification`.
+rule classification:
+    input:
+        CLASSIFICATION_TABLES,
+        CLASSIFICATION_FIGURES,
 
 
 onsuccess:

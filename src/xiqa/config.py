@@ -378,6 +378,7 @@ class NetworkPlan(Section):
     weights: str = Field(
         "none", min_length=1, description="initial weights: none, imagenet, or the path of a .safetensors or .pth file"
     )
+    channels: Literal[1, 3] = Field(1, description="input channels; three hold the same grey image")
     states: tuple[WeightState, ...] = Field(
         ("trained",), description="states to make: trained, semi_random, fully_random"
     )
@@ -404,6 +405,9 @@ class Dataset(Section):
     window_hu: tuple[float, float] | None = Field(
         None, description="`window`: its centre and width in Hounsfield units (or in the file's own unit)"
     )
+    bright_above_hu: float | None = Field(
+        None, description="`window`: the share of pixels above it is a baseline of its own for two classes"
+    )
     slices: Literal["two", "all"] = Field("two", description="`ct_contrast`: slices taken from each series")
     on_fault: Literal["stop", "skip"] = Field("stop", description="a faulty file stops, or is skipped and listed")
     twin: Twin = Twin()
@@ -418,12 +422,19 @@ class Dataset(Section):
     def _consistent(self) -> Dataset:
         if (self.intensity == "window") != (self.window_hu is not None):
             raise ValueError("intensity: window needs window_hu: [centre, width]; the others take none")
+        if self.bright_above_hu is not None and self.window_hu is None:
+            raise ValueError("bright_above_hu needs intensity: window")
         if self.format == "folder" and self.path is None:
             raise ValueError("format: folder needs path: the folder of your images (a twin exists for the named sets)")
         if self.split.validation + self.split.test >= 1:
             raise ValueError("split: validation and test together leave nothing to train on; keep them below 1")
         if self.training.one_output and len(self.classes) > 2:
             raise ValueError("training.one_output needs two classes")
+        names = [network.architecture for network in self.networks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"networks: found {names}, expected each architecture once; another dataset can vary it")
+        if any("trained" not in network.states for network in self.networks):
+            raise ValueError("networks: states must hold trained; the others are compared with it")
         return self
 
 
@@ -459,15 +470,10 @@ class Config(Section):
     )
     tracking: Tracking = Tracking()
 
-    @field_validator("datasets", mode="before")
-    @classmethod
-    def _without_those_set_to_null(cls, datasets: Any) -> Any:
-        return without_nulls(datasets)
-
     @field_validator("datasets")
     @classmethod
     def _with_folders_of_their_own(cls, datasets: dict[str, Dataset]) -> dict[str, Dataset]:
-        taken = {"cdmam", "logs", "benchmarks", "tracking", "mlflow"} & set(datasets)
+        taken = {"cdmam", "classification", "logs", "benchmarks", "tracking", "mlflow"} & set(datasets)
         if taken:
             raise ValueError(f"{sorted(taken)} are folders of the results already; choose another name")
         return datasets
@@ -489,6 +495,8 @@ def load_config(content: dict[str, Any]) -> Config:
     Raises:
         ValueError: one line per fault: the key's path, what was found, what is allowed.
     """
+    if "datasets" in content:
+        content = content | {"datasets": without_nulls(content["datasets"])}
     try:
         return Config.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:

@@ -5,6 +5,7 @@ rule track:
         tables=CDMAM_TABLES,
         figures=CDMAM_FIGURES,
         validity=[f"{CDMAM}/saliency/{family}_validity.csv" for family in FAMILIES],
+        classification=[*CLASSIFICATION_TABLES, *CLASSIFICATION_FIGURES, *CLASSIFIERS],
     output:
         runs=f"{RESULTS}/tracking/runs.json",
     log:
@@ -24,10 +25,18 @@ rule track:
             "experiment": study.tracking.experiment,
             "log_model": study.tracking.log_model,
             "recorded": bool(RECORDED),
-            "code": code("track.py", "xiqa.cdmam.simulator", "xiqa.models.training", "xiqa.saliency.omig"),
+            "code": code(
+                "track.py",
+                "xiqa.cdmam.simulator",
+                "xiqa.models.training",
+                "xiqa.saliency.omig",
+                *(["xiqa.models.classifier_training"] if DATASETS else []),
+            ),
             # Folder names of a clinic may name people: only how many there are is tracked.
-            "config": plain(study, "cdmam") | {"cdmam": plain(cdmam, "recordings"), "recordings": len(RECORDED)},
+            "config": plain(study, "cdmam", "datasets")
+            | {"cdmam": plain(cdmam, "recordings"), "recordings": len(RECORDED)},
             "methods": {method: options(method) for method in EXPLAIN.methods},
         },
+        datasets=[tracked_dataset(name) for name in DATASETS],
     script:
         "../scripts/track.py"

@@ -2,105 +2,36 @@
 
 from pathlib import Path
 
-import pandas as pd
-
-from xiqa.files import read_json, read_table, write_json
+from xiqa.files import write_json
 from xiqa.logs import log_to
 from xiqa.provenance import git_commit
-from xiqa.tracking import DatasetRecord, ModelRecord, RunRecord, StudyRecord, mirror
+from xiqa.tracking import StudyRecord, mirror
+from xiqa.tracking_cdmam import cdmam_runs
+from xiqa.tracking_classification import classification_runs
 
 
-def track(
-    study: dict,
-    folders_of_members: list[Path],
-    tables: list[str],
-    figures: list[str],
-    validity: list[str],
-    path_to_store: str,
-    path_to_runs: str,
-) -> None:
+def track(study: dict, cdmam: dict, datasets: list[dict], path_to_store: str, path_to_runs: str) -> None:
     """Describe the runs that the results stand for, and let the MLflow store hold exactly them."""
-    by_name = {Path(path).stem: path for path in tables}
-    scores = read_table(by_name["prediction_scores"])
-    models = [read_json(folder / "model.json") for folder in folders_of_members]
-    source = "mixed" if study["recorded"] else "simulated"
-    training = DatasetRecord("cdmam_training", models[0]["training_data"], "xiqa", "training", source)
-    runs = [
-        RunRecord(
-            key="study",
-            name=f"CDMAM study {study['name']}",
-            params=study["config"],
-            metrics=group_metrics(scores),
-            artifacts={
-                "tables": [Path(p) for p in tables if "upsampling" not in p],
-                "figures": [Path(p) for p in figures],
-            },
-            datasets=[training],
-        )
-    ]
-    for folder, model in zip(folders_of_members, models, strict=True):
-        history = pd.read_csv(folder / "history.csv")
-        runs.append(
-            RunRecord(
-                key=f"models/{folder.name}",
-                name=f"train {folder.name}",
-                parent="study",
-                params={"network": model["network"], "training": model["training"], "seed": model["seed"]},
-                metrics={"final_rmse_um": history["rmse_um"].iloc[-1]},
-                history=history,
-                artifacts={"model": [folder / "history.csv", folder / "model.json"]},
-                datasets=[training],
-            )
-        )
-    runs.append(
-        RunRecord(
-            key="predictions",
-            name="predict with the ensemble",
-            parent="study",
-            metrics=group_metrics(scores),
-            artifacts={"tables": [Path(by_name[name]) for name in ("predictions", "prediction_scores", "cdc")]},
-            model=ModelRecord(folders_of_members, models[0]["size"]) if study["log_model"] else None,
-        )
-    )
-    flags = pd.concat(map(read_table, validity))
-    modified, shares = read_table(by_name["modified_image_summary"]), read_table(by_name["structure_share_summary"])
-    for method, rows in flags.groupby("method", sort=True):
-        metrics = {"explained_images": len(rows), "valid_images": int(rows["valid"].sum())}
-        for row in modified[modified["method"] == method].itertuples():
-            metrics[f"modified_{row.form}_lowered_share"] = row.lowered_share
-            metrics[f"modified_{row.form}_median_change_um"] = row.median_change_um
-        for row in shares[(shares["method"] == method) & (shares["group"] == "all")].itertuples():
-            name = row.structure if pd.isna(row.diameter_mm) else f"{row.structure}_{row.diameter_mm:g}_mm"
-            metrics[f"share_abs_{name}"] = row.share_abs
-        runs.append(
-            RunRecord(
-                key=f"explanations/{method}",
-                name=f"explain with {method}",
-                parent="study",
-                params=study["methods"].get(method, {}),
-                metrics=metrics,
-                artifacts={"figures": [Path(path) for path in figures if f"/upsampled/{method}_" in path]},
-                tags={"method": method},
-            )
-        )
-    record = StudyRecord(study["name"], study["experiment"], source, study["code"], git_commit(), runs)
+    data = "mixed" if study["recorded"] else "simulated"
+    runs = cdmam_runs(study, **cdmam, data=data)
+    for dataset in datasets:
+        runs += classification_runs(**dataset)
+    record = StudyRecord(study["name"], study["experiment"], data, study["code"], git_commit(), runs)
     write_json(path_to_runs, mirror(record, path_to_store))
-
-
-def group_metrics(scores: pd.DataFrame) -> dict[str, float]:
-    """The scores of each test group, as metric names that MLflow takes."""
-    columns = ["rmse_midpoint_um", "rmse_train_mean_um", "rmse_shortcut_um", "relative_error", "coverage_95"]
-    return {f"{column}_{row['group']}": row[column] for _, row in scores.iterrows() for column in columns}
 
 
 if "snakemake" in globals():
     with log_to(snakemake.log[0], "track"):
+        given = snakemake.input
         track(
             study=snakemake.params.study,
-            folders_of_members=[Path(path).parent for path in snakemake.input.models],
-            tables=list(snakemake.input.tables),
-            figures=list(snakemake.input.figures),
-            validity=list(snakemake.input.validity),
+            cdmam={
+                "folders_of_members": [Path(path).parent for path in given.models],
+                "tables": list(given.tables),
+                "figures": list(given.figures),
+                "validity": list(given.validity),
+            },
+            datasets=snakemake.params.datasets,
             path_to_store=snakemake.params.store,
             path_to_runs=snakemake.output.runs,
         )

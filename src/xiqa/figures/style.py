@@ -62,6 +62,7 @@ METHOD_NAMES = {
 DATA_NOTES = {
     "simulated": "simulated images",
     "recorded": "recorded images",
+    "real": "real images",
     "mixed": "simulated and recorded images",
 }
 _SETTINGS = {

@@ -1,0 +1,74 @@
+"""The MLflow runs that the results of the classification studies stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from xiqa.files import read_json, read_table
+from xiqa.tracking import DatasetRecord, RunRecord
+
+PICTURES_OF_IMAGES = ("examples.png", "severity.png")
+
+
+def classification_runs(
+    dataset: str, config: dict, models: Sequence[dict], tables: Sequence[str], figures: Sequence[str]
+) -> list[RunRecord]:
+    """One run for a data set, and below it one for each of its networks.
+
+    Args:
+        dataset: name of the data set.
+        config: its configuration, without the folder of real data.
+        models: architecture, weights, seed and folder of each network.
+        tables: paths of its tables.
+        figures: paths of its figures; those that show images of real patients stay out.
+    """
+    by_name = {Path(path).stem: Path(path) for path in tables}
+    scores = read_table(by_name["scores"])
+    data = "simulated" if scores["data"].iloc[0] == "simulated" else "recorded"
+    kept = [Path(path) for path in figures if data == "simulated" or Path(path).name not in PICTURES_OF_IMAGES]
+    runs = [
+        RunRecord(
+            key=f"datasets/{dataset}",
+            name=f"classification study {dataset}",
+            parent="study",
+            params=config,
+            metrics=_metrics(scores[scores["architecture"].str.startswith("shortcut")], "architecture"),
+            artifacts={"tables": list(by_name.values()), "figures": [p for p in kept if p.parent.name == "figures"]},
+            data=data,
+        )
+    ]
+    for model in models:
+        folder, trained = Path(model["folder"]), model["weights"] == "trained"
+        own = (scores["architecture"] == model["architecture"]) & (scores["weights"] == model["weights"])
+        described = read_json(folder / "model.json")
+        history = pd.read_csv(folder / "history.csv") if trained else None
+        runs.append(
+            RunRecord(
+                key=f"datasets/{dataset}/{model['architecture']}/{model['weights']}/seed-{model['seed']}",
+                name=f"{dataset}: {model['architecture']}, {model['weights']}, seed {model['seed']}",
+                parent=f"datasets/{dataset}",
+                params=described,
+                metrics=_metrics(scores[own & (scores["seed"] == model["seed"])]),
+                history=history,
+                artifacts={
+                    "model": [folder / "model.json", *([folder / "history.csv"] if trained else [])],
+                    "figures": [p for p in kept if trained and p.parent.name == model["architecture"]],
+                },
+                datasets=[DatasetRecord(f"{dataset}_training", described["training_data"], "xiqa", "training", data)]
+                if trained
+                else [],
+                tags={"architecture": model["architecture"], "weights": model["weights"]},
+                data=data,
+            )
+        )
+    return runs
+
+
+def _metrics(scores: pd.DataFrame, *prefix: str) -> dict[str, float]:
+    """Scores over all classes as metric names that MLflow takes."""
+    scores = scores[scores["class_name"].fillna("") == ""]
+    names = scores[[*prefix, "metric"]].agg("_".join, axis=1).str.replace(r"[^a-z0-9]+", "_", regex=True)
+    return dict(zip(names, scores["value"], strict=True))

@@ -1,0 +1,89 @@
+# Data sets of the classification studies: write the twin where no real folder is given, prepare, divide.
+rule write_twin:
+    output:
+        table=f"{DATASET}/raw/twin.csv",
+    log:
+        f"{LOGS}/write_twin/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/write_twin/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=lambda wildcards: code("write_twin.py", f"xiqa.datasets.twins.{DATASETS[wildcards.dataset].format}"),
+        twin=lambda wildcards: {
+            "format": DATASETS[wildcards.dataset].format,
+            "settings": plain(DATASETS[wildcards.dataset].twin),
+            "seed": study.seed,
+        },
+    script:
+        "../scripts/write_twin.py"
+
+
+rule prepare:
+    input:
+        lambda wildcards: [] if DATASETS[wildcards.dataset].path else f"{DATASET}/raw/twin.csv",
+    output:
+        images=f"{DATASET}/prepared/images.npy",
+        masks=f"{DATASET}/prepared/masks.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        skipped=f"{DATASET}/prepared/skipped.csv",
+    log:
+        f"{LOGS}/prepare/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/prepare/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=lambda wildcards: code("prepare.py", f"xiqa.datasets.{DATASETS[wildcards.dataset].format}"),
+        source=source,
+        salt=f"{RESULTS}/pseudonym_salt",
+    script:
+        "../scripts/prepare.py"
+
+
+rule split:
+    input:
+        table=f"{DATASET}/prepared/table.parquet",
+    output:
+        split=f"{DATASET}/splits/seed-{{seed}}.csv",
+    log:
+        f"{LOGS}/split/{{dataset}}-{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/split/{{dataset}}-{{seed}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        code=code("split.py"),
+        split=lambda wildcards: plain(DATASETS[wildcards.dataset].split),
+    script:
+        "../scripts/split.py"
+
+
+rule draw_dataset:
+    input:
+        images=f"{DATASET}/prepared/images.npy",
+        masks=f"{DATASET}/prepared/masks.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        split=lambda wildcards: f"{DATASET}/splits/seed-{DATASETS[wildcards.dataset].seeds[0]}.csv",
+    output:
+        examples=picture("examples", "{dataset}"),
+        severity=picture("severity", "{dataset}"),
+        split=picture("split", "{dataset}"),
+    log:
+        f"{LOGS}/draw_dataset/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/draw_dataset/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("draw_dataset.py"),
+    script:
+        "../scripts/draw_dataset.py"

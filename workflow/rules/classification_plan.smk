@@ -1,0 +1,106 @@
+# What the classification studies make: data sets, networks, their states and seeds, tables and figures.
+import hashlib
+
+DATASETS = study.datasets
+DATASET = f"{RESULTS}/{{dataset}}"
+NETWORK = "{architecture}/{weights}/seed-{seed}"
+CLASSIFICATION = f"{RESULTS}/classification"
+
+
+wildcard_constraints:
+    dataset="|".join(DATASETS) or "none",
+    architecture="[a-z0-9_]+",
+    weights="trained|semi_random|fully_random",
+    seed="[0-9]+",
+
+
+def network(wildcards):
+    """The configured network of a data set, by its architecture."""
+    return next(n for n in DATASETS[wildcards.dataset].networks if n.architecture == wildcards.architecture)
+
+
+def networks(dataset):
+    """Wildcards of all networks of a data set, in the order of the configuration."""
+    return [
+        {"architecture": n.architecture, "weights": state, "seed": seed}
+        for n in DATASETS[dataset].networks
+        for state in n.states
+        for seed in DATASETS[dataset].seeds
+    ]
+
+
+def listing(folder):
+    """Digest of names, sizes and times of the files of a real data set: preparing depends on them."""
+    if not os.path.isdir(folder):
+        raise ValueError(f"datasets: the folder {folder} does not exist; correct `path`, or take it out for the twin")
+    files = sorted(
+        (os.path.relpath(entry.path, folder), (status := entry.stat()).st_size, status.st_mtime_ns)
+        for parent, _, _ in os.walk(folder)
+        for entry in os.scandir(parent)
+        if entry.is_file()
+    )
+    return hashlib.sha256(repr(files).encode()).hexdigest()
+
+
+def source(wildcards):
+    """Everything that determines the prepared images of a data set."""
+    dataset = DATASETS[wildcards.dataset]
+    return {
+        "folder": dataset.path or f"{RESULTS}/{wildcards.dataset}/raw",
+        "files": listing(dataset.path) if dataset.path else None,
+        "dataset": plain(dataset, "twin", "split", "seeds", "networks", "training", "bright_above_hu"),
+        "seed": study.seed,
+    }
+
+
+def bright_above(wildcards):
+    """The threshold of the bright-pixel baseline on the prepared scale of 0 to 1."""
+    dataset = DATASETS[wildcards.dataset]
+    if dataset.bright_above_hu is None:
+        return None
+    centre, width = dataset.window_hu
+    return (dataset.bright_above_hu - centre + width / 2) / width
+
+
+SCORE_TABLES = ("scores", "auc_by_severity", "confusion", "roc", "roc_band", "calibration", "comparison")
+DATASET_FIGURES = ("examples", "severity", "split", "auc_by_severity")
+NETWORK_FIGURES = ("roc", "confusion", "calibration", "history", "embedding")
+OVERVIEW = {
+    "scores": f"{CLASSIFICATION}/tables/scores.csv",
+    "comparison": f"{CLASSIFICATION}/tables/comparison.csv",
+    "auc_by_severity": f"{CLASSIFICATION}/tables/auc_by_severity.csv",
+    "findings": f"{CLASSIFICATION}/findings.md",
+}
+CLASSIFICATION_TABLES = [
+    *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=DATASETS, table=SCORE_TABLES),
+    *([OVERVIEW[name] for name in ("scores", "comparison", "auc_by_severity")] if DATASETS else []),
+]
+CLASSIFICATION_FIGURES = [
+    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=DATASETS, figure=DATASET_FIGURES),
+    *(
+        f"{RESULTS}/{name}/figures/{n.architecture}/{figure}.png"
+        for name, dataset in DATASETS.items()
+        for n in dataset.networks
+        for figure in NETWORK_FIGURES
+    ),
+    *([f"{CLASSIFICATION}/figures/overview.png"] if DATASETS else []),
+]
+CLASSIFIERS = [
+    f"{RESULTS}/{name}/models/{NETWORK.format(**n)}/weights.safetensors" for name in DATASETS for n in networks(name)
+]
+
+
+def picture(name, category, folder=f"{DATASET}/figures"):
+    """One figure as an output of a rule, with its caption in the report."""
+    return report(f"{folder}/{name}.png", caption=f"../report/{name}.rst", category=category)
+
+
+def tracked_dataset(name):
+    """What the tracking stage needs of one data set: its configuration without the folder, networks and files."""
+    return {
+        "dataset": name,
+        "config": plain(DATASETS[name], "path"),
+        "models": [n | {"folder": f"{RESULTS}/{name}/models/{NETWORK.format(**n)}"} for n in networks(name)],
+        "tables": [path for path in CLASSIFICATION_TABLES if path.startswith(f"{RESULTS}/{name}/")],
+        "figures": [path for path in CLASSIFICATION_FIGURES if path.startswith(f"{RESULTS}/{name}/")],
+    }

@@ -1,0 +1,74 @@
+# Figures and findings of the classification studies.
+rule draw_classifier:
+    input:
+        tables=expand(f"{DATASET}/tables/{{table}}.csv", table=SCORE_TABLES, allow_missing=True),
+        histories=lambda wildcards: expand(
+            f"{DATASET}/models/{{architecture}}/trained/seed-{{seed}}/{{file}}",
+            **wildcards,
+            seed=DATASETS[wildcards.dataset].seeds,
+            file=["history.csv", "model.json"],
+        ),
+        embedding=lambda wildcards: expand(
+            f"{DATASET}/embeddings/{{architecture}}/trained/seed-{{seed}}{{kind}}.csv",
+            **wildcards,
+            seed=DATASETS[wildcards.dataset].seeds[0],
+            kind=["", "-silhouette"],
+        ),
+    output:
+        **{name: picture(name, "{dataset}", f"{DATASET}/figures/{{architecture}}") for name in NETWORK_FIGURES},
+    log:
+        f"{LOGS}/draw_classifier/{{dataset}}/{{architecture}}.log",
+    benchmark:
+        f"{BENCHMARKS}/draw_classifier/{{dataset}}/{{architecture}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("draw_classifier.py"),
+        seeds=lambda wildcards: list(DATASETS[wildcards.dataset].seeds),
+    script:
+        "../scripts/draw_classifier.py"
+
+
+rule draw_severity:
+    input:
+        f"{DATASET}/tables/auc_by_severity.csv",
+    output:
+        picture("auc_by_severity", "{dataset}"),
+    log:
+        f"{LOGS}/draw_severity/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/draw_severity/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("draw_severity.py"),
+    script:
+        "../scripts/draw_severity.py"
+
+
+rule summarise_classification:
+    input:
+        **{
+            name: expand(f"{RESULTS}/{{dataset}}/tables/{name}.csv", dataset=DATASETS)
+            for name in ("scores", "comparison", "auc_by_severity")
+        },
+    output:
+        **OVERVIEW,
+        overview=picture("overview", "Classification", f"{CLASSIFICATION}/figures"),
+    log:
+        f"{LOGS}/summarise_classification.log",
+    benchmark:
+        f"{BENCHMARKS}/summarise_classification.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("summarise_classification.py"),
+        datasets=list(DATASETS),
+    script:
+        "../scripts/summarise_classification.py"

@@ -1,0 +1,37 @@
+"""Put the scores of all data sets side by side, and say in sentences what they show."""
+
+import pandas as pd
+
+from xiqa.figures.classification import plot_overview
+from xiqa.files import read_table, write_figure, write_table, write_text
+from xiqa.logs import log_to
+from xiqa.metrics.classification_findings import describe_classification
+
+
+def summarise(datasets: list[str], paths_to_tables: dict[str, list[str]], paths: dict[str, str]) -> None:
+    """Write the joined tables, the findings, and the overview of networks against shortcuts."""
+    joined = {}
+    for name, files in paths_to_tables.items():
+        parts = [read_table(path).assign(dataset=dataset) for dataset, path in zip(datasets, files, strict=True)]
+        rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+        joined[name] = rows[["dataset", *rows.columns.drop("dataset")]]
+        write_table(paths[name], joined[name])
+    sentences = describe_classification(joined["scores"], joined["comparison"], joined["auc_by_severity"])
+    text = "# What the classification studies show\n\n" + "".join(f"- {sentence}\n" for sentence in sentences)
+    write_text(paths["findings"], text)
+    comparison = joined["comparison"].query("weights == 'trained'")
+    network = comparison["architecture"] + comparison["seed"].map(lambda seed: f", seed {seed}")
+    data = set(comparison["data"])
+    write_figure(
+        paths["overview"],
+        plot_overview(comparison.assign(network=network), data.pop() if len(data) == 1 else "mixed"),
+    )
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], "summarise classification"):
+        summarise(
+            datasets=snakemake.params.datasets,
+            paths_to_tables={name: list(files) for name, files in snakemake.input.items()},
+            paths=dict(snakemake.output.items()),
+        )

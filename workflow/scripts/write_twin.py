@@ -1,0 +1,27 @@
+"""Write the simulated twin of a data set in the real set's file format."""
+
+import importlib
+import shutil
+from pathlib import Path
+
+from xiqa.config import Twin
+from xiqa.logs import Progress, log_to
+
+
+def write_twin(data_format: str, settings: dict, seed: int, folder: str, progress: Progress) -> None:
+    """Write the files anew; twin.csv, which says what was simulated, comes last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(folder).mkdir(parents=True)
+    twin = importlib.import_module(f"xiqa.datasets.twins.{data_format}")
+    twin.write(Path(folder), Twin(**settings), seed, progress)
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], f"write twin {snakemake.wildcards.dataset}") as progress:
+        write_twin(
+            data_format=snakemake.params.twin["format"],
+            settings=snakemake.params.twin["settings"],
+            seed=snakemake.params.twin["seed"],
+            folder=str(Path(snakemake.output.table).parent),
+            progress=progress,
+        )
