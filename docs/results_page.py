@@ -1,0 +1,118 @@
+"""Print docs/results.md: python docs/results_page.py results/full COMMIT "command, time, machine" > docs/results.md"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+folder, commit, command = Path(sys.argv[1], "cdmam"), sys.argv[2], sys.argv[3]
+CURVE_GROUPS = ["scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin"]
+
+
+def table(name: str) -> pd.DataFrame:
+    """One table of the study."""
+    return pd.read_csv(folder / "tables" / f"{name}.csv")
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """A table with four significant digits."""
+
+    def cell(value: object) -> str:
+        if isinstance(value, float):
+            return "" if pd.isna(value) else f"{value:.4g}"
+        return str(value)
+
+    lines = [list(rows.columns), ["---"] * len(rows.columns), *rows.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines) + "\n"
+
+
+def by_setting(rows: pd.DataFrame, column: str, digits: str, scale: float = 1.0) -> str:
+    """Diameters down, test settings across; a star where a point is censored."""
+    rows = rows[rows["setting"].isin(CURVE_GROUPS)]
+    text = (scale * rows[column]).map(lambda v: format(v, digits)) + rows["censored"].gt(0).map({True: "*", False: ""})
+    wide = rows.assign(text=text).pivot(index="diameter_mm", columns="setting", values="text")
+    wide = wide.sort_index(ascending=False)[[group for group in CURVE_GROUPS if group in wide]].reset_index()
+    return markdown(wide.astype({"diameter_mm": str}))
+
+
+findings = (folder / "findings.md").read_text().split("\n", 2)[2].strip()
+scores = table("prediction_scores")[
+    ["group", "n", "rmse_midpoint_um", "rmse_midpoint_low_um", "rmse_midpoint_high_um", "rmse_shortcut_um",
+     "rmse_train_mean_um", "relative_error", "coverage_95", "censored_share"]
+]  # fmt: skip
+modified = table("modified_image_summary")[
+    ["group", "method", "form", "n", "lowered", "lowered_share_low", "lowered_share_high", "median_change_um",
+     "median_change_low_um", "median_change_high_um", "p_value"]
+]  # fmt: skip
+shares = table("structure_share_summary").query("method == 'omig'")
+shares = shares.assign(
+    structure=[
+        s if pd.isna(d) else f"disc {d:g} mm" for s, d in zip(shares["structure"], shares["diameter_mm"], strict=True)
+    ]
+)
+overall = shares.query("group == 'all'")[
+    ["structure", "n", "share_abs", "share_area", "enrichment", "enrichment_low", "enrichment_high", "share_signed"]
+]
+groups = shares.query("group != 'all'").pivot(index="structure", columns="group", values="enrichment")
+groups = groups.reindex(overall["structure"]).reset_index()
+upsampling = table("upsampling").groupby("method", sort=False).agg(
+    images=("image", "size"), draws=("draws", "first"), seconds_median=("seconds", "median"),
+    mean_visits_median=("mean_visits", "median"), never_visited_largest=("never_visited", "max"),
+    relative_standard_error_median=("relative_standard_error", "median"),
+).reset_index()  # fmt: skip
+parameters = table("omig_parameters")
+parameters["change_percent"] = 100 * (parameters["midpoint_after_um"] / parameters["midpoint_before_um"] - 1)
+parameters = parameters.groupby(["c", "steps"])[["change_percent", "map_norm"]].median().reset_index()
+
+print(f"""# Results of the study of record (simulated images)
+
+Numbers of one run of {command} at commit `{commit}`. Every image is simulated; "recorded_standin" is
+another virtual system, not a recording. `python docs/results_page.py` made this page from the tables of that run.
+
+{findings}
+
+## Contrast-detail curves read out (cdc_um; 64 images per setting; * censored, clamped)
+
+{by_setting(table("cdc"), "cdc_um", ".3f")}
+![Curves](pictures/curves_read_out.png)
+
+Coefficient of variation in per cent of a curve from 16 images, resampled from the 64 (* censored in some draws):
+
+{by_setting(table("cdc_variation"), "coefficient_of_variation", ".1f", 100)}
+docs/reader.md sets these beside what sixteen images can give at best.
+
+## Predictions
+
+RMSE of the midpoint in µm with its 95 % bootstrap interval over images; relative error and coverage over
+uncensored points.
+
+{markdown(scores)}
+![Ensemble, shortcut, training mean](pictures/shortcut.png)
+
+## Does a map do what it promises?
+
+{markdown(modified)}
+Maps other than the first method's are scaled to its norm. Wilson intervals for shares, bootstrap over images for
+medians.
+
+![Modified images](pictures/figure_13_modified_curves.png)
+
+## Where the OMIG map lies (share of |map| over share of area, bootstrap interval over images)
+
+{markdown(overall)}
+By group, share over area:
+
+{markdown(groups)}
+![Structure share](pictures/structure_share.png)
+
+## Upsampling
+
+{markdown(upsampling)}
+Drawing with and without replacement, at equal cost:
+
+{markdown(table("upsampling_designs"))}
+## Length of the path: c and L
+
+Median over one sampled image per group of the change of its own midpoint:
+
+{markdown(parameters)}""")
