@@ -19,7 +19,7 @@ def bounds(cdc_um: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Smallest relative standard deviations of unbiased estimates at a curve (12,), in per cent.
 
     Every cell of every image is an independent choice with p = 0.25 + 0.75 / (1 + exp(-f (C - C_T))), f known.
-    Returned: of one threshold from the cells of its own diameter, and of the curve a + b/d + c/d² + e/d³ from all cells.
+    Returned: of one threshold from the cells of its own diameter; of the curve a + b/d + c/d² + e/d³ from all cells.
     """
     contrast = np.log(-np.expm1(-GOLD_ATTENUATION_PER_UM * np.asarray(THICKNESSES_UM)))
     powers = np.stack([np.asarray(CDC_DIAMETERS_MM) ** -k for k in range(4)], axis=1)
