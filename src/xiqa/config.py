@@ -317,7 +317,12 @@ class Split(Section):
     official: bool = Field(False, description="use the set's own parts where it has them")
     validation: Fraction = Field(0.15, description="share of patients in validation")
     test: Fraction = Field(0.25, description="share of patients in the test part")
-    folds: int = Field(0, ge=0, le=20, description="cross-validation: seed k tests fold k modulo folds of division k // folds; 0: one split")
+    folds: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="cross-validation: seed k tests fold k modulo folds of division k // folds; 0: one split",
+    )
     gap: int = Field(0, ge=0, description="proxy groups on each side of a test group that are left out of training")
 
 

@@ -7,8 +7,6 @@ from xiqa.logs import Progress, log_to
 from xiqa.metrics import classification
 from xiqa.metrics.shortcut_classification import compare, shortcut_features, shortcut_predictions
 
-HEADER = ("height", "width", "spacing_row_mm", "spacing_column_mm")
-
 
 def score(
     models: list[dict],
@@ -23,8 +21,7 @@ def score(
     """Write one long table per kind of score; each row says which network, weights and seed it is of."""
     images, table = read_array(path_to_images), read_table(path_to_table)
     classes = table.groupby("label")["label_name"].first().tolist()
-    headers = table[[name for name in table if name in HEADER or name.startswith("header_")]].dropna(axis=1, how="all")
-    features = shortcut_features(images, headers.rename(columns=lambda name: name.removeprefix("header_")))
+    features = shortcut_features(images, table.dropna(axis=1, how="all"))
     if bright_above is not None:
         features["bright_share"] = [(image > bright_above).mean() for image in images]
     shortcuts = {}

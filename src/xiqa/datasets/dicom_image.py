@@ -1,0 +1,218 @@
+"""Reading one greyscale DICOM image of any modality, and from its header alone where a slice belongs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_modality_lut, get_decoder
+
+from xiqa.datasets.base import DataError, Loaded
+
+OUTSIDE_HU = -1500.0
+"""A CT value below it is no tissue but a mark of "outside the scanned circle" (-2000, -2048, -3024): air has -1000, and
+its noise stays well above."""
+
+# The first family that a syntax names decides. Of the decoders for JPEG, gdcm's has a licence that all can use.
+_PACKAGES = {"JPEG-LS": "pyjpegls", "JPEG 2000": "pylibjpeg-openjpeg", "RLE": "pylibjpeg-rle", "JPEG": "python-gdcm"}
+
+
+@dataclass(frozen=True)
+class SliceKey:
+    """Where a slice belongs.
+
+    Attributes:
+        patient: PatientID; empty where the file has none. Never for a message or a file's name.
+        series: SeriesInstanceUID; empty where the file has none.
+        modality: such as "CT".
+        localizer: True for a scout view.
+        position_mm: position along the normal of the slice; None where the file does not say.
+        number: InstanceNumber; None where the file does not say.
+    """
+
+    patient: str
+    series: str
+    modality: str
+    localizer: bool
+    position_mm: float | None
+    number: int | None
+
+
+def read_dicom_image(path: Path) -> Loaded:
+    """Read the pixels and the telling fields of the header of one greyscale image.
+
+    Stored values pass the modality transformation (rescale slope and intercept, or its table): Hounsfield units for
+    CT. The window of the file (VOI LUT) is not applied: it is a wish for display that clips, and differs from file to
+    file; one window for all images is applied when they are prepared. MONOCHROME1 is turned round within the range of
+    the stored type, so that bright is large; not for CT, where the unit settles it.
+
+    Pixels that are no image become the smallest value of those that are: stored values equal to PixelPaddingValue (or
+    between it and PixelPaddingRangeLimit), and in CT also all below `OUTSIDE_HU`, because scanners write such marks
+    without declaring them.
+
+    Returns:
+        `header` has, where the file has them: kvp, slice_thickness_mm, manufacturer, body_part; and always rows and
+        contrast_tag (1 if a contrast agent is named). `full_scale` is set for unsigned values without rescaling.
+
+    Raises:
+        DataError: no DICOM, no pixels, truncated, several frames, colour, a compressed transfer syntax without its
+            decoder, CT without a rescale slope, or annotations burned into the pixels.
+
+    Reference: DICOM PS3.3, C.7.5.1.1.2 (padding), C.7.6.3 (pixels), C.11.1 (modality transformation).
+    """
+    with _faults(path):
+        return _loaded(path, pydicom.dcmread(path))
+
+
+def fill_outside(path: Path, pixels: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Give pixels that are no image the smallest value of those that are.
+
+    Args:
+        path: the file, for the message.
+        pixels: (h, w) float32.
+        outside: (h, w) bool.
+
+    Raises:
+        DataError: nothing is left, or what is left is not finite.
+    """
+    if outside.all():
+        raise DataError(path, "found padding in all pixels, expected an image; leave it out")
+    if not np.isfinite(pixels[~outside]).all():
+        raise DataError(path, "found NaN or infinity among the pixels, expected numbers; export it again")
+    return np.where(outside, pixels[~outside].min(), pixels)
+
+
+def series_key(path: Path) -> SliceKey:
+    """Read where a slice belongs, without its pixels.
+
+    Raises:
+        DataError: no DICOM, or an incomplete header.
+    """
+    place = ["InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient"]
+    tags = ["PatientID", "SeriesInstanceUID", "Modality", "ImageType", *place]
+    with _faults(path):
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        number = _number(data.get("InstanceNumber"))
+        return SliceKey(
+            patient=str(data.get("PatientID") or "").strip(),
+            series=str(data.get("SeriesInstanceUID") or "").strip(),
+            modality=str(data.get("Modality") or "").strip(),
+            localizer="LOCALIZER" in (data.get("ImageType") or ()),
+            position_mm=_position(data),
+            number=None if number is None else int(number),
+        )
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Turn what pydicom raises into a DataError without its text, which may quote the header."""
+    try:
+        yield
+    except DataError:
+        raise
+    except InvalidDicomError:
+        raise DataError(path, "found no DICOM header, expected a DICOM image; leave other files out") from None
+    except Exception as error:
+        raise DataError(path, f"cannot be read as DICOM ({type(error).__name__}); copy it again") from None
+
+
+def _loaded(path: Path, data: Dataset) -> Loaded:
+    if str(data.get("BurnedInAnnotation") or "").strip().upper() == "YES":
+        problem = "found BurnedInAnnotation YES: the pixels may show a patient's name"
+        raise DataError(path, f"{problem}; take it out, or on_fault: skip")
+    stored = _stored(path, data)
+    is_ct = data.get("Modality") == "CT"
+    if is_ct and not (_number(data.get("RescaleSlope")) and _number(data.get("RescaleIntercept")) is not None):
+        raise DataError(path, "found CT without rescale slope and intercept, expected both: they give Hounsfield units")
+    bits, signed = int(data.BitsStored), int(data.PixelRepresentation)
+    ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
+    pixels = apply_modality_lut(stored, data).astype(np.float32)
+    low, high = (float(end) for end in apply_modality_lut(ends, data))
+    outside = _padding(stored, data)
+    if is_ct:
+        outside |= pixels < OUTSIDE_HU
+    elif data.PhotometricInterpretation == "MONOCHROME1":
+        pixels = np.float32(low + high) - pixels
+    unchanged = not signed and (low, high) == tuple(ends)
+    return Loaded(
+        pixels=fill_outside(path, pixels, outside),
+        spacing_mm=_spacing(data),
+        header=_header(data),
+        full_scale=high if unchanged and not is_ct else None,
+    )
+
+
+def _stored(path: Path, data: Dataset) -> np.ndarray:
+    """The stored values (h, w) of a file that is a single greyscale image."""
+    if not {"PixelData", "Rows", "Columns", "BitsStored", "PixelRepresentation"} <= set(data.dir()):
+        raise DataError(path, "found no pixel data, or no description of it, expected an image; is it truncated?")
+    if int(data.get("NumberOfFrames") or 1) != 1:
+        raise DataError(path, f"found {data.NumberOfFrames} frames, expected one; export each frame as a file")
+    photometric = data.get("PhotometricInterpretation")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(data.get("SamplesPerPixel") or 1) != 1:
+        raise DataError(path, f"found colour ({photometric}), expected a greyscale image; convert or leave it out")
+    syntax = getattr(data, "file_meta", Dataset()).get("TransferSyntaxUID")
+    try:
+        decodable = syntax is None or get_decoder(syntax).is_available
+    except NotImplementedError:
+        decodable = False
+    if not decodable:
+        package = next((package for family, package in _PACKAGES.items() if family in syntax.name), None)
+        way = f"install it (pip install {package}) or store" if package else "store"
+        raise DataError(path, f"found pixels in {syntax.name}, for which no decoder is there; {way} them uncompressed")
+    try:
+        return data.pixel_array
+    except Exception as error:  # pydicom and its decoders raise many kinds; they see no more than the pixels
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(path, f"the pixels ({getattr(syntax, 'name', syntax)}) cannot be decoded: {reason}") from None
+
+
+def _padding(stored: np.ndarray, data: Dataset) -> np.ndarray:
+    value, limit = _number(data.get("PixelPaddingValue")), _number(data.get("PixelPaddingRangeLimit"))
+    if value is None:
+        return np.zeros(stored.shape, bool)
+    # Signed values are often declared as unsigned (63536 for -2000): the cast wraps them round.
+    ends = np.array([value, value if limit is None else limit]).astype(np.int64).astype(stored.dtype)
+    return (stored >= ends.min()) & (stored <= ends.max())
+
+
+def _spacing(data: Dataset) -> tuple[float, float] | None:
+    try:
+        rows, columns = (float(value) for value in data.get("PixelSpacing") or data.get("ImagerPixelSpacing"))
+    except (TypeError, ValueError):
+        return None
+    return (rows, columns) if 0 < rows < math.inf and 0 < columns < math.inf else None
+
+
+def _position(data: Dataset) -> float | None:
+    try:
+        axes = np.array(data.get("ImageOrientationPatient"), float).reshape(2, 3)
+        position = float(np.cross(*axes) @ np.array(data.get("ImagePositionPatient"), float))
+    except (TypeError, ValueError):
+        return None
+    return position if math.isfinite(position) else None
+
+
+def _header(data: Dataset) -> dict[str, float | str]:
+    numbers = {"kvp": "KVP", "slice_thickness_mm": "SliceThickness"}
+    texts = {"manufacturer": "Manufacturer", "body_part": "BodyPartExamined"}
+    header = {name: _number(data.get(tag)) for name, tag in numbers.items()}
+    header |= {name: str(data.get(tag) or "").strip() for name, tag in texts.items()}
+    known = {name: value for name, value in header.items() if value not in (None, "")}
+    agent = str(data.get("ContrastBolusAgent") or "").strip()
+    return known | {"contrast_tag": float(bool(agent)), "rows": float(data.Rows)}
+
+
+def _number(value) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

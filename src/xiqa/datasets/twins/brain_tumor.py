@@ -1,0 +1,397 @@
+"""Simulated brain tumour slices: a head in three dimensions, cut and scanned like contrast-enhanced T1-weighted MRI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from scipy.spatial.transform import Rotation
+from skimage.measure import find_contours
+
+from xiqa.config import Twin
+from xiqa.datasets.twins import mri
+from xiqa.datasets.twins.writing import plan, twin_row, write_twin_table
+from xiqa.files import atomic_path
+from xiqa.seeds import stream_seed
+
+CLASSES = ("meningioma", "glioma", "pituitary")
+SIDE = 192
+"""Rows and columns of an image; the real set has 512."""
+
+SELLA_MM = np.array([0.0, 25.0, -31.0])
+"""Middle of the pituitary fossa; x to the patient's left, y to the front, z up, from the middle of the head."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One simulated slice.
+
+    Attributes:
+        image: (h, w) float32, what the scanner shows.
+        mask: (h, w) bool, the tumour.
+        halo: (h, w) bool, what else the tumour changes: its blurred edge, oedema around a glioma, the dural tail of a
+            meningioma.
+        tissue: (h, w) float32 signal before coil, blur and noise.
+        facts: what the generator drew and must not decide the class.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    halo: np.ndarray
+    tissue: np.ndarray
+    facts: dict[str, float | str]
+
+
+def render(patient_seed: int, image_seed: int, label: int, severity: float, side: int = SIDE) -> Slice:
+    """One slice of one patient.
+
+    Head, plane, gain and noise follow from the seeds alone: with another label or severity everything but the tumour
+    stays the same, noise included.
+
+    Args:
+        patient_seed: seed of the anatomy, the tumour and the scan.
+        image_seed: seed of the slice's place within the patient, and of its noise.
+        label: 0 meningioma, 1 glioma, 2 pituitary tumour.
+        severity: contrast of the tumour against what it replaces, relative to a typical one; the tissue changes in
+            proportion to it (but never below 0), its shape does not. 0: no tumour.
+        side: rows and columns.
+    """
+    scan = np.random.default_rng(stream_seed(patient_seed, "scan"))
+    coronal = scan.random() < 0.6
+    turn = Rotation.from_euler("xyz", scan.normal(0, [3, 3, 4]), degrees=True)
+    step_mm = scan.uniform(-3, 3) if coronal else scan.uniform(0, 6)
+    field_mm, aspect = scan.uniform(205, 245), scan.normal(0, 4, 2)
+    gain, noise_sd = 1000 * np.exp(scan.normal(0, 0.3)), 0.07 * np.exp(scan.uniform(-0.3, 0.3))
+    resolution, ghost = scan.uniform(0.75, 1.0), 0.012 * scan.random()
+    coil = mri.coil_field(scan, (side, side), 0.12)
+
+    draw = np.random.default_rng(stream_seed(image_seed, "slice"))
+    offset_mm = draw.uniform(-2.5, 2.5)
+    right, down = turn.apply([[1, 0, 0], [0, 0, -1] if coronal else [0, -1, 0]])
+    normal = np.cross(down, right)
+    middle = SELLA_MM + normal * (step_mm + offset_mm)
+    # The field of view is centred on the head, not on the sella.
+    centre = middle - down * (middle @ down) + down * (14 if coronal else 2) + aspect[0] * right + aspect[1] * down
+    plane = mri.Plane.centred(centre, down, right, (side, side), field_mm / side)
+
+    tissue, inner = _head(plane, patient_seed)
+    # The tumour is placed from the patient's own plane, so that its slices show one and the same.
+    home = SELLA_MM + normal * step_mm
+    grow = np.random.default_rng(stream_seed(patient_seed, "tumour", label))
+    tumour, share, halo, halo_share = _TUMOURS[label](grow, plane, inner, home, _radii(patient_seed), coronal)
+    change = halo_share * (halo - tissue)
+    change += share * (tumour - tissue - change)
+    tissue = np.maximum(tissue + np.float32(severity) * change, 0)
+    noise = np.random.default_rng(stream_seed(image_seed, "noise"))
+    image = mri.acquire(tissue * coil, noise, noise_sd=noise_sd, resolution=resolution, ghost=ghost, ghost_px=side // 3)
+    mask = share > 0.5
+    facts = {
+        "plane": "coronal" if coronal else "axial", "field_mm": field_mm, "gain": gain, "noise_sd": noise_sd,
+        "resolution": resolution, "offset_mm": offset_mm, "tumour_px": int(mask.sum()),
+    }  # fmt: skip
+    return Slice(image * np.float32(gain), mask, ((halo_share > 0) | (share > 0)) & ~mask, tissue, facts)
+
+
+def _step(x: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(x)
+
+
+def _inside(position: np.ndarray, radii_mm: np.ndarray) -> np.ndarray:
+    """Distance in mm of positions (3, ...) from the inner table of the skull and its base, negative inside."""
+    x, y, z = position
+    # The ridges of the petrous bones run backwards and outwards from the sella.
+    ridge = y - 8 + 0.65 * np.abs(x)
+    front, back = _step((y - 28 - 0.5 * np.hypot(x, 14)) / 8), _step(-ridge / 5)
+    middle = (1 - front) * (1 - back)
+    roof = -25 + 10 * np.exp(-(((np.abs(x) - 31) / 14) ** 2))
+    base = roof * front - 62 * back + middle * (-48 + 13 * np.exp(-((x / 17) ** 2)))
+    petrous = 18 * np.exp(-((ridge / 7) ** 2)) * _step((np.abs(x) - 18) / 4)
+    # Twice the height: the base is thinner than the vault.
+    return np.maximum(mri.ellipsoid(position, np.zeros(3), radii_mm), 2 * (base + petrous - z))
+
+
+def _radii(seed: int) -> np.ndarray:
+    """Half axes (3,) of a patient's brain in mm."""
+    return np.array([67, 84, 69]) * np.random.default_rng(stream_seed(seed, "radii")).normal(1, 0.03, 3)
+
+
+def _head(plane: mri.Plane, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Signal of a head on a plane (h, w), and the distance from the inside of its skull in mm (h, w).
+
+    White matter is about 0.5. Everything is drawn for the whole head, so that slices of one patient fit each other.
+    """
+    rng = np.random.default_rng(stream_seed(seed, "anatomy"))
+    skull_mm, scalp_mm, fat_mm = rng.uniform(5, 8), rng.uniform(6, 10), rng.uniform(3, 6)
+    white, grey, fluid = 0.52 + rng.normal(0, 0.02), 0.43 + rng.normal(0, 0.02), 0.16 + rng.normal(0, 0.02)
+    fat, muscle, air = 0.95 + rng.normal(0, 0.08), 0.4 + rng.normal(0, 0.03), 0.03
+    # Spin echo shows fast blood dark, gradient echo bright.
+    vein, artery = rng.uniform(0.75, 1.0), rng.choice([0.08, 0.85])
+    shrunk = rng.uniform(0, 1)
+    edge = float(np.linalg.norm(plane.down))
+    both = (-1, 1)
+
+    def field(wavelength_mm: float) -> np.ndarray:
+        return mri.Waves.draw(rng, wavelength_mm).on(plane)
+
+    def symmetric(wavelength_mm: float) -> np.ndarray:
+        waves, mirror = mri.Waves.draw(rng, wavelength_mm), np.array([-1, 1, 1])
+        other = mri.Plane(plane.origin * mirror, plane.down * mirror, plane.right * mirror, plane.shape)
+        return (waves.on(plane) + waves.on(other)) / np.sqrt(2)
+
+    position = plane.coordinates()
+    bumps, fine, coarse = 1.2 * field(80), field(6), field(40)
+    inner = _inside(position, _radii(seed)) + 0.5 * bumps
+    # Where the base is steep, its height is no distance; its change from pixel to pixel makes it one.
+    inner /= np.maximum(np.hypot(*np.gradient(inner, edge)), 1)
+    parts = [
+        mri.ellipsoid(position, np.zeros(3), _radii(seed) + skull_mm + scalp_mm),
+        mri.ellipsoid(position, (0, 40, -72), (58, 58, 72)),
+        mri.ellipsoid(position, (0, -14, -130), (56, 58, 130)),
+    ]
+    outer = -7 * np.log(sum(np.exp(-np.clip(part, -60, 60) / 7) for part in parts)) + bumps
+    # No head is made of ellipsoids: what lies inside is displaced by a smooth field.
+    position += [1.3 * field(45) + 0.5 * field(18) for _ in range(3)]
+    x, y, z = position
+    ax = np.abs(x)
+
+    def paint(distance_mm: np.ndarray, value, edge_mm: float = edge) -> None:
+        mri.blend(image, mri.coverage(distance_mm, edge_mm), value)
+
+    def spot(centre, radii, value: float, sides=(1,), jitter_mm: float = 0.6) -> None:
+        for side in sides:
+            at = np.multiply(centre, (side, 1, 1)) + jitter_mm * rng.normal(size=3)
+            window = plane.window(at, max(radii) + edge + 4)
+            if image[window].size:
+                distance = mri.ellipsoid(position[(slice(None), *window)], at, radii)
+                mri.blend(image[window], mri.coverage(distance, edge), value)
+
+    # Ears, scalp, flesh. Then, by row: jaw with its marrow, pterygoid, tongue, throat, nose with its conchae, maxillary
+    # sinuses, mastoid, orbits with muscles, nerves, eyes and lenses, ethmoid. Places in mm are rounded from atlases.
+    image = np.zeros(plane.shape, np.float32)
+    spot((83, -12, -34), (5, 14, 24), 0.75 * fat, both)
+    paint(outer, fat * (0.88 + 0.08 * fine))
+    planes = np.abs(symmetric(20)) < 0.14
+    paint(outer + fat_mm, np.where(planes, 0.7 * fat, muscle * (1 + 0.12 * symmetric(6))))
+    paint(np.maximum(4 * (0.8 - symmetric(30)), outer + fat_mm + 2), 0.8 * fat)
+    spot((46, 22, -78), (3.5, 14, 26), 0.08, both)
+    spot((46, 22, -78), (1.5, 10, 22), 0.7, both)
+    spot((27, 24, -72), (2.5, 10, 16), 0.15, both)
+    spot((0, 42, -100), (24, 28, 15), muscle * 1.1)
+    spot((0, 14, -78), (14, 9, 26), 0.65)
+    spot((0, 14, -78), (9, 6, 22), air)
+    spot((0, 58, -64), (15, 34, 22), 0.7)
+    spot((6, 58, -64), (5, 32, 19), air, both)
+    spot((8, 56, -70), (2.5, 26, 7), 0.7, both)
+    spot((28, 54, -64), (15, 18, 17), 0.65, both)
+    spot((28, 54, -64), (13.5, 16, 15.5), air, both)
+    spot((54, -18, -46), (13, 14, 15), 0.1, both)
+    spot((31, 56, -33), (17, 26, 17), 0.8 * fat, both)
+    for at in ((31, 48, -21), (31, 48, -45), (19, 48, -33), (43, 48, -33)):
+        spot(at, (3, 18, 2.5), 0.5, both)
+    spot((26, 44, -32), (2.2, 18, 2.2), 0.42, both)
+    spot((32, 68, -33), (12.5, 12.5, 12.5), 0.5, both)
+    spot((32, 68, -33), (11, 11, 11), 0.2, both)
+    spot((32, 76, -33), (4.5, 2.2, 4.5), 0.4, both)
+    spot((0, 62, -34), (10, 22, 14), 0.12)
+    # Skull with its marrow, dura, fluid.
+    paint(np.maximum(inner - skull_mm, outer + scalp_mm * 0.6), 0.07)
+    paint(np.maximum(np.abs(inner - skull_mm / 2) - (0.16 + 0.05 * coarse) * skull_mm, outer + scalp_mm), 0.45)
+    paint(inner, 0.35)
+    paint(inner + 1.2, fluid)
+
+    # Cortex: sulci follow the zeros of a random field, down to a depth.
+    depth = -inner - 2.0 - 1.5 * shrunk
+    below = _step((-14 + 0.25 * (y + 40) - z) / 1.5) * _step((4 - y - 0.65 * ax) / 2)
+    fold = np.abs(field(20) + 0.2 * field(8)) * 3.2
+    folia = np.abs(np.sin(0.7 * (np.hypot(ax - 6, y + 30) + 0.5 * z) + 1.6 * field(22))) * 1.9
+    cortex = np.minimum(depth, fold + 0.5 * np.maximum(depth - rng.uniform(14, 20), 0))
+    fissure = ax - 0.5 - 0.7 * shrunk - 0.3 * bumps
+    arch = mri.ellipsoid(position, (0, 3, 6), (60, 40, 19))
+    fissure = np.where((arch > 0) & (z > -12 - 0.3 * y), fissure, 30)
+    sylvian = np.abs(z + 8 - 0.4 * (58 - ax) + 2 * coarse) - 0.6 - shrunk
+    insula = np.abs(ax - 37 - 2 * coarse) - 0.6 - shrunk
+    sylvian = np.where((ax > 36) & (y > -20) & (y < 46), sylvian, 30)
+    insula = np.where((np.abs(z - 4) < 13) & (y > -12) & (y < 40), insula, 30)
+    cortex = np.minimum.reduce([cortex, fissure, np.maximum(sylvian, -1), np.maximum(insula, -1)])
+    brain = grey + (white - grey) * np.clip((cortex - 2.8) / 1.8, 0, 1)
+    brain *= 1 + 0.02 * fine + 0.02 * coarse
+    paint(-np.maximum(cortex - 0.3 - 0.6 * shrunk, -3), brain, 1.5)
+    cerebellum = np.minimum(depth, folia + 0.04 * depth)
+    paint(np.maximum(4 * (0.5 - below), -depth), fluid)
+    paint(np.maximum(4 * (0.6 - below), -depth), grey + (white - grey) * np.clip(cerebellum - 0.7, -0.8, 1))
+    # Caudate, putamen, thalamus; ventricles with their plexus.
+    spot((12, 22, 12), (5, 10, 7), grey, both)
+    spot((25, 14, 3), (6, 16, 11), grey, both)
+    spot((10, -6, 3), (9, 14, 9), grey * 1.04, both)
+    wide = 0.8 + 0.7 * shrunk + 0.1 * rng.normal()
+    spot((4.5, 15, 11), (2.8 * wide, 28, 6.5), fluid, both)
+    spot((9, 13, 15), (5.5 * wide, 32, 4.0 * wide), fluid, both)
+    spot((33, 2, -24), (1.8 * wide, 11, 3 * wide), fluid, both)
+    spot((0, 2, -7), (1.6 * wide, 12, 10), fluid)
+    spot((14, -14, 12), (2.5, 10, 3), vein, both)
+    # Brain stem in its cisterns, fourth ventricle, chiasm, stalk, sphenoid sinus, gland, cavernous sinuses, arteries.
+    spot((0, -8, -14), (19, 15, 13), fluid)
+    spot((0, -12, -34), (17.5, 15, 20), fluid)
+    spot((0, 20, -22), (10, 9, 7), fluid)
+    spot((14, 21, -21), (11, 3, 5), fluid, both)
+    spot((0, 33, -20), (2, 10, 6), fluid)
+    spot((0, -10, -14), (17, 13, 14), white * 0.97)
+    spot((0, -14, -34), (16, 13, 20), white * 0.97)
+    spot((15, -26, -34), (9, 8, 9), white, both)
+    spot((0, -34, -34), (7 * wide, 5, 10), fluid)
+    spot((1, 3, -28), (1.6, 1.6, 14), artery, (1,), 1.5)
+    spot((0, 23, -19), (8, 4, 1.8), white * 0.92)
+    spot((0, 22, -25), (1.3, 1.5, 6), 0.75)
+    spot((0, 27, -48), (13, 13, 9), air, (1,), 2)
+    spot((0, 25, -42), (9, 7, 3), 0.2)
+    gland = rng.uniform(0.62, 0.82)
+    spot((13.5, 24, -32), (5.5, 12, 7), gland, both)
+    spot(SELLA_MM, (rng.uniform(6, 8.5), 6, rng.uniform(2.2, 4.2)), gland + rng.normal(0, 0.05), (1,), 0.8)
+    spot((13, 25, -33), (2.6, 8, 2.6), 0.06, both, 1)
+    spot((14, 22, -19), (11, 1.4, 1.4), artery, both, 1)
+    spot((36, 18, -4), (1.3, 14, 1.3), artery, both, 2)
+    # Dura of the falx, sinuses, veins in the sulci.
+    paint(np.maximum.reduce([ax - 0.5, 6 - arch, 6 - z, inner]), rng.uniform(0.4, 0.7))
+    paint(np.maximum.reduce([ax - 4 - 0.7 * inner, inner, np.minimum(10 - z, y + 50)]), vein)
+    paint(np.maximum.reduce([np.abs(z + 22 + 0.1 * ax) - 3.5, inner, -inner - 4, y + 30]), vein)
+    veins = np.maximum(2 * (1.5 - field(11)), cortex - 0.8)
+    paint(np.maximum(veins, inner + 0.8), vein)
+    return image, inner
+
+
+def _units(plane: mri.Plane) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Unit vectors (3,) right, down and across of a plane, and the side of a pixel in mm."""
+    spacing_mm = float(np.linalg.norm(plane.down))
+    right, down = plane.right / spacing_mm, plane.down / spacing_mm
+    return right, down, np.cross(right, down), spacing_mm
+
+
+def _vault(radii_mm: np.ndarray, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Point (3,) where a ray from inside the skull leaves it for good."""
+    ray = start[:, None] + direction[:, None] * np.arange(0.0, 120.0)
+    return ray[:, np.flatnonzero(_inside(ray, radii_mm) < 0)[-1]]
+
+
+def _blob(rng: np.random.Generator, plane: mri.Plane, centre, radius_mm: float, rough: float) -> np.ndarray:
+    """Distance in mm from the surface of a rounded, uneven body; (h, w)."""
+    radii = radius_mm * rng.uniform(0.85, 1.15, 3)
+    distance = mri.ellipsoid(plane.coordinates(), centre, radii)
+    waves = mri.Waves.draw(rng, 1.7 * radius_mm), mri.Waves.draw(rng, 0.8 * radius_mm)
+    return distance + rough * radius_mm * (waves[0].on(plane) + 0.35 * waves[1].on(plane))
+
+
+Tumour = tuple[np.ndarray, np.ndarray, float, np.ndarray]
+"""Signal (h, w) and share (h, w) of a tumour, then signal and share (h, w) of its halo."""
+
+
+def _meningioma(rng, plane, inner, home, radii_mm, coronal) -> Tumour:
+    """Outside the brain, on the dura with a broad base and a tail along it; bright throughout."""
+    right, down, normal, edge = _units(plane)
+    radius_mm = rng.uniform(8, 17)
+    if coronal and rng.random() < 0.25:
+        centre = home + rng.choice([-1, 1]) * 0.75 * radius_mm * right - rng.uniform(62, 82) * down
+    else:
+        angle = np.deg2rad(rng.uniform(-5, 185) if coronal else rng.uniform(130, 410))
+        along = np.cos(angle) * right - np.sin(angle) * down
+        start = home - 36 * down if coronal else home + 30 * down
+        centre = _vault(radii_mm, start, along) - rng.uniform(0.6, 0.9) * radius_mm * along
+    centre = centre + normal * rng.uniform(-0.3, 0.3) * radius_mm
+    distance = _blob(rng, plane, centre, radius_mm, 0.06)
+    signal = rng.normal(0.8, 0.08) + 0.025 * mri.Waves.draw(rng, 5).on(plane)
+    signal -= rng.uniform(0, 0.15) * mri.coverage(distance + 0.6 * radius_mm, 4)
+    tail = mri.coverage(np.maximum(np.abs(inner + 0.8) - 1.1, distance - rng.uniform(0.4, 0.9) * radius_mm), edge)
+    return signal, mri.coverage(np.maximum(distance, inner + 0.3), edge), 0.75, 0.8 * tail
+
+
+def _glioma(rng, plane, inner, home, radii_mm, coronal) -> Tumour:
+    """Inside the brain: uneven, mostly a bright rim around a dark core, with oedema."""
+    right, down, normal, edge = _units(plane)
+    radius_mm = rng.uniform(9, 18)
+    for _ in range(100):
+        centre = home + rng.uniform(-60, 60) * right + rng.uniform(-100, 100) * down
+        if _inside(centre[:, None], radii_mm)[0] < -0.7 * radius_mm - 4:
+            break
+    centre = centre + normal * rng.uniform(-0.2, 0.2) * radius_mm
+    distance = _blob(rng, plane, centre, radius_mm, 0.16)
+    patches = mri.Waves.draw(rng, 0.8 * radius_mm).on(plane)
+    rim_mm = rng.uniform(0.2, 0.4) * radius_mm
+    solid = rng.random() < 0.25
+    core = mri.coverage(distance + rim_mm + 1.2 * patches, 2) if not solid else _step(2 * patches + 0.5)
+    rim = rng.normal(0.74, 0.09) * (1 + 0.12 * patches)
+    necrosis = rng.uniform(0.2, 0.32) + 0.03 * mri.Waves.draw(rng, 6).on(plane)
+    around = mri.coverage(np.maximum(distance - rng.uniform(3, 9), inner + 6), 6)
+    share = mri.coverage(np.maximum(distance, inner + 2.5), 2 * edge)
+    return rim + core * (necrosis - rim), share, 0.36, 0.7 * around
+
+
+def _pituitary(rng, plane, inner, home, radii_mm, coronal) -> Tumour:
+    """In the midline, from the pituitary fossa upwards: smooth, fairly even, now and then with a cyst."""
+    edge, radius_mm = _units(plane)[-1], rng.uniform(7, 14)
+    centre = home + rng.normal(0, 1, 3)
+    centre[2] = SELLA_MM[2] + 0.55 * radius_mm if coronal else 0.5 * (home[2] + SELLA_MM[2] + 0.55 * radius_mm)
+    distance = _blob(rng, plane, centre, radius_mm, 0.05)
+    fossa = mri.ellipsoid(plane.coordinates(), SELLA_MM, (8, 7, 6))
+    distance = -2 * np.log(np.exp(-np.clip(distance, -40, 40) / 2) + np.exp(-np.clip(fossa, -40, 40) / 2))
+    signal = rng.normal(0.76, 0.08) + 0.03 * mri.Waves.draw(rng, 5).on(plane)
+    if rng.random() < 0.3:
+        cyst = mri.coverage(distance + rng.uniform(0.3, 0.5) * radius_mm, 3)
+        signal = signal + cyst * (rng.uniform(0.25, 0.45) - signal)
+    return signal, mri.coverage(distance, edge), 0.0, np.zeros(plane.shape, np.float32)
+
+
+_TUMOURS = (_meningioma, _glioma, _pituitary)
+
+
+def write(folder: Path, twin: Twin, seed: int, progress: Callable[[int, int, str], None]) -> None:
+    """Write the twin: `1.mat`, `2.mat`, ... in MATLAB's v7.3 form as the real set has them, then `twin.csv`.
+
+    Args:
+        folder: where the files go.
+        twin: how many patients, images and levels of severity.
+        seed: the study's seed.
+        progress: called with images done, images in all, and the patient.
+    """
+    planned = plan("brain_tumor", twin, seed, CLASSES, label_per="patient")
+    rows = []
+    for number, image in enumerate(planned, 1):
+        made = render(image.patient_seed, image.image_seed, image.label, image.severity)
+        write_mat(folder / f"{number}.mat", made, image.label + 1, image.patient)
+        rows.append(twin_row(image, **{"image": str(number)} | made.facts))
+        progress(number, len(planned), image.patient)
+    write_twin_table(folder, rows)
+
+
+def write_mat(path: Path, made: Slice, label: int, patient: str) -> None:
+    """Write one slice as MATLAB's v7.3 form of the struct `cjdata`; arrays lie transposed in it, as MATLAB leaves them.
+
+    Args:
+        path: the file.
+        made: the slice.
+        label: 1 meningioma, 2 glioma, 3 pituitary tumour.
+        patient: the patient's id.
+    """
+    image = np.clip(np.rint(made.image), 0, np.iinfo(np.int16).max).astype(np.int16)
+    border = max(find_contours(np.pad(made.mask, 1).astype(float), 0.5), key=len)
+    content = {
+        "PID": (np.frombuffer(patient.encode("utf-16-le"), np.uint16)[:, None], "char"),
+        "image": (image.T, "int16"),
+        "label": (np.array([[float(label)]]), "double"),
+        # Columns before rows, counted from 1: the padding has moved them already.
+        "tumorBorder": (border[:, ::-1].reshape(1, -1), "double"),
+        "tumorMask": (made.mask.T.astype(np.uint8), "logical"),
+    }
+    with atomic_path(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=512) as file:
+            group = file.create_group("cjdata")
+            group.attrs["MATLAB_class"] = np.bytes_("struct")
+            for name, (values, kind) in content.items():
+                group[name] = values
+                group[name].attrs["MATLAB_class"] = np.bytes_(kind)
+                if kind in ("char", "logical"):
+                    group[name].attrs["MATLAB_int_decode"] = np.int32(2 if kind == "char" else 1)
+        header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created by: xiqa (simulated)".ljust(116)
+        with open(temporary, "r+b") as file:
+            file.write(header + bytes(8) + b"\x00\x02IM")

@@ -1,0 +1,179 @@
+"""Pictures of the data sets: examples of each class with their ground truth, rising severity, and the split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from xiqa.figures import style
+from xiqa.figures.classification import GRID, class_look
+
+PARTS = ("train", "validation", "test", "severity", "unused")
+MASK_COLOUR, BOX_COLOUR = style.YELLOW, style.SKY
+
+
+@style.styled
+def plot_examples(
+    images: np.ndarray,
+    masks: np.ndarray | None,
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    per_class: int = 5,
+    seed: int = 0,
+    data: str = "simulated",
+) -> Figure:
+    """Contact sheet: images of each class drawn at random, each of another patient, with mask contours and boxes.
+
+    Args:
+        images: (n, h, w) prepared images within 0 to 1.
+        masks: (n, h, w) bool, or None.
+        table: n rows of the prepared table in the same order: patient, label, and where there are any has_mask and
+            boxes (JSON, in pixels of the prepared images).
+        classes: names in the order of the labels.
+        per_class: images of each class at most.
+        seed: seed of the choice.
+        data: `simulated`, `recorded` or `mixed`.
+    """
+    order = np.random.default_rng(seed).permutation(len(table))
+    shown = [_one_per_patient(table, order[table["label"].to_numpy()[order] == c])[:per_class] for c in _found(table)]
+    counts = table["label"].value_counts()
+    labels = [f"{classes[c]}\n(n = {counts[c]})" for c in _found(table)]
+    return _sheet(images, masks, table, shown, labels, [], data)
+
+
+@style.styled
+def plot_severity_strip(
+    images: np.ndarray,
+    masks: np.ndarray | None,
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    data: str = "simulated",
+) -> Figure:
+    """The first image of each class at each severity, from weak to strong.
+
+    Args:
+        images: (n, h, w) prepared images within 0 to 1.
+        masks: (n, h, w) bool, or None.
+        table: n rows of the prepared table in the same order, with the column `severity`; only rows of the part
+            `severity` are shown.
+        classes: names in the order of the labels.
+        data: `simulated`, `recorded` or `mixed`.
+
+    Raises:
+        ValueError: the table has no dose-response part.
+    """
+    graded = table["part"].to_numpy() == "severity"
+    if not graded.any():
+        raise ValueError("severity strip: found no row of the part 'severity', expected a simulated twin's table")
+    severity, label = table["severity"].to_numpy(float), table["label"].to_numpy()
+    levels, present = np.unique(severity[graded]), np.unique(label[graded])
+    shown = [
+        [int(np.argmax(found)) if (found := graded & (severity == level) & (label == c)).any() else None
+         for level in levels]
+        for c in present
+    ]  # fmt: skip
+    titles = [f"severity {level:g}" for level in levels]
+    return _sheet(images, masks, table, shown, [classes[c] for c in present], titles, data)
+
+
+@style.styled
+def plot_split(table: pd.DataFrame, classes: Sequence[str], data: str = "simulated") -> Figure:
+    """Patients and images of each part and class.
+
+    A patient with images of several classes counts in each.
+
+    Args:
+        table: one row per image: patient, part, label.
+        classes: names in the order of the labels.
+        data: `simulated`, `recorded` or `mixed`.
+    """
+    found = set(table["part"])
+    parts = [part for part in PARTS if part in found] + sorted(found - set(PARTS))
+    thickness = 0.8 / len(classes)
+    figure = style.new_figure(style.DOUBLE_COLUMN, 0.16 * len(parts) * len(classes) + 0.12 * len(parts) + 0.9)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (unit, count) in zip(panels, {"patients": "nunique", "images": "size"}.items(), strict=True):
+        largest = 0
+        for c, name in enumerate(classes):
+            counted = table[table["label"] == c].groupby("part")["patient"].agg(count).reindex(parts, fill_value=0)
+            places = np.arange(len(parts)) + (c - (len(classes) - 1) / 2) * thickness
+            bars = axes.barh(places, counted, 0.9 * thickness, color=class_look(c)["color"], label=name)
+            axes.bar_label(bars, fontsize=6.5, padding=2)
+            largest = max(largest, int(counted.max()))
+        axes.set(xlabel=unit, xlim=(0, 1.12 * max(largest, 1)))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(True, axis="x", **GRID)
+        axes.set_axisbelow(True)
+    panels[0].set_yticks(range(len(parts)), [part.replace("_", " ") for part in parts])
+    panels[0].set_ylim(len(parts) - 0.5, -0.5)
+    panels[0].set_ylabel("part")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(classes), 5))
+    style.note_data(figure, data)
+    return figure
+
+
+def _found(table: pd.DataFrame) -> np.ndarray:
+    return np.unique(table["label"])
+
+
+def _one_per_patient(table: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+    return rows[~table["patient"].iloc[rows].duplicated().to_numpy()]
+
+
+def _sheet(
+    images: np.ndarray,
+    masks: np.ndarray | None,
+    table: pd.DataFrame,
+    shown: Sequence[Sequence[int | None]],
+    labels: Sequence[str],
+    titles: Sequence[str],
+    data: str,
+) -> Figure:
+    """Images in rows (with a label each) and columns (with a title each), all on the same grey scale."""
+    numbers = [number for row in shown for number in row if number is not None]
+    black, white = style.robust_limits(np.stack([images[number] for number in numbers]).astype(np.float32))
+    columns = max(len(row) for row in shown)
+    width = min(style.DOUBLE_COLUMN, 1.45 * columns + 0.4)
+    side = (width - 0.4) / columns * images.shape[1] / images.shape[2]
+    figure = style.new_figure(width, side * len(shown) + (0.6 if titles else 0.45))
+    grid = figure.subplots(len(shown), columns, squeeze=False)
+    drawn = {}
+    for axes, label, row in zip(grid, labels, shown, strict=True):
+        axes[0].set_ylabel(label)
+        for panel, number in zip(axes, [*row, *[None] * (columns - len(row))], strict=True):
+            panel.set(xticks=[], yticks=[])
+            if number is None:
+                panel.spines[:].set_visible(False)
+                continue
+            panel.spines[:].set_visible(True)
+            panel.imshow(np.asarray(images[number], np.float32), cmap=style.COUNTS_MAP, vmin=black, vmax=white)
+            drawn |= _ground_truth(panel, masks, table.iloc[number], number)
+    for panel, title in zip(grid[0], titles, strict=False):
+        panel.set_title(title)
+    if drawn:
+        figure.legend(drawn.values(), drawn.keys(), loc="outside lower left", ncols=2)
+    style.note_data(figure, data)
+    return figure
+
+
+def _ground_truth(axes: Axes, masks: np.ndarray | None, row: pd.Series, number: int) -> dict:
+    """Draw the mask's contour and the boxes of an image; what was drawn, for the legend."""
+    drawn = {}
+    if masks is not None and row.get("has_mask", True) and masks[number].any():
+        axes.contour(masks[number].astype(float), [0.5], colors=MASK_COLOUR, linewidths=0.8)
+        drawn["contour of the ground truth"] = Rectangle((0, 0), 1, 1, fill=False, edgecolor=MASK_COLOUR)
+    for x_min, y_min, x_max, y_max in json.loads(row.get("boxes") or "[]"):
+        # Pixel 0 reaches from -0.5 to 0.5 on the axes.
+        box = Rectangle(
+            (x_min - 0.5, y_min - 0.5), x_max - x_min, y_max - y_min, fill=False, edgecolor=BOX_COLOUR, linewidth=0.8
+        )
+        drawn["box"] = axes.add_patch(box)
+    return drawn

@@ -1,0 +1,437 @@
+"""Training of a classifier: from a memory map, resumable, the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from xiqa import files
+from xiqa.config import ClassifierTraining
+from xiqa.models.augmentation import apply_changes, draw_changes
+from xiqa.models.classifier import Classifier, description, logits, write_classifier
+from xiqa.models.loader import even_batches, read_batches
+from xiqa.models.training import _keep_freed_memory
+from xiqa.seeds import stream_seed
+
+HISTORY_FILE = "history.csv"
+CHECKPOINT = "checkpoint/state.safetensors"
+CHECKPOINT_SECONDS = 10.0
+"""A checkpoint follows the one before (or the start) no sooner than this: short epochs would spend a tenth on them."""
+
+
+def train_classifier(
+    net: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    train_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    training: ClassifierTraining,
+    *,
+    architecture: str,
+    options: dict[str, Any],
+    classes: Sequence[str],
+    channels: int,
+    seed: int,
+    folder: str | os.PathLike,
+    threads: int = 1,
+    device: str = "cpu",
+    progress: Callable[[dict], None] | None = None,
+    resume: bool = True,
+) -> Path:
+    """Train a network and write `weights.safetensors`, `history.csv` and `model.json` into `folder`.
+
+    What is random in an epoch (order, augmentation, dropout) follows from seed and epoch alone, so that a training
+    that was killed continues from its last checkpoint to the bytes of an undisturbed one (on a CPU, for equal
+    threads). A checkpoint of other data, settings or initial weights is not used. The weights kept are those of
+    `best_epoch`.
+
+    Args:
+        net: (n, channels, size, size) -> logits (n, outputs), with its initial weights; it is trained in place.
+        images: (n, size, size) in 0..1, float16 or float32, usually a memory map.
+        labels: (n,) class of each image.
+        train_rows: indices of the images to train on.
+        validation_rows: indices of the images that choose the epoch; empty keeps the last epoch.
+        training: all settings.
+        architecture: name of the network, for model.json.
+        options: its options, for model.json.
+        classes: names in the order of the labels.
+        channels: input channels of the network.
+        seed: seed of everything random but the initial weights.
+        folder: where the outputs go, and the checkpoint as long as the training runs.
+        threads: threads of torch.
+        device: "cpu" or "cuda".
+        progress: called with each row of the history: epoch, learning_rate (at its first batch), and for training
+            images (as augmented, while the weights change) and `validation_` images: loss (weighted, see
+            `class_weights`), accuracy, balanced_accuracy.
+        resume: use a checkpoint if there is one.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: images, labels, rows, classes and network do not fit each other.
+        FloatingPointError: the loss or a weight is no longer a number.
+    """
+    train_rows, validation_rows = np.asarray(train_rows, int), np.asarray(validation_rows, int)
+    _check(images, labels, train_rows, validation_rows, training, classes)
+    mean, sd = input_statistics(images, train_rows)
+    classifier = Classifier(
+        net, architecture, options, tuple(classes), channels, images.shape[1], training.one_output, mean, sd
+    )
+    precision = computing_precision(training.precision, device)
+    details = {
+        "training": training.model_dump(mode="json", exclude={"precision", "workers", "checkpoint_epochs"}),
+        "precision": precision,
+        "seed": seed,
+        "threads": threads,
+        "device": device,
+        "training_data": data_digest(images, labels, train_rows),
+        "validation_data": data_digest(images, labels, validation_rows),
+        "initial_weights": weights_digest(net),
+    }
+    fingerprint = hashlib.sha256(json.dumps(details | description(classifier), sort_keys=True).encode()).hexdigest()
+    path = Path(folder) / CHECKPOINT
+    with _torch_settings(threads, device):
+        net.to(device, memory_format=torch.channels_last)
+        _check_outputs(classifier, images, train_rows)
+        weights = torch.ones(len(classes), device=device)
+        if training.class_weights:
+            weights = torch.tensor(class_weights(labels[train_rows], len(classes))).to(weights)
+        optimiser = _optimiser(net, training)
+        history, best = _resume(path, fingerprint, net, optimiser) if resume else ([], {})
+        saved = time.monotonic()
+        for epoch in range(len(history), training.epochs):
+            plan = epoch_plan(train_rows, training, seed, epoch)
+            batches = read_batches(images, [rows for rows, _ in plan], training.workers)
+            first = epoch * len(plan)
+            outputs, targets = [], []
+            torch.manual_seed(stream_seed(seed, "dropout", epoch))
+            net.train()
+            for number, (batch, (rows, changes)) in enumerate(zip(batches, plan, strict=True)):
+                x = apply_changes(torch.from_numpy(batch).to(device, torch.float32), changes)
+                y = _targets(labels, rows, device)
+                for group in optimiser.param_groups:
+                    group["lr"] = learning_rate(training, first + number, len(plan))
+                optimiser.zero_grad()
+                with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+                    output = net(classifier.inputs(x)).float()
+                loss = weighted_loss(output, y, weights)
+                if not math.isfinite(loss.item()):
+                    raise FloatingPointError(
+                        f"training of {architecture}: the loss is {loss.item()} in epoch {epoch + 1}, batch "
+                        f"{number + 1} of {len(plan)}; lower training.learning_rate, or look for pixels that are no "
+                        "numbers"
+                    )
+                loss.backward()
+                optimiser.step()
+                outputs.append(output.detach())
+                targets.append(y)
+            row = {"epoch": epoch + 1, "learning_rate": learning_rate(training, first, len(plan))}
+            row |= _scores(torch.cat(outputs), torch.cat(targets), weights)
+            if len(validation_rows):
+                output = torch.from_numpy(logits(classifier, images, validation_rows, batch_size=training.batch_size))
+                scores = _scores(output.to(device), _targets(labels, validation_rows, device), weights)
+                row |= {f"validation_{name}": value for name, value in scores.items()}
+            _check_numbers(classifier, row)
+            history.append(row)
+            if best_epoch(history) == len(history):
+                best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in net.state_dict().items()}
+            if progress is not None:
+                progress(row)
+            due = len(history) % training.checkpoint_epochs == 0 and len(history) < training.epochs
+            if due and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                _save(path, fingerprint, net, optimiser, history, best)
+                saved = time.monotonic()
+    net.to("cpu").load_state_dict(best)
+    files.write_table(Path(folder) / HISTORY_FILE, pd.DataFrame(history))
+    write_classifier(folder, classifier, details | {"best_epoch": best_epoch(history)})
+    shutil.rmtree(path.parent, ignore_errors=True)
+    return Path(folder)
+
+
+def epoch_plan(
+    rows: np.ndarray, training: ClassifierTraining, seed: int, epoch: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The batches of one epoch: which images, in random order, and what happens to each (see `draw_changes`).
+
+    Args:
+        rows: (n,) indices of the training images.
+        training: batch size and augmentation.
+        seed: seed of the training.
+        epoch: 0 or more.
+
+    Returns:
+        Indices (b,) and changes (b,) of each batch.
+    """
+    order = np.random.default_rng(stream_seed(seed, "order", epoch)).permutation(len(rows))
+    rng = np.random.default_rng(stream_seed(seed, "augmentation", epoch))
+    changes = draw_changes(len(rows), training.augmentation, rng)
+    return [(rows[places], changes[places]) for places in even_batches(order, training.batch_size)]
+
+
+def learning_rate(training: ClassifierTraining, batch: int, batches_per_epoch: int) -> float:
+    """Learning rate of a batch, counted from 0 over all epochs.
+
+    `step` multiplies by `step_factor` every `step_epochs` epochs; `cosine` falls to zero over all epochs;
+    `inverse_time` divides by 1 + decay × batches so far.
+
+    Reference: paper 001, section 4.1 (step); paper 003, table 4 (decay, as Keras' SGD defines it).
+    """
+    factor = {
+        "constant": lambda: 1.0,
+        "step": lambda: training.step_factor ** (batch // batches_per_epoch // training.step_epochs),
+        "cosine": lambda: 0.5 + 0.5 * math.cos(math.pi * batch / (training.epochs * batches_per_epoch)),
+        "inverse_time": lambda: 1 / (1 + training.decay * batch),
+    }
+    return training.learning_rate * factor[training.schedule]()
+
+
+def class_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Weight of each class: n / (classes × n of the class), so that their mean over the images is 1.
+
+    Args:
+        labels: (n,) labels of the training images.
+        n_classes: number of classes.
+
+    Returns:
+        (n_classes,) float64.
+
+    Raises:
+        ValueError: a class has no training image.
+    """
+    counts = np.bincount(labels, minlength=n_classes)
+    if not counts.all():
+        raise ValueError(
+            f"labels: found no training image of class {np.flatnonzero(counts == 0).tolist()}, expected some of each; "
+            "change the split, or take the class out"
+        )
+    return len(labels) / (n_classes * counts)
+
+
+def weighted_loss(output: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """Mean over images of their class weight times their cross-entropy.
+
+    Divided by the number of images, not by the sum of their weights: a rare class then counts as much in a batch
+    without others as in any.
+
+    Args:
+        output: (n, k) logits, or (n, 1) for the second of two classes.
+        y: (n,) labels.
+        weights: (k,) or (2,), see `class_weights`.
+    """
+    if output.shape[1] == 1:
+        entropy = F.binary_cross_entropy_with_logits(output[:, 0], y.to(output.dtype), reduction="none")
+    else:
+        entropy = F.cross_entropy(output, y, reduction="none")
+    return (weights[y] * entropy).mean()
+
+
+def best_epoch(history: Sequence[dict]) -> int:
+    """The epoch, from 1, with the highest validation balanced accuracy; the last one without validation.
+
+    Balanced accuracy, because plain accuracy prefers the frequent class; on even classes both are the same (paper
+    001 takes accuracy). Small validation parts tie often: the lower loss decides, which sees how sure the network
+    is, then the earlier epoch.
+    """
+    if "validation_loss" not in history[-1]:
+        return len(history)
+    keys = [(row["validation_balanced_accuracy"], -row["validation_loss"]) for row in history]
+    return keys.index(max(keys)) + 1
+
+
+def computing_precision(precision: str, device: str) -> str:
+    """Resolve `training.precision`: "auto" is "bf16" where the processor computes in it, else "float32".
+
+    Elsewhere bf16 is emulated: right, but slow. Processors with AMX have the instructions asked for, too.
+    """
+    if precision != "auto":
+        return precision
+    if device == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if native else "float32"
+
+
+def input_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation over all pixels of the images `rows`.
+
+    Raises:
+        ValueError: the images are constant, or hold what is no number.
+    """
+    n, total, squares = 0, 0.0, 0.0
+    for row in rows:
+        image = np.asarray(images[row], np.float64)
+        n += image.size
+        total += float(image.sum())
+        squares += float(np.square(image).sum())
+    mean = total / n
+    variance = squares / n - mean**2
+    if not variance > 0:
+        raise ValueError(
+            f"images: found variance {variance} over the training images, expected more than 0; look for pixels that "
+            "are no numbers, or for images that are all alike"
+        )
+    return mean, math.sqrt(variance)
+
+
+def data_digest(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> str:
+    """SHA-256 over the images and labels of `rows` in order, 64 hexadecimal digits."""
+    digest = hashlib.sha256(f"{images.shape[1:]} {images.dtype}".encode())
+    for row in rows:
+        digest.update(np.ascontiguousarray(images[row]))
+    digest.update(np.ascontiguousarray(labels[rows], np.int64))
+    return digest.hexdigest()
+
+
+def weights_digest(net: nn.Module) -> str:
+    """SHA-256 over the names, shapes and values of all weights, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _check(
+    images: np.ndarray,
+    labels: np.ndarray,
+    train_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    training: ClassifierTraining,
+    classes: Sequence[str],
+) -> None:
+    if images.ndim != 3 or images.shape[1] != images.shape[2] or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"found images {images.shape} and labels {labels.shape}, expected (n, size, size) and (n,); prepare again"
+        )
+    used = labels[np.concatenate([train_rows, validation_rows])]
+    if used.dtype.kind not in "iu" or used.min() < 0 or used.max() >= len(classes):
+        raise ValueError(
+            f"labels: found {sorted(set(used.tolist()))}, expected whole numbers from 0 to {len(classes) - 1}, one "
+            f"for each of {list(classes)}"
+        )
+    if training.one_output and len(classes) != 2:
+        raise ValueError(f"training.one_output: found {len(classes)} classes, expected 2; set it to false")
+    if len(train_rows) < 2:
+        raise ValueError(f"found {len(train_rows)} training images, expected at least 2; change the split")
+    shared = np.intersect1d(train_rows, validation_rows)
+    if len(shared):
+        raise ValueError(f"found {len(shared)} images both in training and validation, expected none; split again")
+
+
+def _check_outputs(classifier: Classifier, images: np.ndarray, rows: np.ndarray) -> None:
+    found = logits(classifier, images, rows[:1]).shape[1]
+    if found != classifier.outputs:
+        raise ValueError(
+            f"{classifier.architecture}: found {found} outputs, expected {classifier.outputs}: one per class, or a "
+            "single one for training.one_output; build the network so"
+        )
+
+
+def _check_numbers(classifier: Classifier, row: dict[str, float]) -> None:
+    """Refuse an epoch whose scores or weights are no numbers, which no loss of a training batch has told."""
+    broken = [name for name, value in row.items() if not math.isfinite(value)]
+    broken += [name for name, tensor in classifier.net.state_dict().items() if not tensor.sum().isfinite()]
+    if broken:
+        raise FloatingPointError(
+            f"training of {classifier.architecture}: {broken[0]} is no number after epoch {row['epoch']}; lower "
+            "training.learning_rate, or look for pixels that are no numbers"
+        )
+
+
+def _targets(labels: np.ndarray, rows: np.ndarray, device: str) -> Tensor:
+    return torch.tensor(labels[rows], dtype=torch.int64, device=device)
+
+
+@torch.no_grad()
+def _scores(output: Tensor, y: Tensor, weights: Tensor) -> dict[str, float]:
+    """Loss, accuracy, and the mean of the accuracies of the classes that occur."""
+    predicted = (output[:, 0] > 0).to(y) if output.shape[1] == 1 else output.argmax(1)
+    right = (predicted == y).double()
+    recalls = [right[y == label].mean() for label in y.unique()]
+    return {
+        "loss": weighted_loss(output, y, weights).item(),
+        "accuracy": right.mean().item(),
+        "balanced_accuracy": torch.stack(recalls).mean().item(),
+    }
+
+
+def _optimiser(net: nn.Module, training: ClassifierTraining) -> torch.optim.Optimizer:
+    options = {"lr": training.learning_rate, "weight_decay": training.weight_decay, "fused": True}
+    if training.optimiser == "adam":
+        return torch.optim.Adam(net.parameters(), **options)
+    return torch.optim.SGD(net.parameters(), momentum=training.momentum, **options)
+
+
+@contextlib.contextmanager
+def _torch_settings(threads: int, device: str) -> Iterator[None]:
+    """Threads, speed and random numbers of torch for the training; its threads and random state are put back."""
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    _keep_freed_memory()
+    try:
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+            yield
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.set_flush_denormal(False)
+
+
+def _save(
+    path: Path,
+    fingerprint: str,
+    net: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    history: list[dict],
+    best: dict[str, Tensor],
+) -> None:
+    """Write weights, the optimiser's state, the best weights and the history so far, whole or not at all."""
+    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    for name, parameter in net.named_parameters():
+        slots = optimiser.state.get(parameter, {})
+        tensors |= {f"optimiser.{name}.{slot}": value for slot, value in slots.items() if value is not None}
+    files.write_tensors(path, tensors, {"history": json.dumps(history), "fingerprint": fingerprint})
+
+
+def _resume(
+    path: Path, fingerprint: str, net: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[list[dict], dict[str, Tensor]]:
+    """Load a checkpoint of the same training; return its history and best weights, both empty without one."""
+    if not path.is_file():
+        return [], {}
+    with safe_open(path, "pt") as stored:
+        metadata = stored.metadata()
+        if metadata["fingerprint"] != fingerprint:
+            return [], {}
+        tensors = {"net": {}, "best": {}, "optimiser": {}}
+        keys = stored.keys()
+        for key in keys:
+            kind, _, name = key.partition(".")
+            tensors[kind][name] = stored.get_tensor(key)
+    net.load_state_dict(tensors["net"])
+    parameters = dict(net.named_parameters())
+    for key, value in tensors["optimiser"].items():
+        name, _, slot = key.rpartition(".")
+        parameter = parameters[name]
+        # Moments take the parameter's own memory layout, which the file does not keep.
+        like = torch.empty_like(parameter if value.shape == parameter.shape else value, device=parameter.device)
+        optimiser.state[parameter][slot] = like.detach().copy_(value)
+    return json.loads(metadata["history"]), tensors["best"]
