@@ -33,6 +33,7 @@ class Frame:
     Attributes:
         image: (h, w) float32, what the scanner shows.
         mask: (h, w) bool, the outflow tract with its wall.
+        halo: (h, w) bool, the voxels around it that the tract fills by less than half.
         tissue: (h, w) float32 signal before coil, blur and noise; blood is about 1.
         spacing_mm: side of a pixel.
         facts: what the generator drew and must not decide the label.
@@ -40,6 +41,7 @@ class Frame:
 
     image: np.ndarray
     mask: np.ndarray
+    halo: np.ndarray
     tissue: np.ndarray
     spacing_mm: float
     facts: dict[str, float]
@@ -81,7 +83,8 @@ def render(patient_seed: int, image_seed: int, phase: float, severity: float, si
     )
     facts = {"phase": phase, "spacing_mm": spacing_mm, "gain": gain, "noise_sd": noise_sd, "resolution": resolution,
              "shift_mm": float(np.hypot(*shift_mm))}  # fmt: skip
-    return Frame(image * np.float32(gain), share > 0.5, tissue, spacing_mm, facts)
+    mask = share > 0.5
+    return Frame(image * np.float32(gain), mask, (share > 0) & ~mask, tissue, spacing_mm, facts)
 
 
 @lru_cache(maxsize=2)
