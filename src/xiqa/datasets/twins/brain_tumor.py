@@ -45,6 +45,27 @@ class Slice:
     facts: dict[str, float | str]
 
 
+@dataclass(frozen=True)
+class Seat:
+    """Where a patient's tumour is looked for, the same for all slices: middle of the slices and unit vectors (3,) in it.
+
+    Attributes:
+        home: (3,) the pituitary fossa, moved to the middle slice, in mm.
+        right: (3,) unit vector to the right of the image.
+        down: (3,) unit vector downwards.
+        normal: (3,) unit vector across.
+        coronal: whether the slices are coronal; axial otherwise.
+        radii_mm: (3,) half axes of the brain.
+    """
+
+    home: np.ndarray
+    right: np.ndarray
+    down: np.ndarray
+    normal: np.ndarray
+    coronal: bool
+    radii_mm: np.ndarray
+
+
 def render(patient_seed: int, image_seed: int, label: int, severity: float, side: int = SIDE) -> Slice:
     """One slice of one patient.
 
@@ -52,8 +73,9 @@ def render(patient_seed: int, image_seed: int, label: int, severity: float, side
     stays the same, noise included.
 
     Args:
-        patient_seed: seed of the anatomy, the tumour and the scan.
-        image_seed: seed of the slice's place within the patient, and of its noise.
+        patient_seed: seed of the anatomy, the tumour and the plane.
+        image_seed: seed of the slice's place within the patient, of the scanner's settings and of the noise: the images
+            of a patient are of several series, as in the real set.
         label: 0 meningioma, 1 glioma, 2 pituitary tumour.
         severity: contrast of the tumour against what it replaces, relative to a typical one; the tissue changes in
             proportion to it (but never below 0), its shape does not. 0: no tumour.
@@ -62,26 +84,24 @@ def render(patient_seed: int, image_seed: int, label: int, severity: float, side
     scan = np.random.default_rng(stream_seed(patient_seed, "scan"))
     coronal = scan.random() < 0.6
     turn = Rotation.from_euler("xyz", scan.normal(0, [3, 3, 4]), degrees=True)
-    step_mm = scan.uniform(-3, 3) if coronal else scan.uniform(0, 6)
-    field_mm, aspect = scan.uniform(205, 245), scan.normal(0, 4, 2)
-    gain, noise_sd = 1000 * np.exp(scan.normal(0, 0.3)), 0.07 * np.exp(scan.uniform(-0.3, 0.3))
-    resolution, ghost = scan.uniform(0.75, 1.0), 0.012 * scan.random()
-    coil = mri.coil_field(scan, (side, side), 0.12)
-
-    draw = np.random.default_rng(stream_seed(image_seed, "slice"))
-    offset_mm = draw.uniform(-2.5, 2.5)
     right, down = turn.apply([[1, 0, 0], [0, 0, -1] if coronal else [0, -1, 0]])
     normal = np.cross(down, right)
-    middle = SELLA_MM + normal * (step_mm + offset_mm)
+    home = SELLA_MM + normal * (scan.uniform(-3, 3) if coronal else scan.uniform(0, 6))
+
+    draw = np.random.default_rng(stream_seed(image_seed, "scan"))
+    offset_mm, lean, shift_mm = draw.uniform(-2.5, 2.5), np.deg2rad(draw.normal(0, 4)), draw.normal(0, 4, 2)
+    field_mm, gain = draw.uniform(205, 245), 1000 * np.exp(draw.normal(0, 0.3))
+    noise_sd, resolution = 0.07 * np.exp(draw.uniform(-0.3, 0.3)), draw.uniform(0.75, 1.0)
+    ghost, coil = 0.012 * draw.random(), mri.coil_field(draw, (side, side), 0.12)
     # The field of view is centred on the head, not on the sella.
-    centre = middle - down * (middle @ down) + down * (14 if coronal else 2) + aspect[0] * right + aspect[1] * down
-    plane = mri.Plane.centred(centre, down, right, (side, side), field_mm / side)
+    centre = home + offset_mm * normal + (shift_mm[0] + 14 * coronal - home @ down) * down + shift_mm[1] * right
+    axes = np.cos(lean) * down - np.sin(lean) * right, np.cos(lean) * right + np.sin(lean) * down
+    plane = mri.Plane.centred(centre, *axes, (side, side), field_mm / side)
 
     tissue, inner = _head(plane, patient_seed)
-    # The tumour is placed from the patient's own plane, so that its slices show one and the same.
-    home = SELLA_MM + normal * step_mm
     grow = np.random.default_rng(stream_seed(patient_seed, "tumour", label))
-    tumour, share, halo, halo_share = _TUMOURS[label](grow, plane, inner, home, _radii(patient_seed), coronal)
+    seat = Seat(home, right, down, normal, coronal, _radii(patient_seed))
+    tumour, share, halo, halo_share = _TUMOURS[label](grow, plane, inner, seat)
     change = halo_share * (halo - tissue)
     change += share * (tumour - tissue - change)
     tissue = np.maximum(tissue + np.float32(severity) * change, 0)
@@ -262,13 +282,6 @@ def _head(plane: mri.Plane, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return image, inner
 
 
-def _units(plane: mri.Plane) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Unit vectors (3,) right, down and across of a plane, and the side of a pixel in mm."""
-    spacing_mm = float(np.linalg.norm(plane.down))
-    right, down = plane.right / spacing_mm, plane.down / spacing_mm
-    return right, down, np.cross(right, down), spacing_mm
-
-
 def _vault(radii_mm: np.ndarray, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """Point (3,) where a ray from inside the skull leaves it for good."""
     ray = start[:, None] + direction[:, None] * np.arange(0.0, 120.0)
@@ -287,18 +300,18 @@ Tumour = tuple[np.ndarray, np.ndarray, float, np.ndarray]
 """Signal (h, w) and share (h, w) of a tumour, then signal and share (h, w) of its halo."""
 
 
-def _meningioma(rng, plane, inner, home, radii_mm, coronal) -> Tumour:
+def _meningioma(rng: np.random.Generator, plane: mri.Plane, inner: np.ndarray, seat: Seat) -> Tumour:
     """Outside the brain, on the dura with a broad base and a tail along it; bright throughout."""
-    right, down, normal, edge = _units(plane)
-    radius_mm = rng.uniform(8, 17)
-    if coronal and rng.random() < 0.25:
-        centre = home + rng.choice([-1, 1]) * 0.75 * radius_mm * right - rng.uniform(62, 82) * down
+    edge, radius_mm = float(np.linalg.norm(plane.down)), rng.uniform(9, 25)
+    if seat.coronal and rng.random() < 0.25:
+        side_mm, up_mm = rng.choice([-1, 1]) * 0.75 * radius_mm, rng.uniform(62, 82)
+        centre = seat.home + side_mm * seat.right - up_mm * seat.down
     else:
-        angle = np.deg2rad(rng.uniform(-5, 185) if coronal else rng.uniform(130, 410))
-        along = np.cos(angle) * right - np.sin(angle) * down
-        start = home - 36 * down if coronal else home + 30 * down
-        centre = _vault(radii_mm, start, along) - rng.uniform(0.6, 0.9) * radius_mm * along
-    centre = centre + normal * rng.uniform(-0.3, 0.3) * radius_mm
+        angle = np.deg2rad(rng.uniform(-5, 185) if seat.coronal else rng.uniform(130, 410))
+        along = np.cos(angle) * seat.right - np.sin(angle) * seat.down
+        start = seat.home + (-36 if seat.coronal else 30) * seat.down
+        centre = _vault(seat.radii_mm, start, along) - rng.uniform(0.6, 0.9) * radius_mm * along
+    centre = centre + rng.uniform(-0.3, 0.3) * radius_mm * seat.normal
     distance = _blob(rng, plane, centre, radius_mm, 0.06)
     signal = rng.normal(0.8, 0.08) + 0.025 * mri.Waves.draw(rng, 5).on(plane)
     signal -= rng.uniform(0, 0.15) * mri.coverage(distance + 0.6 * radius_mm, 4)
@@ -306,15 +319,14 @@ def _meningioma(rng, plane, inner, home, radii_mm, coronal) -> Tumour:
     return signal, mri.coverage(np.maximum(distance, inner + 0.3), edge), 0.75, 0.8 * tail
 
 
-def _glioma(rng, plane, inner, home, radii_mm, coronal) -> Tumour:
+def _glioma(rng: np.random.Generator, plane: mri.Plane, inner: np.ndarray, seat: Seat) -> Tumour:
     """Inside the brain: uneven, mostly a bright rim around a dark core, with oedema."""
-    right, down, normal, edge = _units(plane)
-    radius_mm = rng.uniform(9, 18)
+    edge, radius_mm = float(np.linalg.norm(plane.down)), rng.uniform(9, 25)
     for _ in range(100):
-        centre = home + rng.uniform(-60, 60) * right + rng.uniform(-100, 100) * down
-        if _inside(centre[:, None], radii_mm)[0] < -0.7 * radius_mm - 4:
+        centre = seat.home + rng.uniform(-60, 60) * seat.right + rng.uniform(-100, 100) * seat.down
+        if _inside(centre[:, None], seat.radii_mm)[0] < -0.7 * radius_mm - 4:
             break
-    centre = centre + normal * rng.uniform(-0.2, 0.2) * radius_mm
+    centre = centre + rng.uniform(-0.2, 0.2) * radius_mm * seat.normal
     distance = _blob(rng, plane, centre, radius_mm, 0.16)
     patches = mri.Waves.draw(rng, 0.8 * radius_mm).on(plane)
     rim_mm = rng.uniform(0.2, 0.4) * radius_mm
@@ -327,11 +339,12 @@ def _glioma(rng, plane, inner, home, radii_mm, coronal) -> Tumour:
     return rim + core * (necrosis - rim), share, 0.36, 0.7 * around
 
 
-def _pituitary(rng, plane, inner, home, radii_mm, coronal) -> Tumour:
+def _pituitary(rng: np.random.Generator, plane: mri.Plane, inner: np.ndarray, seat: Seat) -> Tumour:
     """In the midline, from the pituitary fossa upwards: smooth, fairly even, now and then with a cyst."""
-    edge, radius_mm = _units(plane)[-1], rng.uniform(7, 14)
-    centre = home + rng.normal(0, 1, 3)
-    centre[2] = SELLA_MM[2] + 0.55 * radius_mm if coronal else 0.5 * (home[2] + SELLA_MM[2] + 0.55 * radius_mm)
+    edge, radius_mm = float(np.linalg.norm(plane.down)), rng.uniform(7, 13)
+    centre = seat.home + rng.normal(0, 1, 3)
+    height_mm = SELLA_MM[2] + 0.55 * radius_mm
+    centre[2] = height_mm if seat.coronal else 0.5 * (seat.home[2] + height_mm)
     distance = _blob(rng, plane, centre, radius_mm, 0.05)
     fossa = mri.ellipsoid(plane.coordinates(), SELLA_MM, (8, 7, 6))
     distance = -2 * np.log(np.exp(-np.clip(distance, -40, 40) / 2) + np.exp(-np.clip(fossa, -40, 40) / 2))
