@@ -47,7 +47,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Seat:
-    """Where a patient's tumour is looked for, the same for all slices: middle of the slices and unit vectors (3,) in it.
+    """Where a patient's tumour is placed: in the middle of all its slices.
 
     Attributes:
         home: (3,) the pituitary fossa, moved to the middle slice, in mm.
