@@ -360,8 +360,8 @@ class ClassifierTraining(Section):
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="bf16 mixed precision; auto: where the processor computes in it"
     )
-    workers: int = Field(1, ge=0, description="threads that load and augment images ahead; 0: none")
-    checkpoint_epochs: int = Field(1, ge=1, description="epochs between checkpoints of a running training")
+    workers: int = Field(1, ge=0, description="threads that read images ahead; 0: none")
+    checkpoint_epochs: int = Field(1, ge=1, description="epochs between checkpoints, which are 10 s apart at least")
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from xiqa.files import read_array, read_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.classifier_training import train_classifier
 from xiqa.models.weights import initial_state
+from xiqa.models.zoo import check_size
 
 
 def train(
@@ -16,24 +17,24 @@ def train(
 ) -> None:
     """Start from the configured weights and train; a killed training continues."""
     network, training = NetworkPlan(**settings["network"]), ClassifierTraining(**settings["training"])
-    table = read_table(paths["table"])
+    images, table = read_array(paths["images"]), read_table(paths["table"])
+    check_size(network.architecture, images.shape[1])
     part = read_table(paths["split"])["part"].to_numpy()
     classes = table.groupby("label")["label_name"].first().tolist()
     net, source = initial_state(
         network.architecture, channels=network.channels, outputs=1 if training.one_output else len(classes), seed=seed,
         options=network.options, weights=network.weights,
     )  # fmt: skip
-    print(f"initial weights: {source}")
 
     def show(row: dict) -> None:
         accuracy = row.get("validation_balanced_accuracy", row["balanced_accuracy"])
         progress(row["epoch"], training.epochs, f"epochs, balanced accuracy {accuracy:.3f}")
 
     train_classifier(
-        net, read_array(paths["images"]), table["label"].to_numpy(), np.flatnonzero(part == "train"),
+        net, images, table["label"].to_numpy(), np.flatnonzero(part == "train"),
         np.flatnonzero(part == "validation"), training, architecture=network.architecture, options=network.options,
-        classes=classes, channels=network.channels, seed=seed, folder=folder, threads=threads, device=device,
-        progress=show,
+        classes=classes, channels=network.channels, seed=seed, folder=folder, weights_source=source,
+        threads=threads, device=device, progress=show,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from xiqa.config import Dataset
 from xiqa.datasets.base import Box, DataError, Loaded, Record
 from xiqa.files import append_array, atomic_path, write_table
+from xiqa.provenance import file_digest
 
 IMAGE_TYPE = np.float16
 """Stored intensities lie within 0 to 1: steps of 0.0005 at most."""
@@ -222,9 +224,14 @@ def source_digest(files: Iterable[Path]) -> str:
     """SHA-256 over the bytes of the files of one image, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in files:
-        with open(path, "rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(_file_digest(path, path.stat().st_mtime_ns))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=16)
+def _file_digest(path: Path, changed_ns: int) -> bytes:
+    """SHA-256 of a file as it was then; all slices of a volume are made of one file."""
+    return bytes.fromhex(file_digest(path))
 
 
 def _listed(records: Iterable[Record | DataError], fault: Callable[[DataError], None]) -> Iterator[Record]:

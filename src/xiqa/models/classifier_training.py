@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,13 @@ from xiqa.config import ClassifierTraining
 from xiqa.models.augmentation import apply_changes, draw_changes
 from xiqa.models.classifier import Classifier, description, logits, write_classifier
 from xiqa.models.loader import even_batches, read_batches
-from xiqa.models.training import _keep_freed_memory
+from xiqa.models.torch_settings import torch_settings
 from xiqa.seeds import stream_seed
 
 HISTORY_FILE = "history.csv"
 CHECKPOINT = "checkpoint/state.safetensors"
 CHECKPOINT_SECONDS = 10.0
-"""A checkpoint follows the one before (or the start) no sooner than this: short epochs would spend a tenth on them."""
+"""A checkpoint comes no sooner after the one before, or the start: short epochs would spend a tenth on them."""
 
 
 def train_classifier(
@@ -48,6 +47,7 @@ def train_classifier(
     channels: int,
     seed: int,
     folder: str | os.PathLike,
+    weights_source: str = "all weights random",
     threads: int = 1,
     device: str = "cpu",
     progress: Callable[[dict], None] | None = None,
@@ -73,6 +73,7 @@ def train_classifier(
         channels: input channels of the network.
         seed: seed of everything random but the initial weights.
         folder: where the outputs go, and the checkpoint as long as the training runs.
+        weights_source: where the initial weights come from, for model.json.
         threads: threads of torch.
         device: "cpu" or "cuda".
         progress: called with each row of the history: epoch, learning_rate (at its first batch), and for training
@@ -95,6 +96,8 @@ def train_classifier(
     )
     precision = computing_precision(training.precision, device)
     details = {
+        "state": "trained",
+        "weights_source": weights_source,
         "training": training.model_dump(mode="json", exclude={"precision", "workers", "checkpoint_epochs"}),
         "precision": precision,
         "seed": seed,
@@ -106,7 +109,7 @@ def train_classifier(
     }
     fingerprint = hashlib.sha256(json.dumps(details | description(classifier), sort_keys=True).encode()).hexdigest()
     path = Path(folder) / CHECKPOINT
-    with _torch_settings(threads, device):
+    with torch_settings(threads, device):
         net.to(device, memory_format=torch.channels_last)
         _check_outputs(classifier, images, train_rows)
         weights = torch.ones(len(classes), device=device)
@@ -377,21 +380,6 @@ def _optimiser(net: nn.Module, training: ClassifierTraining) -> torch.optim.Opti
     if training.optimiser == "adam":
         return torch.optim.Adam(net.parameters(), **options)
     return torch.optim.SGD(net.parameters(), momentum=training.momentum, **options)
-
-
-@contextlib.contextmanager
-def _torch_settings(threads: int, device: str) -> Iterator[None]:
-    """Threads, speed and random numbers of torch for the training; its threads and random state are put back."""
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    _keep_freed_memory()
-    try:
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
-            yield
-    finally:
-        torch.set_num_threads(threads_before)
-        torch.set_flush_denormal(False)
 
 
 def _save(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import math
@@ -22,6 +21,7 @@ from xiqa import files
 from xiqa.config import Network, Training
 from xiqa.models.cdc_net import CDCNet, gaussian_nll
 from xiqa.models.ensemble import MODEL_FILE, WEIGHTS_FILE, normalise
+from xiqa.models.torch_settings import torch_settings
 from xiqa.seeds import stream_seed
 
 HISTORY_FILE = "history.csv"
@@ -109,62 +109,52 @@ def train_member(
         "validation_data": data_digest([validation]) if validation is not None else None,
     }
     plan = [number for number, epochs in enumerate(training.epochs) for _ in range(epochs)]
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    _keep_freed_memory()
-    try:
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
-            torch.manual_seed(stream_seed(seed, "initial weights", member))
-            net = CDCNet(size, network)
-            if training.first_filters == "zero_sum":
-                # Noise and edges, not brightness, which differs far more between settings, then set the scale of the
-                # first batch normalisation.
-                net.conv1.weight.data -= net.conv1.weight.data.mean((1, 2, 3), keepdim=True)
-            net.set_targets(torch.tensor(np.concatenate([step.labels_um for step in steps]), dtype=torch.float32))
-            _swap_feature_order(net, to_channels_last=True)
-            net.to(device, memory_format=torch.channels_last)
-            adam = torch.optim.Adam(
-                _groups(net, training.variance_rate), weight_decay=training.weight_decay, fused=True
-            )
-            history = _resume(checkpoint, net, adam, description)
-            for epoch in range(len(history), len(plan)):
-                data = steps[: plan[epoch] + 1]
-                rng = np.random.default_rng(stream_seed(seed, "batches", member, epoch))
-                torch.manual_seed(stream_seed(seed, "dropout", member, epoch))
-                row = {"step": plan[epoch] + 1, "step_name": steps[plan[epoch]].name, "epoch": epoch + 1}
-                batches = epoch_batches(data, epoch, training.batch_size, rng)
-                n_batches = math.ceil(sum(len(step.images) for step in data) / training.batch_size)
-                sums = np.zeros(3)
-                net.train()
-                for number, (counts, labels_um) in enumerate(batches):
-                    rate = learning_rate(training, epoch + number / n_batches)
-                    for group in adam.param_groups:
-                        group["lr"] = rate * group["multiple"]
-                    x, target_um = _tensors(counts, labels_um, input_mean, input_sd, device)
-                    adam.zero_grad()
-                    mean, log_variance = _forward(net, x)
-                    loss = gaussian_nll(mean, log_variance, net.to_target(target_um))
-                    if not math.isfinite(loss.item()):
-                        raise FloatingPointError(
-                            f"training of member {member}: the loss is {loss.item()} in step {row['step']} "
-                            f"({row['step_name']}), epoch {row['epoch']}, batch {number + 1} of {n_batches}; lower "
-                            "training.learning_rate, or look for images that are not counts"
-                        )
-                    loss.backward()
-                    adam.step()
-                    sums += len(x) * _scores(net, loss, mean, log_variance, target_um)
-                row |= _row("", sums / sum(len(step.images) for step in data))
-                if validation is not None:
-                    row |= _row("validation_", _validate(net, validation, training.batch_size, input_mean, input_sd))
-                history.append(row)
-                if progress is not None:
-                    progress(row)
-                if len(history) % training.checkpoint_epochs == 0 and len(history) < len(plan):
-                    _save(checkpoint, net, adam, history, description)
-    finally:
-        torch.set_num_threads(threads_before)
-        torch.set_flush_denormal(False)
+    with torch_settings(threads, device):
+        torch.manual_seed(stream_seed(seed, "initial weights", member))
+        net = CDCNet(size, network)
+        if training.first_filters == "zero_sum":
+            # Noise and edges, not brightness, which differs far more between settings, then set the scale of the
+            # first batch normalisation.
+            net.conv1.weight.data -= net.conv1.weight.data.mean((1, 2, 3), keepdim=True)
+        net.set_targets(torch.tensor(np.concatenate([step.labels_um for step in steps]), dtype=torch.float32))
+        _swap_feature_order(net, to_channels_last=True)
+        net.to(device, memory_format=torch.channels_last)
+        adam = torch.optim.Adam(_groups(net, training.variance_rate), weight_decay=training.weight_decay, fused=True)
+        history = _resume(checkpoint, net, adam, description)
+        for epoch in range(len(history), len(plan)):
+            data = steps[: plan[epoch] + 1]
+            rng = np.random.default_rng(stream_seed(seed, "batches", member, epoch))
+            torch.manual_seed(stream_seed(seed, "dropout", member, epoch))
+            row = {"step": plan[epoch] + 1, "step_name": steps[plan[epoch]].name, "epoch": epoch + 1}
+            batches = epoch_batches(data, epoch, training.batch_size, rng)
+            n_batches = math.ceil(sum(len(step.images) for step in data) / training.batch_size)
+            sums = np.zeros(3)
+            net.train()
+            for number, (counts, labels_um) in enumerate(batches):
+                rate = learning_rate(training, epoch + number / n_batches)
+                for group in adam.param_groups:
+                    group["lr"] = rate * group["multiple"]
+                x, target_um = _tensors(counts, labels_um, input_mean, input_sd, device)
+                adam.zero_grad()
+                mean, log_variance = _forward(net, x)
+                loss = gaussian_nll(mean, log_variance, net.to_target(target_um))
+                if not math.isfinite(loss.item()):
+                    raise FloatingPointError(
+                        f"training of member {member}: the loss is {loss.item()} in step {row['step']} "
+                        f"({row['step_name']}), epoch {row['epoch']}, batch {number + 1} of {n_batches}; lower "
+                        "training.learning_rate, or look for images that are not counts"
+                    )
+                loss.backward()
+                adam.step()
+                sums += len(x) * _scores(net, loss, mean, log_variance, target_um)
+            row |= _row("", sums / sum(len(step.images) for step in data))
+            if validation is not None:
+                row |= _row("validation_", _validate(net, validation, training.batch_size, input_mean, input_sd))
+            history.append(row)
+            if progress is not None:
+                progress(row)
+            if len(history) % training.checkpoint_epochs == 0 and len(history) < len(plan):
+                _save(checkpoint, net, adam, history, description)
     net.to("cpu", memory_format=torch.contiguous_format)
     _swap_feature_order(net, to_channels_last=False)
     files.write_tensors(folder / WEIGHTS_FILE, net.state_dict())
@@ -346,18 +336,3 @@ def _resume(path: Path, net: CDCNet, adam: torch.optim.Adam, description: dict) 
                 "exp_avg_sq": torch.empty_like(parameter).copy_(stored.get_tensor(f"adam.{name}.exp_avg_sq")),
             }
     return json.loads(metadata["history"])
-
-
-def _keep_freed_memory() -> None:
-    """Have the C library keep freed memory instead of returning it to the system after every batch.
-
-    Activations of one batch are tens of megabytes each; faulting them in again took as long as computing them (24
-    against 14 ms per image). Without glibc nothing happens.
-    """
-    m_trim_threshold, m_mmap_max = -1, -4
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-    except (OSError, AttributeError):
-        pass
