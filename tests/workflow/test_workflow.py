@@ -4,61 +4,20 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from workflow_runs import command, copy_project, environment, planned, run
 
 pytestmark = pytest.mark.workflow
-PARTS = ("Snakefile", "workflow", "src", "config", "envs", "profiles", "pyproject.toml", "requirements.lock")
 STUDY = ["--configfile", "config/test.yaml"]
 RESULTS = Path("results/test")
 # Measured times differ between runs; everything else must not.
 MEASURED = ("logs/", "benchmarks/", "mlflow/", "cdmam/tables/upsampling.csv")
-
-
-def copy_project(root: Path, folder: Path) -> Path:
-    for part in PARTS:
-        source = root / part
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, folder / part)
-    return folder
-
-
-def command(*arguments: str, cores: int = 2) -> list[str]:
-    return [sys.executable, "-m", "snakemake", "--cores", str(cores), *STUDY, *arguments]
-
-
-def environment() -> dict[str, str]:
-    # Stages start `python`: the one that runs the tests must come first.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
-def run(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        command(*arguments), cwd=folder, capture_output=True, text=True, env=environment(), timeout=600
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output[-8000:]
-    return output
-
-
-def planned(folder: Path) -> set[str]:
-    """Names of the rules that the next run would start, as Snakemake's own dry run says."""
-    output = run(folder, "--dry-run")
-    if "Nothing to be done" in output:
-        return set()
-    table = output.split("Job stats:")[1]
-    return {m[1] for m in re.finditer(r"^(\w+)\s+\d+\s*$", table, re.MULTILINE)} - {"total", "all"}
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -76,7 +35,7 @@ def digests(folder: Path) -> dict[str, str]:
 def study(root, tmp_path_factory) -> Path:
     """A copy of the project in which the smallest study was run once, undisturbed."""
     folder = copy_project(root, tmp_path_factory.mktemp("study") / "xiqa")
-    run(folder)
+    run(folder, *STUDY)
     return folder
 
 
@@ -109,7 +68,7 @@ def test_every_table_and_figure_is_there(study):
 
 
 def test_a_second_run_has_nothing_to_do(study):
-    assert "Nothing to be done" in run(study)
+    assert "Nothing to be done" in run(study, *STUDY)
 
 
 def test_runs_are_in_mlflow(study):
@@ -144,21 +103,21 @@ LATER = {"draw_checks", "write_findings", "track"}
 
 def test_an_edited_method_reruns_its_family_only(study, edit):
     edit("src/xiqa/saliency/omig.py", FUTURE, f"{FUTURE}\n\n_EDITED = 1")
-    rules = planned(study)
+    rules = planned(study, *STUDY)
     assert {"explain_omig", "upsample_omig", "compare_omig_parameters"} <= rules
     assert not rules & {"explain_gradient", "upsample_sensitivity", "train", "predict", "sample"}
 
 
 def test_a_learning_rate_reruns_training_and_later_only(study, edit):
     edit("config/test.yaml", "batch_size: 4,", "batch_size: 4, learning_rate: 1.0e-4,")
-    rules = planned(study)
+    rules = planned(study, *STUDY)
     assert {"train", "predict", "explain_omig", "upsample_omig", "track"} <= rules
     assert not rules & {"read_out", "sample", "fit_curves", "original"}
 
 
 def test_another_test_setting_retrains_nothing(study, edit):
     edit("config/test.yaml", "scenarios: {", "scenarios: {scenario_1: {exposure_mas: 90}, ")
-    rules = planned(study)
+    rules = planned(study, *STUDY)
     assert {"read_out", "fit_curves", "predict"} <= rules
     assert not rules & {"fit_training_curves", "train"}
 
@@ -166,24 +125,24 @@ def test_another_test_setting_retrains_nothing(study, edit):
 def test_comments_and_docstrings_rerun_nothing(study, edit):
     edit("src/xiqa/saliency/omig.py", '"""', '"""Edited. ')
     edit("src/xiqa/cdmam/reader.py", FUTURE, f"# A comment.\n{FUTURE}")
-    assert planned(study) == set()
+    assert planned(study, *STUDY) == set()
 
 
 def test_two_values_that_swap_are_seen(study, edit):
     edit("config/test.yaml", "no_margin: 4, small_margins: 2", "no_margin: 2, small_margins: 4")
-    assert "sample" in planned(study)
+    assert "sample" in planned(study, *STUDY)
 
 
 def test_a_fault_in_the_configuration_stops_before_any_job(study, edit):
     edit("config/test.yaml", "batch_size: 4", "batch_sise: 4")
-    done = subprocess.run(command("--dry-run"), cwd=study, capture_output=True, text=True, env=environment())
+    done = subprocess.run(command(*STUDY, "--dry-run"), cwd=study, capture_output=True, text=True, env=environment())
     assert done.returncode != 0
     assert "cdmam.training.batch_sise" in done.stdout + done.stderr
 
 
 def test_the_papers_scale_is_planned(study):
     done = subprocess.run(
-        [part.replace("test.yaml", "paper.yaml") for part in command("--dry-run", "--quiet", "all", cores=4)],
+        command("--configfile", "config/paper.yaml", "--dry-run", "--quiet", "all", cores=4),
         cwd=study, capture_output=True, text=True, env=environment(), timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
@@ -194,10 +153,10 @@ def test_the_papers_scale_is_planned(study):
 
 def test_an_edited_metric_reruns_scoring_and_later_only(study, edit):
     edit("src/xiqa/metrics/structure_share.py", FUTURE, f"{FUTURE}\n\n_EDITED = 1")
-    assert planned(study) == {"score_explanations"} | LATER
-    stats = run(study)
+    assert planned(study, *STUDY) == {"score_explanations"} | LATER
+    stats = run(study, *STUDY)
     assert re.search(r"^train\s", stats, re.MULTILINE) is None
-    assert "Nothing to be done" in run(study)
+    assert "Nothing to be done" in run(study, *STUDY)
 
 
 # What shows that a stage is at work, and how long it is then left to work, in seconds.
@@ -213,7 +172,7 @@ def test_kill_9_then_run_again_gives_the_same_bytes(root, study, tmp_path):
     folder = copy_project(root, tmp_path / "xiqa")
     for stage, (sign, seconds) in KILLED_AT.items():
         process = subprocess.Popen(
-            command("--rerun-incomplete"), cwd=folder, env=environment(), start_new_session=True,
+            command(*STUDY, "--rerun-incomplete"), cwd=folder, env=environment(), start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + 240
@@ -224,8 +183,8 @@ def test_kill_9_then_run_again_gives_the_same_bytes(root, study, tmp_path):
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        subprocess.run(command("--unlock"), cwd=folder, capture_output=True, env=environment(), check=True)
-    run(folder, "--rerun-incomplete")
+        subprocess.run(command(*STUDY, "--unlock"), cwd=folder, capture_output=True, env=environment(), check=True)
+    run(folder, *STUDY, "--rerun-incomplete")
     expected, found = digests(study), digests(folder)
     assert {name for name in expected if expected[name] != found.get(name)} == set()
     assert set(found) == set(expected)

@@ -73,7 +73,6 @@ rule draw_dataset:
         split=lambda wildcards: f"{DATASET}/splits/seed-{DATASETS[wildcards.dataset].seeds[0]}.csv",
     output:
         examples=picture("examples", "{dataset}"),
-        severity=picture("severity", "{dataset}"),
         split=picture("split", "{dataset}"),
     log:
         f"{LOGS}/draw_dataset/{{dataset}}.log",

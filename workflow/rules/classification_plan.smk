@@ -2,6 +2,8 @@
 import hashlib
 
 DATASETS = study.datasets
+# Twins have images of rising severity; real sets have not.
+GRADED = [name for name, d in DATASETS.items() if d.path is None and d.twin.severities and d.twin.patients_per_severity]
 DATASET = f"{RESULTS}/{{dataset}}"
 NETWORK = "{architecture}/{weights}/seed-{seed}"
 CLASSIFICATION = f"{RESULTS}/classification"
@@ -63,7 +65,8 @@ def bright_above(wildcards):
 
 
 SCORE_TABLES = ("scores", "auc_by_severity", "confusion", "roc", "roc_band", "calibration", "comparison")
-DATASET_FIGURES = ("examples", "severity", "split", "auc_by_severity")
+DATASET_FIGURES = ("examples", "split")
+SEVERITY_FIGURES = ("severity", "auc_by_severity")
 NETWORK_FIGURES = ("roc", "confusion", "calibration", "history", "embedding")
 OVERVIEW = {
     "scores": f"{CLASSIFICATION}/tables/scores.csv",
@@ -77,6 +80,7 @@ CLASSIFICATION_TABLES = [
 ]
 CLASSIFICATION_FIGURES = [
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=DATASETS, figure=DATASET_FIGURES),
+    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=GRADED, figure=SEVERITY_FIGURES),
     *(
         f"{RESULTS}/{name}/figures/{n.architecture}/{figure}.png"
         for name, dataset in DATASETS.items()

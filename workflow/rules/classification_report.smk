@@ -33,9 +33,12 @@ rule draw_classifier:
 
 rule draw_severity:
     input:
-        f"{DATASET}/tables/auc_by_severity.csv",
+        images=f"{DATASET}/prepared/images.npy",
+        masks=f"{DATASET}/prepared/masks.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        scores=f"{DATASET}/tables/auc_by_severity.csv",
     output:
-        picture("auc_by_severity", "{dataset}"),
+        **{name: picture(name, "{dataset}") for name in SEVERITY_FIGURES},
     log:
         f"{LOGS}/draw_severity/{{dataset}}.log",
     benchmark:

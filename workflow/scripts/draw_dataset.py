@@ -1,6 +1,6 @@
-"""Show a prepared data set: examples of each class, rising severity, and its split."""
+"""Show a prepared data set: examples of each class, and its split."""
 
-from xiqa.figures.datasets import plot_examples, plot_severity_strip, plot_split
+from xiqa.figures.datasets import plot_examples, plot_split
 from xiqa.files import read_array, read_table, write_figure
 from xiqa.logs import log_to
 
@@ -12,7 +12,6 @@ def draw(paths: dict[str, str], paths_to_figures: dict[str, str]) -> None:
     table = table.assign(part=read_table(paths["split"])["part"].to_numpy())
     known = masks if table["has_mask"].any() else None
     write_figure(paths_to_figures["examples"], plot_examples(images, known, table, classes, data=data))
-    write_figure(paths_to_figures["severity"], plot_severity_strip(images, known, table, classes, data=data))
     write_figure(paths_to_figures["split"], plot_split(table, classes, data=data))
 
 

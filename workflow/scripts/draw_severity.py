@@ -1,18 +1,22 @@
-"""Draw the AUC of all classifiers of a data set against the severity of the defect."""
+"""Show the dose-response part of a twin: its images, and the AUC of all classifiers against the severity."""
 
 from xiqa.figures.classification import plot_auc_by_severity
-from xiqa.files import read_table, write_figure
+from xiqa.figures.datasets import plot_severity_strip
+from xiqa.files import read_array, read_table, write_figure
 from xiqa.logs import log_to
 
 
-def draw(path_to_table: str, path_to_figure: str) -> None:
-    """One curve per trained network, and those of the shortcuts, of the first seed."""
-    table = read_table(path_to_table)
-    table = table[(table["weights"] == "trained") & (table["seed"] == table["seed"].min())]
-    curves = {name.replace("(", "").replace(")", ""): rows for name, rows in table.groupby("architecture", sort=False)}
-    write_figure(path_to_figure, plot_auc_by_severity(curves))
+def draw(paths: dict[str, str], paths_to_figures: dict[str, str]) -> None:
+    """Draw one image per class and level; one curve per trained network, and those of the shortcuts, of one seed."""
+    images, masks, table = read_array(paths["images"]), read_array(paths["masks"]), read_table(paths["table"])
+    classes = table.groupby("label")["label_name"].first().tolist()
+    write_figure(paths_to_figures["severity"], plot_severity_strip(images, masks, table, classes))
+    scores = read_table(paths["scores"])
+    scores = scores[(scores["weights"] == "trained") & (scores["seed"] == scores["seed"].min())]
+    curves = {name.replace("(", "").replace(")", ""): rows for name, rows in scores.groupby("architecture", sort=False)}
+    write_figure(paths_to_figures["auc_by_severity"], plot_auc_by_severity(curves))
 
 
 if "snakemake" in globals():
     with log_to(snakemake.log[0], f"draw severity {snakemake.wildcards.dataset}"):
-        draw(path_to_table=snakemake.input[0], path_to_figure=snakemake.output[0])
+        draw(paths=dict(snakemake.input.items()), paths_to_figures=dict(snakemake.output.items()))

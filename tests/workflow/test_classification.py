@@ -1,0 +1,106 @@
+"""The second chain as a user runs it: a twin and the user's own folder, and reruns of what changed only."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from workflow_runs import copy_project, planned, run
+
+pytestmark = pytest.mark.workflow
+STUDY = ["classification", "--configfile", "config/test.yaml", "mine.yaml"]
+RESULTS = Path("results/test")
+NETWORK = "[{architecture: small_resnet, states: [trained, semi_random, fully_random]}]"
+CONFIG = f"""
+datasets:
+  chests:
+    format: covid_cxr
+    size: 32
+    twin: {{patients: 24, images_per_patient: 1, severities: [1.0], patients_per_severity: 4}}
+    networks: {NETWORK}
+    training: {{epochs: 1, batch_size: 8}}
+  mine:
+    format: folder
+    path: images of Jane Doe
+    size: 32
+    split: {{validation: 0.25, test: 0.35}}
+    training: {{epochs: 1, batch_size: 8}}
+"""
+
+
+def write_images(folder: Path) -> None:
+    """Two images of each of twelve patients: smooth ones and noisy ones."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(24):
+        noisy, patient = number % 4 < 2, number // 2
+        field = rng.normal(size=(40, 48) if noisy else (4, 5))
+        pixels = Image.fromarray((128 + 40 * field).clip(0, 255).astype(np.uint8)).resize((48, 40))
+        pixels.save(folder / f"{number}.png")
+        label = "noisy" if noisy else "smooth"
+        rows.append({"image": f"{number}.png", "label": label, "patient": f"Doe^Jane {patient}", "keep_view": "PA"})
+    pd.DataFrame(rows).to_csv(folder / "images.csv", index=False)
+
+
+@pytest.fixture(scope="module")
+def study(root, tmp_path_factory) -> Path:
+    """A copy of the project in which both data sets were prepared, learnt and scored."""
+    folder = copy_project(root, tmp_path_factory.mktemp("classification") / "xiqa")
+    (folder / "mine.yaml").write_text(CONFIG)
+    write_images(folder / "images of Jane Doe")
+    run(folder, *STUDY)
+    return folder
+
+
+def test_tables_and_figures_are_there(study):
+    results = study / RESULTS
+    for dataset, data in (("chests", "simulated"), ("mine", "real")):
+        table = pd.read_parquet(results / dataset / "prepared/table.parquet")
+        assert {"image", "patient", "label", "label_name", "boxes", "has_mask", "source_digest"} <= set(table)
+        assert set(table["data"]) == {data}
+        scores = pd.read_csv(results / dataset / "tables/scores.csv")
+        assert set(scores["data"]) == {data}
+        assert "small_resnet" in set(scores["architecture"])
+        assert scores["architecture"].str.startswith("shortcut").any()
+        for figure in ("roc", "confusion", "calibration", "history", "embedding"):
+            assert (results / dataset / "figures/small_resnet" / f"{figure}.png").stat().st_size > 1000
+    assert set(pd.read_csv(results / "chests/tables/scores.csv")["weights"]) == {
+        "trained", "semi_random", "fully_random",
+    }  # fmt: skip
+    assert (results / "classification/findings.md").read_text()
+
+
+def test_no_name_of_a_patient_leaves_the_folder(study):
+    for path in (study / RESULTS).rglob("*"):
+        if path.is_file():
+            assert b"Doe^Jane" not in path.read_bytes(), path
+    assert set(pd.read_parquet(study / RESULTS / "mine/prepared/table.parquet")["keep_view"]) == {"PA"}
+
+
+def test_initial_weights_are_told(study):
+    models = study / RESULTS / "chests/models/small_resnet"
+    told = {path.parent.parent.name: json.loads(path.read_text()) for path in models.glob("*/seed-0/model.json")}
+    assert {name: model["state"] for name, model in told.items()} == {name: name for name in told}
+    assert told["trained"]["weights_source"] == "all weights random"
+    assert told["semi_random"]["weights_source"].startswith("backbone from the trained network")
+
+
+def test_reruns_of_what_changed_only(study):
+    assert planned(study, *STUDY) == set()
+    config = (study / "mine.yaml").read_text()
+    (study / "mine.yaml").write_text(f"{config[:-2]}, learning_rate: 0.001}}\n")
+    rules = planned(study, *STUDY)
+    assert {"train_classifier", "predict_classifier", "score_classifiers", "summarise_classification"} <= rules
+    assert not rules & {"write_twin", "prepare", "split", "draw_dataset", "randomise_classifier"}
+    (study / "mine.yaml").write_text(config)
+
+
+def test_a_new_image_is_seen(study):
+    table = study / "images of Jane Doe/images.csv"
+    text = table.read_text()
+    table.write_text(text.replace("0.png,noisy", "0.png,smooth", 1))
+    assert {"prepare", "split", "train_classifier"} <= planned(study, *STUDY)
+    table.write_text(text)
