@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -396,7 +397,9 @@ class Dataset(Section):
     """A set of images with labels: how it is read, divided and learnt."""
 
     format: DatasetFormat = Field(description="layout of the files")
-    path: str | None = Field(None, description="folder of the real data; nothing: its simulated twin is written")
+    path: str | None = Field(
+        None, description="folder of the real data, with $VARIABLES and ~; nothing: its simulated twin is written"
+    )
     table: str = Field("images.csv", description="`folder` only: the table inside the folder")
     classes: tuple[str, ...] = Field((), description="class names in the order of their labels; empty: the format's")
     size: int = Field(96, ge=16, le=2048, description="side of the prepared square images in pixels")
@@ -422,6 +425,14 @@ class Dataset(Section):
     )
     networks: tuple[NetworkPlan, ...] = Field((NetworkPlan(),), description="networks that are trained")
     training: ClassifierTraining = ClassifierTraining()
+
+    @field_validator("path")
+    @classmethod
+    def _expanded(cls, path: str | None) -> str | None:
+        expanded = path and os.path.expanduser(os.path.expandvars(path))
+        if expanded and "$" in expanded:
+            raise ValueError(f"found '{path}', whose variable is not set; export it, or write the folder")
+        return expanded
 
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:

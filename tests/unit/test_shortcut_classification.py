@@ -13,7 +13,6 @@ from xiqa.metrics.shortcut_classification import (
     auc_difference,
     compare,
     fit_predict,
-    one_feature_baseline,
     shortcut_features,
     shortcut_predictions,
     verdict,
@@ -81,7 +80,7 @@ def test_images_with_nan_and_headers_of_other_images_are_refused():
 def test_nothing_is_found_in_noise():
     table, images, headers = study()
     found = shortcut_predictions(shortcut_features(images, headers), table, n_classes=2)
-    assert list(found) == ["header", "intensity", "header and intensity"]
+    assert list(found) == ["header", "intensity", "header and intensity", "borders"]
     for predictions in found.values():
         assert (predictions["part"] == "test").all()
         auc = scores(predictions, TWO, draws=300).set_index("metric").loc["auc"]
@@ -109,8 +108,23 @@ def test_brightness_that_betrays_the_class_is_found_without_any_header():
     table, images, _ = study(k=3)
     images = images + 0.05 * table["label"].to_numpy()[:, None, None]
     found = shortcut_predictions(shortcut_features(images), table, n_classes=3)
-    assert list(found) == ["intensity"]
+    assert list(found) == ["intensity", "borders"]
     assert scores(found["intensity"], ["a", "b", "c"], draws=2).set_index("metric")["value"]["accuracy"] > 0.9
+
+
+def test_marks_at_the_edge_and_the_presence_of_a_mask_are_seen():
+    table, images, headers = study()
+    label = table["label"].to_numpy()
+    images[label == 1, :1, :3] = 1.0
+    headers["header_has_mask"] = 1.0 - label
+    found = shortcut_predictions(shortcut_features(images, headers), table, n_classes=2)
+    aucs = {name: roc_auc_score(t["label"], t["probability_1"]) for name, t in found.items()}
+    assert aucs["borders"] > 0.95
+    assert aucs["mask presence"] == 1
+    inside = images.copy()
+    inside[:, 1:-1, 1:-1] += 1
+    before, after = (shortcut_features(x).filter(like="border") for x in (images, inside))
+    assert before.equals(after), "the border is one pixel of twelve"
 
 
 def test_test_images_change_nothing_in_the_fit():
@@ -131,17 +145,6 @@ def test_constant_unknown_and_scarce_values_do_not_stop_the_fit():
     assert found[0].tolist() == pytest.approx([0.5, 0, 0.5])
     with pytest.raises(ValueError, match="at least two"):
         fit_predict(train, [1] * 4, list("pqrs"), test, n_classes=3)
-
-
-def test_one_threshold_divides_two_groups_in_either_direction():
-    train, labels = np.array([1.0, 2, 3, 7, 8, 9, 2.5]), np.array([0, 0, 0, 1, 1, 1, 1])
-    up = one_feature_baseline(train, labels, [4.9, 5.1])
-    assert (up.threshold, up.above, up.labels.tolist()) == (5.0, True, [0, 1])
-    down = one_feature_baseline(train, 1 - labels, [4.9, 5.1])
-    assert (down.threshold, down.above, down.labels.tolist()) == (5.0, False, [1, 0])
-    assert roc_auc_score([1, 0], down.scores) == 1
-    with pytest.raises(ValueError, match="labels 0 and 1"):
-        one_feature_baseline(train, np.zeros(7, int), [1.0])
 
 
 def predicted(labels: np.ndarray, logit: np.ndarray, patients: np.ndarray) -> pd.DataFrame:
@@ -227,7 +230,10 @@ def test_share_above_100_hu_tells_contrast_on_real_slices(real_data):
         slice_ = pydicom.dcmread(folder / "dicom_dir" / name)
         hu = slice_.pixel_array * float(slice_.RescaleSlope) + float(slice_.RescaleIntercept)
         shares.append((hu > 100).mean())
-    shares, labels, right = np.array(shares), table["contrast"].to_numpy(int), 0
-    for train, test in GroupKFold(5).split(shares, labels, table["patient_id"]):
-        right += (one_feature_baseline(shares[train], labels[train], shares[test]).labels == labels[test]).sum()
+    shares, labels, patients = np.array(shares), table["contrast"].to_numpy(int), table["patient_id"].to_numpy()
+    right = 0
+    for train, test in GroupKFold(5).split(shares, labels, patients):
+        given = pd.DataFrame({"bright_share": shares})
+        found = fit_predict(given.iloc[train], labels[train], patients[train], given.iloc[test], n_classes=2)
+        right += (found.argmax(1) == labels[test]).sum()
     assert right / 100 == pytest.approx(0.84, abs=0.06)

@@ -70,13 +70,14 @@ SEVERITY_FIGURES = ("severity", "auc_by_severity")
 NETWORK_FIGURES = ("roc", "confusion", "calibration", "history", "embedding")
 OVERVIEW = {
     "scores": f"{CLASSIFICATION}/tables/scores.csv",
+    "scores_over_seeds": f"{CLASSIFICATION}/tables/scores_over_seeds.csv",
     "comparison": f"{CLASSIFICATION}/tables/comparison.csv",
     "auc_by_severity": f"{CLASSIFICATION}/tables/auc_by_severity.csv",
     "findings": f"{CLASSIFICATION}/findings.md",
 }
 CLASSIFICATION_TABLES = [
     *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=DATASETS, table=SCORE_TABLES),
-    *([OVERVIEW[name] for name in ("scores", "comparison", "auc_by_severity")] if DATASETS else []),
+    *([path for path in OVERVIEW.values() if path.endswith(".csv")] if DATASETS else []),
 ]
 CLASSIFICATION_FIGURES = [
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=DATASETS, figure=DATASET_FIGURES),

@@ -5,7 +5,7 @@ import pandas as pd
 from xiqa.figures.classification import plot_overview
 from xiqa.files import read_table, write_figure, write_table, write_text
 from xiqa.logs import log_to
-from xiqa.metrics.classification_findings import describe_classification
+from xiqa.metrics.classification_findings import describe_classification, over_seeds
 
 
 def summarise(datasets: list[str], paths_to_tables: dict[str, list[str]], paths: dict[str, str]) -> None:
@@ -16,6 +16,7 @@ def summarise(datasets: list[str], paths_to_tables: dict[str, list[str]], paths:
         rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
         joined[name] = rows[["dataset", *rows.columns.drop("dataset")]]
         write_table(paths[name], joined[name])
+    write_table(paths["scores_over_seeds"], over_seeds(joined["scores"]))
     sentences = describe_classification(joined["scores"], joined["comparison"], joined["auc_by_severity"])
     text = "# What the classification studies show\n\n" + "".join(f"- {sentence}\n" for sentence in sentences)
     write_text(paths["findings"], text)

@@ -17,6 +17,9 @@ SHORTCUT_LOOKS = {
     "header": {"color": style.ORANGE, "marker": "s", "linestyle": (0, (4, 1.5))},
     "intensity": {"color": style.VERMILION, "marker": "D", "linestyle": (0, (1, 1))},
     "header and intensity": {"color": style.PURPLE, "marker": "^", "linestyle": (0, (4, 1, 1, 1))},
+    "borders": {"color": style.GREEN, "marker": "v", "linestyle": (0, (6, 2))},
+    "mask presence": {"color": style.BLACK, "marker": "P", "linestyle": (0, (2, 2))},
+    "bright pixels": {"color": style.SKY, "marker": "X", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
 }
 NAMES = {
     "object_cxr": "Object-CXR",

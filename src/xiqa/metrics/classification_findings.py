@@ -9,6 +9,24 @@ from xiqa.metrics.shortcut_classification import verdict
 WEAKEST_AUC, ENOUGH_AUC = 0.75, 0.9
 
 
+def over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of each score over seeds, which with cross-validation are its folds.
+
+    Args:
+        scores: scores.csv of all data sets with the column `dataset`.
+
+    Returns:
+        One row per dataset, architecture, weights and metric, over all classes: mean, sd (between seeds, NaN for a
+        single one), lowest, highest, seeds (how many), data, grouping.
+    """
+    groups = ["dataset", "architecture", "weights", "metric"]
+    overall = scores[scores["class_name"].fillna("") == ""].groupby(groups, sort=False)
+    return overall.agg(
+        mean=("value", "mean"), sd=("value", "std"), lowest=("value", "min"), highest=("value", "max"),
+        seeds=("seed", "nunique"), data=("data", "first"), grouping=("grouping", "first"),
+    ).reset_index()  # fmt: skip
+
+
 def describe_classification(scores: pd.DataFrame, comparison: pd.DataFrame, by_severity: pd.DataFrame) -> list[str]:
     """One sentence per finding.
 
@@ -18,9 +36,9 @@ def describe_classification(scores: pd.DataFrame, comparison: pd.DataFrame, by_s
         by_severity: auc_by_severity.csv of all data sets with the column `dataset`; may be empty.
 
     Returns:
-        First each network that a shortcut equals; then the AUC of each network, and its dose-response.
+        First each network that a shortcut equals; then means over seeds, the AUC of each network, its dose-response.
     """
-    shortcuts, results, doses = [], [], []
+    shortcuts, means, results, doses = [], [], [], []
     trained = comparison[comparison["weights"] == "trained"]
     for (dataset, architecture, seed), rows in trained.groupby(["dataset", "architecture", "seed"], sort=False):
         sentence = verdict(rows, f"{architecture} (seed {seed})")
@@ -28,6 +46,10 @@ def describe_classification(scores: pd.DataFrame, comparison: pd.DataFrame, by_s
             shortcuts.append(f"{dataset}: {sentence}")
     overall = scores[(scores["metric"] == "auc") & scores["class_name"].fillna("").eq("")]
     overall = overall[(overall["weights"] == "trained") & ~overall["architecture"].str.startswith("shortcut")]
+    several = over_seeds(scores).query("weights == 'trained' and seeds > 1 and metric in ('accuracy', 'auc')")
+    for (dataset, architecture), rows in several.groupby(["dataset", "architecture"], sort=False):
+        texts = [f"{row.metric} {row.mean:.3f} ({row.lowest:.3f} to {row.highest:.3f})" for row in rows.itertuples()]
+        means.append(f"{dataset}, {architecture}: mean over {rows['seeds'].iloc[0]} seeds or folds {', '.join(texts)}.")
     for row in overall.itertuples():
         name = f"{row.dataset} ({row.data} images), {row.architecture}, seed {row.seed}"
         proxy = "; no patient ids, divided by proxy groups" if row.grouping == "proxy" else ""
@@ -44,4 +66,4 @@ def describe_classification(scores: pd.DataFrame, comparison: pd.DataFrame, by_s
         if len(levels):
             steps = ", ".join(f"{level.value:.2f} at {level.severity:g}" for level in levels.itertuples())
             doses.append(f"{name}: AUC against the severity of the defect: {steps}.")
-    return [*shortcuts, *results, *doses]
+    return [*shortcuts, *means, *results, *doses]

@@ -1,9 +1,8 @@
-"""What a classifier must beat: regressions on header fields and intensities, one threshold, and the comparison."""
+"""What a classifier must beat: regressions on header fields, intensities and borders, and the comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,9 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse strengths C of the L2 penalty that are tried."""
 
+BORDER = 0.1
+"""Width of the frame at the edge of an image that is called its border, as a share of its side."""
+
 FOLDS = 5
 MISSING = "(missing)"
 SIZE_COLUMNS = ("height", "width", "spacing_row_mm", "spacing_column_mm")
@@ -30,6 +32,8 @@ FEATURE_SETS = {
     "header": ("header_",),
     "intensity": ("intensity_",),
     "header and intensity": ("header_", "intensity_"),
+    "borders": ("border_",),
+    "mask presence": ("header_has_mask",),
     "bright pixels": ("bright_",),
 }
 """Name of a shortcut -> prefixes of the features that it sees; one whose features are absent is left out."""
@@ -44,7 +48,8 @@ def shortcut_features(images: np.ndarray, table: pd.DataFrame | None = None) -> 
             pixel spacing of the original are used; None: intensities alone.
 
     Returns:
-        n rows: intensity_mean, intensity_sd, intensity_p01 to intensity_p99, and header_{field}: numbers (NaN where
+        n rows: intensity_mean, intensity_sd, intensity_p01 to intensity_p99; the same as border_ of a frame at the
+        edge, where marks and collimation are but seldom a finding; and header_{field}: numbers (NaN where
         missing) where every entry is one, else texts, `(missing)` for a missing one.
 
     Raises:
@@ -52,14 +57,18 @@ def shortcut_features(images: np.ndarray, table: pd.DataFrame | None = None) -> 
     """
     if table is not None and len(table) != len(images):
         raise ValueError(f"table: found {len(table)} rows, expected {len(images)}, one per image in their order")
-    rows = np.empty((len(images), 2 + len(PERCENTILES)))
+    names = ["mean", "sd", *(f"p{percentile:02d}" for percentile in PERCENTILES)]
+    names = [f"{where}_{name}" for where in ("intensity", "border") for name in names]
+    border = np.ones(images.shape[1:], bool)
+    rows_px, columns_px = (max(1, round(BORDER * side)) for side in border.shape)
+    border[rows_px:-rows_px, columns_px:-columns_px] = False
+    rows = np.empty((len(images), len(names)))
     for number, image in enumerate(images):
-        values = np.asarray(image, np.float64)
-        rows[number] = values.mean(), values.std(), *np.percentile(values, PERCENTILES)
+        image = np.asarray(image, np.float64)
+        rows[number] = *_statistics(image), *_statistics(image[border])
     if not np.isfinite(rows).all():
         number = int(np.argmin(np.isfinite(rows).all(1)))
         raise ValueError(f"images: number {number} holds NaN or infinity, expected finite pixels; prepare it again")
-    names = ["intensity_mean", "intensity_sd", *(f"intensity_p{percentile:02d}" for percentile in PERCENTILES)]
     features = {
         "header_" + name.removeprefix("header_"): name
         for name in ([] if table is None else table)
@@ -138,53 +147,6 @@ def shortcut_predictions(
         columns = {f"probability_{number}": probabilities[:, number] for number in range(n_classes)}
         predictions[name] = table[~fitted].assign(**columns).reset_index(drop=True)
     return predictions
-
-
-class OneFeature(NamedTuple):
-    """One threshold on one number.
-
-    Attributes:
-        threshold: the value that divides the classes.
-        above: class 1 lies above it, else below.
-        labels: (m,) predicted for the test images.
-        scores: (m,) larger for class 1, for a ROC curve.
-    """
-
-    threshold: float
-    above: bool
-    labels: np.ndarray
-    scores: np.ndarray
-
-
-def one_feature_baseline(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> OneFeature:
-    """Two classes told apart by one number, such as the share of pixels above 100 HU.
-
-    Threshold and direction have the best balanced accuracy on the training images; thresholds lie midway between two
-    neighbouring values, of equal ones the lowest is taken.
-
-    Args:
-        train: (n,) the number for the training images.
-        labels: (n,) 0 or 1.
-        test: (m,) the number for the test images.
-
-    Raises:
-        ValueError: the numbers are not finite, or the training labels are not both 0 and 1.
-    """
-    train, labels, test = np.asarray(train, float), np.asarray(labels), np.asarray(test, float)
-    if not (np.isfinite(train).all() and np.isfinite(test).all()) or set(labels) != {0, 1}:
-        raise ValueError(
-            f"one feature: found labels {sorted(set(labels.tolist()))}, expected finite numbers and labels 0 and 1"
-        )
-    values = np.unique(train)
-    thresholds = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values
-    # Share of each class above a threshold; their difference is twice the balanced accuracy less one.
-    shares = [(np.sort(train[labels == c])[:, None] > thresholds).mean(0) for c in (0, 1)]
-    gain = shares[1] - shares[0]
-    best = int(np.argmax(np.abs(gain)))
-    above = bool(gain[best] >= 0)
-    return OneFeature(
-        float(thresholds[best]), above, ((test > thresholds[best]) == above).astype(int), test if above else -test
-    )
 
 
 def auc_difference(
@@ -278,6 +240,10 @@ def verdict(comparison: pd.DataFrame, network: str = "the network") -> str | Non
         f"{row['network_auc']:.2f}, difference {row['difference']:.2f} (95 % interval {row['ci_low']:.2f} to "
         f"{row['ci_high']:.2f}, {row['n_patients']} patients)."
     )
+
+
+def _statistics(values: np.ndarray) -> list[float]:
+    return [values.mean(), values.std(), *np.percentile(values, PERCENTILES)]
 
 
 def _numbers_or_texts(entries: pd.Series) -> pd.Series:

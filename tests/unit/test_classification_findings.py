@@ -1,0 +1,42 @@
+"""Findings of the classification studies follow their tables."""
+
+import pandas as pd
+import pytest
+
+from xiqa.metrics.classification_findings import describe_classification, over_seeds
+
+
+def scores(architecture: str, values: list[float], metric: str = "auc") -> list[dict]:
+    own = {"dataset": "ct", "architecture": architecture, "weights": "trained", "metric": metric, "data": "real"}
+    own |= {"class_name": None, "grouping": "patient", "ci_low": 0.5, "ci_high": 1.0, "n_images": 20, "n_patients": 11}
+    return [own | {"seed": seed, "value": value} for seed, value in enumerate(values)]
+
+
+def comparison(low: float) -> pd.DataFrame:
+    row = {"dataset": "ct", "architecture": "net", "weights": "trained", "seed": 0, "shortcut": "header", "reason": ""}
+    row |= {"shortcut_auc": 0.8, "network_auc": 0.9, "difference": 0.1, "ci_low": low, "ci_high": 0.2, "n_patients": 11}
+    return pd.DataFrame([row])
+
+
+NO_LEVELS = pd.DataFrame(columns=["dataset", "architecture", "weights", "seed", "severity", "value"])
+
+
+def test_means_are_over_the_seeds_of_one_network():
+    rows = scores("net", [0.8, 0.9]) + scores("shortcut: header", [0.5, 0.7]) + scores("net", [0.7, 0.9], "accuracy")
+    rows.append(rows[0] | {"class_name": "contrast", "value": 0.1})
+    found = over_seeds(pd.DataFrame(rows)).set_index(["architecture", "metric"])
+    assert found.loc[("net", "auc"), "mean"] == pytest.approx(0.85)
+    assert found.loc[("net", "auc"), "sd"] == pytest.approx(0.1 / 2**0.5)
+    assert found.loc[("shortcut: header", "auc"), ["lowest", "highest", "seeds"]].tolist() == [0.5, 0.7, 2]
+    sentences = describe_classification(pd.DataFrame(rows), comparison(0.01), NO_LEVELS)
+    assert sentences[0] == (
+        "ct, net: mean over 2 seeds or folds auc 0.850 (0.800 to 0.900), accuracy 0.800 (0.700 to 0.900)."
+    )
+    assert sentences[1].startswith("ct, shortcut: header: mean over 2 seeds or folds auc 0.600")
+    assert len(sentences) == 4
+
+
+def test_a_shortcut_that_is_as_good_stands_first():
+    sentences = describe_classification(pd.DataFrame(scores("net", [0.9])), comparison(-0.01), NO_LEVELS)
+    assert sentences[0].startswith("ct: A shortcut (header) is as good as net (seed 0)")
+    assert sentences[1].startswith("ct (real images), net, seed 0: test AUC 0.900 (95 % interval 0.500 to 1.000")
