@@ -22,9 +22,13 @@ if workflow.scheduling_settings is not None and workflow.local_exec:
 
 # Stages are processes of their own: they find the library, draw without a screen, and use the threads they were given.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-# They keep freed memory (glibc; elsewhere nothing happens): large arrays that come and go for every batch are else
-# returned to the system and faulted in again, which takes up to half of the time.
-MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+# They keep freed memory, in huge pages (glibc; elsewhere nothing happens): large arrays that come and go for every batch
+# are else returned to the system and faulted in again, which takes up to half of the time.
+MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 os.environ.update(
     {name: str(study.compute.threads) for name in THREADS}
     | MEMORY
