@@ -61,7 +61,7 @@ def value(found: pd.DataFrame, metric: str, class_name: str = "", column: str = 
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_auc_is_the_mann_whitney_statistic_with_ties_counting_half(pairs):
     score, positive = np.array([s for s, _ in pairs], float), np.array([y for _, y in pairs])
     auc = weighted_auc(score, positive, np.ones((1, len(pairs))))[0]

@@ -157,7 +157,7 @@ def test_dicom_is_known_by_its_suffix_or_its_mark(tmp_path, monkeypatch, name, c
 
 
 @given(st.sampled_from(["PNG", "JPEG", "TIFF", "GIF", "BMP"]), st.floats(0, 0.98), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_truncated_file_never_passes(tmp_path_factory, file_type, share, allowed_elsewhere):
     whole = io.BytesIO()
     Image.fromarray(np.kron(GREY, np.ones((9, 9), np.uint8))).save(whole, file_type)

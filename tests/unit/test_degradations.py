@@ -40,7 +40,7 @@ def test_ground_truth_is_the_change_of_each_pixel_and_the_stronger_the_more(name
 
 
 @given(x=st.integers(-9, 9), y=st.integers(-9, 9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_constant_whole_shift_rolls_the_image(x, y):
     image = scene()
     moved = translated(image, np.full(48, x), np.full(48, y))
@@ -55,7 +55,7 @@ def test_constant_fractional_shift_is_the_shift_theorem():
 
 
 @given(path=st.lists(st.floats(-20, 20), min_size=48, max_size=48), seed=st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_motion_keeps_the_energy(path, seed):
     image = scene()
     moved = translated(image, np.array(path), rng(seed).normal(0, 3, 48))

@@ -296,7 +296,7 @@ def test_header_holds_what_could_betray_the_label_and_nothing_of_the_patient(tmp
 vectors = st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda vector: np.linalg.norm(vector) > 0.1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(first=vectors, other=vectors, shift=st.floats(-300, 300), inside=st.floats(-200, 200))
 def test_position_is_measured_along_the_normal(tmp_path_factory, first, other, shift, inside):
     rows = np.array(first) / np.linalg.norm(first)

@@ -104,8 +104,8 @@ def test_house_style_leaves_the_settings_of_the_caller_alone():
 
 
 def test_a_figure_refuses_data_that_is_neither_simulated_nor_recorded():
-    with pytest.raises(ValueError, match="found 'real'"):
-        cdmam_images.plot_sampled_images([sampled()], ["a"], data="real")
+    with pytest.raises(ValueError, match="found 'drawn'"):
+        cdmam_images.plot_sampled_images([sampled()], ["a"], data="drawn")
 
 
 def test_same_input_gives_the_same_bytes(tmp_path):

@@ -86,7 +86,7 @@ def test_names_of_images_hold_the_row_and_no_file_name(folder):
     trailing=st.booleans(),
     order=st.permutations(range(4)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_dialect_gives_the_same_rows(
     tmp_path_factory, separator, encoding, line_end, space, quote, upper, blank, trailing, order
 ):

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from xiqa.models.loader import even_batches, read_batches
@@ -31,7 +31,6 @@ def memory_map(tmp_path) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-@settings(deadline=None)
 @given(n=st.integers(2, 300), batch_size=st.integers(2, 70))
 def test_batches_are_even_and_hold_every_row_once_in_order(n, batch_size):
     rows = np.random.default_rng(n).permutation(1000)[:n]

@@ -52,7 +52,7 @@ def test_the_area_of_an_ellipse_is_pi_a_b_not_that_of_its_box():
 
 
 @given(st.lists(st.tuples(st.integers(0, 8000), st.integers(0, 6000)), min_size=3, max_size=9))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_polygon_agrees_with_an_independent_even_odd_fill(points):
     points = np.array(points) / 100 + 0.003  # no corner on the centre of a pixel
     mask = drawn("2 " + " ".join(f"{value!r}" for value in points.ravel().tolist()))

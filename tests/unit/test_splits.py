@@ -31,7 +31,7 @@ def tables(draw):
     return table
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables(), st.integers(0, 50), st.sampled_from([0, 3, 5]), st.sampled_from([0, 1]))
 def test_no_patient_and_no_duplicate_is_ever_divided(table, seed, folds, gap):
     try:
@@ -48,7 +48,7 @@ def test_no_patient_and_no_duplicate_is_ever_divided(table, seed, folds, gap):
         assert part[image] == part[original] or "unused" in (part[image], part[original])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(tables(), st.integers(0, 10))
 def test_folds_test_every_image_once(table, first):
     folds = 4
