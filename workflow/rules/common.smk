@@ -15,11 +15,6 @@ CDMAM = f"{RESULTS}/cdmam"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 
-# While the rate of job starts is limited, as by default, Snakemake plans all waiting jobs again every second, once
-# for each job that ever finished: half a core after some hundred jobs. Jobs on this machine need no limit.
-if workflow.scheduling_settings is not None and workflow.local_exec:
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 # Stages are processes of their own: they find the library, draw without a screen, and use the threads they were given.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 # They keep freed memory, in huge pages (glibc; elsewhere nothing happens): large arrays that come and go for every batch
