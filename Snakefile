@@ -39,7 +39,7 @@ rule classification:
 
 
 onstart:
-    # While the rate of job starts is limited, as by default, Snakemake plans all waiting jobs again every second, once for
+    # While the rate of job starts is limited, Snakemake plans all waiting jobs again every second, once for
     # each job that ever finished: half a core after some hundred jobs. Jobs on this machine need no limit.
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
