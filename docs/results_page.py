@@ -125,6 +125,9 @@ By group, share over area:
 ## Upsampling
 
 {markdown(upsampling)}
+`never_visited` is a share of the pixels: a margin makes the image larger than what one cycle of so many draws without
+replacement covers. A pixel that no draw visited has the value 0 in the map.
+
 Drawing with and without replacement, at equal cost:
 
 {markdown(table("upsampling_designs"))}
