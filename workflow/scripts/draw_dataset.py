@@ -1,5 +1,6 @@
 """Show a prepared data set: examples of each class, and its split."""
 
+from xiqa.datasets.base import classes_of
 from xiqa.figures.datasets import plot_examples, plot_split
 from xiqa.files import read_array, read_table, write_figure
 from xiqa.logs import log_to
@@ -8,7 +9,7 @@ from xiqa.logs import log_to
 def draw(paths: dict[str, str], paths_to_figures: dict[str, str]) -> None:
     """Draw the figures of one data set."""
     images, masks, table = read_array(paths["images"]), read_array(paths["masks"]), read_table(paths["table"])
-    classes, data = table.groupby("label")["label_name"].first().tolist(), table["data"].iloc[0]
+    classes, data = classes_of(table), table["data"].iloc[0]
     table = table.assign(part=read_table(paths["split"])["part"].to_numpy())
     known = masks if table["has_mask"].any() else None
     write_figure(paths_to_figures["examples"], plot_examples(images, known, table, classes, data=data))

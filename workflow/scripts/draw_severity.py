@@ -1,5 +1,6 @@
 """Show the dose-response part of a twin: its images, and the AUC of all classifiers against the severity."""
 
+from xiqa.datasets.base import classes_of
 from xiqa.figures.classification import plot_auc_by_severity
 from xiqa.figures.datasets import plot_severity_strip
 from xiqa.files import read_array, read_table, write_figure
@@ -9,7 +10,7 @@ from xiqa.logs import log_to
 def draw(paths: dict[str, str], paths_to_figures: dict[str, str]) -> None:
     """Draw one image per class and level; one curve per trained network, and those of the shortcuts, of one seed."""
     images, masks, table = read_array(paths["images"]), read_array(paths["masks"]), read_table(paths["table"])
-    classes = table.groupby("label")["label_name"].first().tolist()
+    classes = classes_of(table)
     write_figure(paths_to_figures["severity"], plot_severity_strip(images, masks, table, classes))
     scores = read_table(paths["scores"])
     scores = scores[(scores["weights"] == "trained") & (scores["seed"] == scores["seed"].min())]

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from xiqa.datasets.base import classes_of
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.metrics import classification
@@ -20,7 +21,7 @@ def score(
 ) -> None:
     """Write one long table per kind of score; each row says which network, weights and seed it is of."""
     images, table = read_array(path_to_images), read_table(path_to_table)
-    classes = table.groupby("label")["label_name"].first().tolist()
+    classes = classes_of(table)
     features = shortcut_features(images, table.dropna(axis=1, how="all"))
     if bright_above is not None:
         features["bright_share"] = [(image > bright_above).mean() for image in images]

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from xiqa.config import ClassifierTraining, NetworkPlan
+from xiqa.datasets.base import classes_of
 from xiqa.files import read_array, read_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.classifier_training import train_classifier
@@ -20,7 +21,7 @@ def train(
     images, table = read_array(paths["images"]), read_table(paths["table"])
     check_size(network.architecture, images.shape[1])
     part = read_table(paths["split"])["part"].to_numpy()
-    classes = table.groupby("label")["label_name"].first().tolist()
+    classes = classes_of(table)
     net, source = initial_state(
         network.architecture, channels=network.channels, outputs=1 if training.one_output else len(classes), seed=seed,
         options=network.options, weights=network.weights,

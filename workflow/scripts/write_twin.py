@@ -1,17 +1,16 @@
 """Write the simulated twin of a data set in the real set's file format."""
 
 import importlib
-import shutil
 from pathlib import Path
 
 from xiqa.config import Twin
+from xiqa.datasets.twins.writing import start
 from xiqa.logs import Progress, log_to
 
 
 def write_twin(data_format: str, settings: dict, seed: int, folder: str, progress: Progress) -> None:
     """Write the files anew; twin.csv, which says what was simulated, comes last."""
-    shutil.rmtree(folder, ignore_errors=True)
-    Path(folder).mkdir(parents=True)
+    start(Path(folder))
     twin = importlib.import_module(f"xiqa.datasets.twins.{data_format}")
     twin.write(Path(folder), Twin(**settings), seed, progress)
 

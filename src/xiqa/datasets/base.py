@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 Box = tuple[float, float, float, float]
 """(x_min, y_min, x_max, y_max) in pixels of the original image, end-exclusive."""
@@ -109,6 +110,11 @@ def same_size(mask_path: str | Path, mask: np.ndarray, pixels: np.ndarray) -> No
         raise DataError(
             mask_path, f"found a mask of {mask.shape}, expected {pixels.shape} (rows, columns) as the image"
         )
+
+
+def classes_of(table: pd.DataFrame) -> list[str]:
+    """Names of the classes in the order of their labels, from a prepared table."""
+    return table.groupby("label")["label_name"].first().tolist()
 
 
 def box_of(mask: np.ndarray) -> tuple[Box, ...]:

@@ -92,7 +92,6 @@ def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> No
         seed: the study's seed.
         progress: told how many images are done.
     """
-    writing.start(folder)
     planned = writing.plan(NAME, twin, seed, CLASSES, label_per="patient", negative="Normal")
     for disease in CLASSES:
         (folder / disease / "images").mkdir(parents=True)

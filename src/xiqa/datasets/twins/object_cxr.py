@@ -135,12 +135,11 @@ def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> No
         seed: the study's seed.
         progress: told how many images are done.
     """
-    writing.start(folder)
     planned = writing.plan(NAME, twin, seed, CLASSES, label_per="image", negative=CLASSES[0])
     rows: list[dict] = []
     listed: dict[str, list[dict[str, str]]] = {"train": [], "dev": [], "test": []}
     for table in (*listed, "twin_masks"):
-        (folder / table).mkdir()
+        (folder / table).mkdir(parents=True)
     for index, images in enumerate(writing.by_patient(planned)):
         table = {8: "dev", 9: "test"}.get(index % 10, "train") if images[0].part == "main" else "test"
         for image in images:
