@@ -16,8 +16,9 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from xiqa.cdmam.curve import censored_side, fit_curve, limit_curve
+from xiqa.cdmam.curve import fit_curve
 from xiqa.cdmam.dicom import read_dicom, write_dicom
+from xiqa.cdmam.limits import censored_side, limit_curve
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, GEOMETRIES
 from xiqa.cdmam.reader import Reading, read_image
 from xiqa.config import Detector, Exposure

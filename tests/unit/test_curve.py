@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from xiqa.cdmam import curve
+from xiqa.cdmam import curve, limits
 from xiqa.cdmam.phantom import CELL_PRESENT, DIAMETERS_MM, THICKNESSES_UM
 
 MU = 0.19
@@ -87,13 +87,13 @@ def test_common_slope_fit_equals_a_plain_least_squares_fit():
 
 
 def test_limits_fit_as_published():
-    for name, coefficients in curve.LIMIT_COEFFICIENTS.items():
-        found = curve.third_order_coefficients(curve.LIMIT_DIAMETERS_MM, curve.LIMITS[name])
+    for name, coefficients in limits.LIMIT_COEFFICIENTS.items():
+        found = curve.third_order_coefficients(limits.LIMIT_DIAMETERS_MM, limits.LIMITS[name])
         np.testing.assert_allclose(found, coefficients, atol=6e-6)
         np.testing.assert_allclose(
-            curve.limit_curve(name, curve.LIMIT_DIAMETERS_MM), curve.LIMITS[name], rtol=0.01, atol=0.001
+            limits.limit_curve(name, limits.LIMIT_DIAMETERS_MM), limits.LIMITS[name], rtol=0.01, atol=0.001
         )
-    assert (curve.limit_curve("achievable", DIAMETERS_MM) < curve.limit_curve("acceptable", DIAMETERS_MM)).all()
+    assert (limits.limit_curve("achievable", DIAMETERS_MM) < limits.limit_curve("acceptable", DIAMETERS_MM)).all()
 
 
 def test_third_order_fit_recovers_a_third_order_curve_and_stays_non_negative():
@@ -160,22 +160,22 @@ def test_thresholds_outside_the_range_are_clamped_and_flagged():
     every = np.where(CELL_PRESENT, 1, -1).astype(np.int8)
     table = curve.fit_curve(np.stack([every] * 3), bootstrap=20)
     assert table["censored"].all()
-    assert (curve.censored_side(table) == "below").all()
+    assert (limits.censored_side(table) == "below").all()
     assert (table["t_auto_um"] == 0.03).all()
     none = np.where(CELL_PRESENT, 2, -1).astype(np.int8)
     table = curve.fit_curve(np.stack([none] * 3), bootstrap=20)
-    assert (curve.censored_side(table) == "above").all()
+    assert (limits.censored_side(table) == "above").all()
     assert (table["t_auto_um"] == 2.0).all()
     assert np.isfinite(table.drop(columns="censored").to_numpy()).all()
     mixed = curve.fit_curve(draw(hit_rates(plausible_thresholds(0.5), 2.3), 16, seed=4), bootstrap=20)
-    side = curve.censored_side(mixed)
+    side = limits.censored_side(mixed)
     assert side[0] == "below"
     assert side[-1] == ""
 
 
 def test_chance_alone_is_above_the_range():
     table = curve.fit_curve(draw(np.full((16, 16), 0.25), 64, seed=5), bootstrap=0)
-    assert (curve.censored_side(table) == "above").all()
+    assert (limits.censored_side(table) == "above").all()
 
 
 def test_one_image_has_a_curve_but_no_interval():
@@ -205,7 +205,7 @@ def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match="expected 'held_slope' or 'common_slope'"):
         curve.fit_curve(detections, fit="free")
     with pytest.raises(ValueError, match="expected one of"):
-        curve.limit_curve("good", curve.CDC_DIAMETERS_MM)
+        limits.limit_curve("good", curve.CDC_DIAMETERS_MM)
 
 
 def test_coefficient_of_variation_is_that_of_fresh_sets_of_images():

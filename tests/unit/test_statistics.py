@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from xiqa.metrics.statistics import bootstrap_ci, holm, paired_comparisons, root_mean, wilson_interval
+from xiqa.metrics.paired import holm, paired_comparisons
+from xiqa.metrics.statistics import bootstrap_ci, root_mean, wilson_interval
 
 
 def test_bootstrap_interval_of_a_mean_is_the_normal_one_in_large_samples():

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from xiqa.cdmam.curve import limit_curve
+from xiqa.cdmam.limits import limit_curve
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 from xiqa.figures.checks import (
     plot_modified_curves,

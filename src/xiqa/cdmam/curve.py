@@ -11,27 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
+from xiqa.cdmam.limits import RANGE_UM, third_order_curve
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, THICKNESSES_UM
 
 HUMAN_FACTORS = np.array([2.11, 2.06, 2.01, 1.98, 1.94, 1.88, 1.82, 1.75, 1.68, 1.60, 1.50, 1.40])
 """r(d): threshold of human readers over that of the automated reading, for `CDC_DIAMETERS_MM`."""
-
-LIMIT_DIAMETERS_MM = np.array([2.0, 1.0, 0.5, 0.25, 0.1])
-LIMITS = {
-    "acceptable": np.array([0.069, 0.091, 0.150, 0.352, 1.68]),
-    "achievable": np.array([0.038, 0.056, 0.103, 0.244, 1.10]),
-}
-"""European limits in µm for `LIMIT_DIAMETERS_MM` (European guidelines for quality assurance in breast cancer
-screening and diagnosis, 4th edition, 2006)."""
-
-LIMIT_COEFFICIENTS = {
-    "acceptable": np.array([0.05398, 0.02467, 0.01145, 0.00023]),
-    "achievable": np.array([0.02355, 0.02542, 0.00689, 0.00013]),
-}
-"""Non-negative third-order fits a, b, c, d of the limits, as used in the field: T(d) = a + b/d + c/d² + e/d³."""
-
-RANGE_UM = (float(THICKNESSES_UM[0]), float(THICKNESSES_UM[-1]))
-"""Thinnest and thickest disc: thresholds outside are not measured but censored."""
 
 GOLD_ATTENUATION_PER_UM = 0.19
 """µ of C = ln(1 - exp(-µ t))."""
@@ -46,8 +30,7 @@ _CDC_ROWS = slice(3, 15)
 _CONTRAST = np.log(-np.expm1(-GOLD_ATTENUATION_PER_UM * THICKNESSES_UM))
 _CONTRAST_RANGE = (float(_CONTRAST[0]) - 2.5, -0.05)
 
-for _table in (HUMAN_FACTORS, LIMIT_DIAMETERS_MM, *LIMITS.values(), *LIMIT_COEFFICIENTS.values()):
-    _table.setflags(write=False)
+HUMAN_FACTORS.setflags(write=False)
 
 Fit = Literal["held_slope", "common_slope"]
 Human = Literal["thickness", "contrast"]
@@ -279,18 +262,6 @@ def third_order_coefficients(diameter_mm: np.ndarray, thickness_um: np.ndarray) 
     return nnls(design / thickness[:, None], np.ones(thickness.size))[0]
 
 
-def third_order_curve(coefficients: np.ndarray, diameter_mm: np.ndarray) -> np.ndarray:
-    """T(d) = a + b/d + c/d² + e/d³ in µm, at any diameters."""
-    return np.asarray(diameter_mm, dtype=float)[..., None] ** -np.arange(4.0) @ np.asarray(coefficients)
-
-
-def limit_curve(limit: str, diameter_mm: np.ndarray) -> np.ndarray:
-    """European limit ("acceptable" or "achievable") in µm at any diameters, by its third-order fit."""
-    if limit not in LIMIT_COEFFICIENTS:
-        raise ValueError(f"limit: found {limit!r}, expected one of {sorted(LIMIT_COEFFICIENTS)}")
-    return third_order_curve(LIMIT_COEFFICIENTS[limit], diameter_mm)
-
-
 def _cdc(t_auto_um: np.ndarray, human: Human) -> np.ndarray:
     """Third-order curves (n, 12) of thresholds (n, 12)."""
     target = human_equivalent(t_auto_um, human)
@@ -363,13 +334,6 @@ def fit_curve(
             "censored": measured.side != 0,
         }
     )
-
-
-def censored_side(curve: pd.DataFrame) -> np.ndarray:
-    """Where the censored thresholds of a curve lie: (12,) of "below" (0.03 µm), "above" (2 µm) or ""."""
-    t_auto = curve["t_auto_um"].to_numpy()
-    side = np.where(t_auto <= RANGE_UM[0], "below", "above")
-    return np.where(curve["censored"].to_numpy(dtype=bool), side, "")
 
 
 def coefficient_of_variation(

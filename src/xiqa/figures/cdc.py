@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xiqa.cdmam.curve import LIMITS, RANGE_UM, censored_side, limit_curve
+from xiqa.cdmam.limits import LIMITS, RANGE_UM, censored_side, limit_curve
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 from xiqa.figures import style
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 CLIP = 2.5
 """Standard deviations from the mean beyond which a pixel is no background."""
 
 # Standard deviation of a standard normal cut there: what clipping takes away is given back.
-_CLIPPED_SD = float(stats.truncnorm(-CLIP, CLIP).std())
+_CLIPPED_SD = math.sqrt(1 - CLIP * math.sqrt(2 / math.pi) * math.exp(-(CLIP**2) / 2) / math.erf(CLIP / math.sqrt(2)))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
-"""Confidence intervals and paired comparisons, used by all tables."""
+"""Confidence intervals, used by all tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import ndtri
 
 
 def bootstrap_ci(
@@ -87,51 +86,9 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
         raise ValueError(f"found {successes} successes of {n}, expected 0 to {n}")
     if n == 0:
         return 0.0, 1.0
-    z = stats.norm.ppf((1 + level) / 2)
+    z = ndtri((1 + level) / 2)
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     # At the ends the exact limit is 0 or 1; rounding must not carry it beyond.
     return (0.0 if successes == 0 else float(centre - half)), (1.0 if successes == n else float(centre + half))
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p-values (n,), in the order given.
-
-    Reference: Holm, Scand. J. Stat. 6 (1979) 65.
-    """
-    p_values = np.asarray(p_values, np.float64)
-    order = np.argsort(p_values, kind="stable")
-    adjusted = np.empty_like(p_values)
-    factors = np.arange(len(p_values), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1)
-    return adjusted
-
-
-def paired_comparisons(scores: pd.DataFrame) -> pd.DataFrame:
-    """Compare methods pair by pair on the same images.
-
-    Args:
-        scores: one row per image (or patient), one column per method; a pair uses the rows where both are present.
-
-    Returns:
-        One row per pair of columns: first, second, n, median_difference (first - second), p_value (two-sided Wilcoxon
-        signed-rank test; 1 where all differences are 0) and p_holm (Holm over all pairs).
-
-    Reference: Wilcoxon, Biometrics Bulletin 1 (1945) 80.
-    """
-    rows = []
-    for first, second in combinations(scores.columns, 2):
-        difference = (scores[first] - scores[second]).dropna().to_numpy(float)
-        tested = difference.any()
-        rows.append(
-            {
-                "first": first,
-                "second": second,
-                "n": len(difference),
-                "median_difference": float(np.median(difference)) if len(difference) else float("nan"),
-                "p_value": float(stats.wilcoxon(difference).pvalue) if tested else 1.0,
-            }
-        )
-    table = pd.DataFrame(rows, columns=["first", "second", "n", "median_difference", "p_value"])
-    return table.assign(p_holm=holm(table["p_value"].to_numpy()))
