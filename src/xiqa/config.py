@@ -305,7 +305,7 @@ class Twin(Section):
         (0.1, 0.25, 0.5, 1.0), description="levels of the dose-response part; 1 is the strength of the main parts"
     )
     patients_per_severity: int = Field(
-        20, ge=0, description="simulated patients for each level of severity, never trained on"
+        40, ge=0, description="simulated patients for each level of severity, never trained on"
     )
 
 

@@ -21,6 +21,7 @@ SHORTCUT_LOOKS = {
     "mask presence": {"color": style.BLACK, "marker": "P", "linestyle": (0, (2, 2))},
     "bright pixels": {"color": style.SKY, "marker": "X", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
 }
+HOLLOW = {"markerfacecolor": "white", "markeredgewidth": 0.9}
 NAMES = {
     "object_cxr": "Object-CXR",
     "lvot": "LVOT",
@@ -51,15 +52,17 @@ def class_look(number: int) -> dict:
 
 
 def plain_name(name: str) -> str:
-    """A data set's or network's name as figures print it."""
-    return NAMES.get(name, name.replace("_", " "))
+    """A data set's or network's name as figures print it, with what follows it behind a comma."""
+    first, *more = name.split(", ")
+    return ", ".join([NAMES.get(first, first.replace("_", " ")), *more])
 
 
 def _curve_look(name: str, number: int) -> dict:
-    """Colour, marker and line of a shortcut, or of the network of that number."""
+    """Colour, marker and line of a shortcut (hollow, thin), or of the network of that number (filled, thick)."""
+    if name.startswith("shortcut: "):
+        return SHORTCUT_LOOKS[name.removeprefix("shortcut: ")] | HOLLOW | {"linewidth": 0.7}
     colours = (NETWORK_COLOUR, style.GREEN, style.SKY, style.BLACK)
-    network = {"color": colours[number % len(colours)], "marker": "ovPX"[number % 4], "linestyle": "-"}
-    return SHORTCUT_LOOKS.get(name.removeprefix("shortcut: "), network)
+    return {"color": colours[number % 4], "marker": "ovPX"[number % 4], "linestyle": "-", "linewidth": 1.5}
 
 
 @style.styled
@@ -203,7 +206,7 @@ def plot_auc_by_severity(tables: Mapping[str, pd.DataFrame], data: str = "simula
         place = table["severity"] * 10**shift if logarithmic else table["severity"] + shift * span
         ends = [table["value"] - table["ci_low"], table["ci_high"] - table["value"]]
         axes.errorbar(
-            place, table["value"], yerr=np.clip(ends, 0, None), capsize=2, linewidth=1, elinewidth=0.8,
+            place, table["value"], yerr=np.clip(ends, 0, None), capsize=2, elinewidth=0.8,
             label=plain_name(name),
             **_curve_look(name, number),
         )  # fmt: skip
@@ -310,23 +313,23 @@ def plot_overview(comparisons: pd.DataFrame, data: str = "simulated") -> Figure:
         data: `simulated`, `recorded` or `mixed`.
     """
     groups = list(comparisons.groupby(["dataset", "network"], sort=False))
-    figure = style.new_figure(5.4, 0.5 * len(groups) + 1.2)
+    figure = style.new_figure(5.4, 0.16 * (len(comparisons) + 2 * len(groups)) + 1.2)
     axes = figure.subplots()
-    handles, labels = {}, []
-    for place, ((dataset, network), rows) in enumerate(groups):
+    handles, middles, labels, place = {}, [], [], 0
+    for (dataset, network), rows in groups:
         first = rows.iloc[0]
-        look = {"color": NETWORK_COLOUR, "marker": "o"}
-        handles["network"] = _interval_point(axes, place - 0.27, first, "network", look)
-        for _, row in rows.iterrows():
-            look = {key: SHORTCUT_LOOKS[row["shortcut"]][key] for key in ("color", "marker")}
-            below = place - 0.09 + 0.18 * list(SHORTCUT_LOOKS).index(row["shortcut"])
-            handles[f"shortcut: {row['shortcut']}"] = _interval_point(axes, below, row, "shortcut", look)
+        middles.append(place + len(rows) / 2)
         labels.append(f"{plain_name(dataset)}\n{plain_name(network)} (patients: {first['n_patients']})")
-        if place:
-            axes.axhline(place - 0.5, color="#DDDDDD", linewidth=0.5)
-    axes.set_yticks(range(len(groups)), labels)
+        look = {"color": NETWORK_COLOUR, "marker": "o"}
+        handles["network"] = _interval_point(axes, place, first, "network", look)
+        for below, (_, row) in enumerate(rows.iterrows(), place + 1):
+            look = {key: SHORTCUT_LOOKS[row["shortcut"]][key] for key in ("color", "marker")} | HOLLOW
+            handles[f"shortcut: {row['shortcut']}"] = _interval_point(axes, below, row, "shortcut", look)
+        place += len(rows) + 2
+        axes.axhline(place - 1, color="#DDDDDD", linewidth=0.5)
+    axes.set_yticks(middles, labels)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.set_ylim(place - 1, -1)
     axes.axvline(0.5, **CHANCE)
     axes.axvline(0.9, **CHANCE | {"linestyle": "--"})
     lowest = comparisons[["network_low", "shortcut_low", "network_auc", "shortcut_auc"]].min().min()

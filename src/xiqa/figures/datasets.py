@@ -169,7 +169,7 @@ def _ground_truth(axes: Axes, masks: np.ndarray | None, row: pd.Series, number: 
     drawn = {}
     if masks is not None and row.get("has_mask", True) and masks[number].any():
         axes.contour(masks[number].astype(float), [0.5], colors=MASK_COLOUR, linewidths=0.8)
-        drawn["contour of the ground truth"] = Rectangle((0, 0), 1, 1, fill=False, edgecolor=MASK_COLOUR)
+        drawn["contour of the mask"] = Rectangle((0, 0), 1, 1, fill=False, edgecolor=MASK_COLOUR)
     for x_min, y_min, x_max, y_max in json.loads(row.get("boxes") or "[]"):
         # Pixel 0 reaches from -0.5 to 0.5 on the axes.
         box = Rectangle(

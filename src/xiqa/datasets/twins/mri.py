@@ -79,10 +79,10 @@ class Waves:
     def on(self, plane: Plane) -> np.ndarray:
         """(h, w) float32 values on a plane."""
         rows, columns = (np.arange(n)[:, None] for n in plane.shape)
-        # On a plane a wave is a product of a column and a row: the sum of all is one product of matrices.
-        left = np.exp(1j * (self.phases + self.vectors @ plane.origin + rows * (self.vectors @ plane.down)))
-        right = np.exp(1j * columns * (self.vectors @ plane.right))
-        field = left.real @ right.real.T - left.imag @ right.imag.T
+        down = self.phases + self.vectors @ plane.origin + rows * (self.vectors @ plane.down)
+        right = columns * (self.vectors @ plane.right)
+        # cos(a + b) = cos a cos b - sin a sin b: the sum over all waves is one product of matrices.
+        field = np.hstack([np.cos(down), -np.sin(down)]) @ np.hstack([np.cos(right), np.sin(right)]).T
         return (field * np.sqrt(2 / len(self.phases))).astype(np.float32)
 
 
