@@ -25,7 +25,7 @@ def read(root, name: str) -> dict:
     return lay_over(default, yaml.safe_load((root / f"config/{name}.yaml").read_text()))
 
 
-@pytest.mark.parametrize("name", ["config", "quick", "full", "paper", "test", "classification"])
+@pytest.mark.parametrize("name", ["config", "quick", "full", "paper", "test", "real_data"])
 def test_each_study_is_valid(root, name):
     assert config.load_config(read(root, name)).cdmam.margins_mm[0] == 0
 
