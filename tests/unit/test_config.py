@@ -26,7 +26,8 @@ def read(root, name: str) -> dict:
 
 
 @pytest.mark.parametrize("name", ["config", "quick", "full", "paper", "test", "real_data"])
-def test_each_study_is_valid(root, name):
+def test_each_study_is_valid(root, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("XIQA_REAL_DATA", str(tmp_path))
     assert config.load_config(read(root, name)).cdmam.margins_mm[0] == 0
 
 

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,13 @@ def test_the_salt_is_made_once_and_only_its_owner_reads_it(tmp_path):
     path = tmp_path / "salt"
     assert read_or_make_salt(path) == read_or_make_salt(path)
     assert path.stat().st_mode & 0o077 == 0
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_jobs_at_the_same_time_get_the_same_salt(tmp_path):
+    for repeat in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(read_or_make_salt, [tmp_path / f"new/{repeat}"] * 8))) == 1
 
 
 BAD = {

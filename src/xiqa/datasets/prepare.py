@@ -7,7 +7,9 @@ import json
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from PIL import Image
 
 from xiqa.config import Dataset
 from xiqa.datasets.base import Box, DataError, Loaded, Record
-from xiqa.files import append_array, atomic_path, write_table
+from xiqa.files import append_array, write_table
 from xiqa.provenance import file_digest
 
 IMAGE_TYPE = np.float16
@@ -214,9 +216,13 @@ def read_or_make_salt(path: str | os.PathLike) -> bytes:
     """The secret behind the pseudonyms of real patients: made once, kept beside the results, never logged."""
     path = Path(path)
     if not path.exists():
-        with atomic_path(path) as temporary:
-            temporary.touch(mode=0o600)
-            temporary.write_text(secrets.token_hex(32))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".salt-") as made:
+            made.write(secrets.token_hex(32))
+            made.flush()
+            # Of jobs that prepare several sets at once the first one makes it.
+            with suppress(FileExistsError):
+                os.link(made.name, path)
     return bytes.fromhex(path.read_text())
 
 

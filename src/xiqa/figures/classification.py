@@ -313,7 +313,7 @@ def plot_overview(comparisons: pd.DataFrame, data: str = "simulated") -> Figure:
         data: `simulated`, `recorded` or `mixed`.
     """
     groups = list(comparisons.groupby(["dataset", "network"], sort=False))
-    figure = style.new_figure(5.4, 0.16 * (len(comparisons) + 2 * len(groups)) + 1.2)
+    figure = style.new_figure(5.4, 0.11 * (len(comparisons) + 2 * len(groups)) + 1.3)
     axes = figure.subplots()
     handles, middles, labels, place = {}, [], [], 0
     for (dataset, network), rows in groups:
