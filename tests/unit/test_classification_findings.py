@@ -28,15 +28,19 @@ def test_means_are_over_the_seeds_of_one_network():
     assert found.loc[("net", "auc"), "mean"] == pytest.approx(0.85)
     assert found.loc[("net", "auc"), "sd"] == pytest.approx(0.1 / 2**0.5)
     assert found.loc[("shortcut: header", "auc"), ["lowest", "highest", "seeds"]].tolist() == [0.5, 0.7, 2]
-    sentences = describe_classification(pd.DataFrame(rows), comparison(0.01), NO_LEVELS)
-    assert sentences[0] == (
-        "ct, net: mean over 2 seeds or folds auc 0.850 (0.800 to 0.900), accuracy 0.800 (0.700 to 0.900)."
+    findings = describe_classification(pd.DataFrame(rows), comparison(0.01), NO_LEVELS)
+    assert findings[0] == (
+        "Mean over seeds or folds",
+        "ct, net, 2 seeds or folds: auc 0.850 (0.800 to 0.900), accuracy 0.800 (0.700 to 0.900).",
     )
-    assert sentences[1].startswith("ct, shortcut: header: mean over 2 seeds or folds auc 0.600")
-    assert len(sentences) == 4
+    assert findings[1][1].startswith("ct, shortcut: header, 2 seeds or folds: auc 0.600")
+    assert [heading for heading, _ in findings[2:]] == ["Test AUC"] * 2
 
 
 def test_a_shortcut_that_is_as_good_stands_first():
-    sentences = describe_classification(pd.DataFrame(scores("net", [0.9])), comparison(-0.01), NO_LEVELS)
-    assert sentences[0].startswith("ct: A shortcut (header) is as good as net (seed 0)")
-    assert sentences[1].startswith("ct (real images), net, seed 0: test AUC 0.900 (95 % interval 0.500 to 1.000")
+    (first, shortcut), (_, auc) = describe_classification(
+        pd.DataFrame(scores("net", [0.9])), comparison(-0.01), NO_LEVELS
+    )
+    assert first == "A shortcut is as good"
+    assert shortcut.startswith("ct: A shortcut (header) is as good as net (seed 0)")
+    assert auc.startswith("ct (real images), net, seed 0: test AUC 0.900 (95 % interval 0.500 to 1.000")

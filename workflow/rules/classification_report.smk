@@ -62,6 +62,7 @@ rule summarise_classification:
     output:
         **OVERVIEW,
         overview=picture("overview", "Classification", f"{CLASSIFICATION}/figures"),
+        page=report(f"{CLASSIFICATION}/findings.html", caption="../report/findings.rst", category="0 Findings"),
     log:
         f"{LOGS}/summarise_classification.log",
     benchmark:

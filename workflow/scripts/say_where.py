@@ -9,12 +9,14 @@ def say_where(results: str) -> None:
     root = Path(results).resolve()
     store = f"sqlite:///{results}/mlflow/mlflow.db"
     ui = "make ui" if results == "results" else f"mlflow ui --host 127.0.0.1 --backend-store-uri {store}"
-    findings = root / "cdmam" / "findings.md"
-    if findings.exists():
-        print(f"\n{findings.read_text(encoding='utf-8')}")
-    print(f"Findings   {findings}")
-    print(f"Figures    {root / 'cdmam' / 'figures'}")
-    print(f"Tables     {root / 'cdmam' / 'tables'}")
+    pages = [page for chain in ("cdmam", "classification") if (page := root / chain / "findings.md").exists()]
+    for page in pages:
+        print(f"\n{page.read_text(encoding='utf-8')}")
+    for page in pages:
+        print(f"Findings   {page}")
+    for kind in ("figures", "tables"):
+        for folder in sorted(root.glob(f"*/{kind}")):
+            print(f"{kind.capitalize():<10} {folder}")
     print(f"MLflow UI  {ui}, then open http://127.0.0.1:5000")
     print(f"Report     make report builds {root.parent if results != 'results' else root}/report.html\n")
 

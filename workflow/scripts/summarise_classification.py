@@ -3,9 +3,10 @@
 import pandas as pd
 
 from xiqa.figures.classification import plot_overview
-from xiqa.files import read_table, write_figure, write_table, write_text
+from xiqa.files import read_table, write_figure, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.classification_findings import describe_classification, over_seeds
+from xiqa.pages import write_findings
 
 
 def summarise(datasets: list[str], paths_to_tables: dict[str, list[str]], paths: dict[str, str]) -> None:
@@ -17,9 +18,8 @@ def summarise(datasets: list[str], paths_to_tables: dict[str, list[str]], paths:
         joined[name] = rows[["dataset", *rows.columns.drop("dataset")]]
         write_table(paths[name], joined[name])
     write_table(paths["scores_over_seeds"], over_seeds(joined["scores"]))
-    sentences = describe_classification(joined["scores"], joined["comparison"], joined["auc_by_severity"])
-    text = "# What the classification studies show\n\n" + "".join(f"- {sentence}\n" for sentence in sentences)
-    write_text(paths["findings"], text)
+    findings = describe_classification(joined["scores"], joined["comparison"], joined["auc_by_severity"])
+    write_findings("What the classification studies show", findings, paths["page"], paths["findings"])
     comparison = joined["comparison"].query("weights == 'trained'")
     network = comparison["architecture"] + comparison["seed"].map(lambda seed: f", seed {seed}")
     data = set(comparison["data"])

@@ -86,7 +86,7 @@ def plot_roc(
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
     width = style.SINGLE_COLUMN if columns == 1 else style.DOUBLE_COLUMN
-    figure = style.new_figure(width, rows * (width / columns + 0.25 + 0.13 * len(curves)) + 0.15 * columns + 0.15)
+    figure = style.new_figure(width, rows * (width / columns + 0.25 + 0.13 * len(curves)) + 0.15 * columns + 0.3)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     lines = {}
     for axes, class_name in zip(grid.flat, shown, strict=False):

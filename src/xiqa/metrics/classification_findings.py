@@ -27,8 +27,10 @@ def over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()  # fmt: skip
 
 
-def describe_classification(scores: pd.DataFrame, comparison: pd.DataFrame, by_severity: pd.DataFrame) -> list[str]:
-    """One sentence per finding.
+def describe_classification(
+    scores: pd.DataFrame, comparison: pd.DataFrame, by_severity: pd.DataFrame
+) -> list[tuple[str, str]]:
+    """Sentences with their numbers, whichever way they came out.
 
     Args:
         scores: scores.csv of all data sets with the column `dataset`; trained networks of all seeds, and shortcuts.
@@ -36,7 +38,8 @@ def describe_classification(scores: pd.DataFrame, comparison: pd.DataFrame, by_s
         by_severity: auc_by_severity.csv of all data sets with the column `dataset`; may be empty.
 
     Returns:
-        First each network that a shortcut equals; then means over seeds, the AUC of each network, its dose-response.
+        (heading, sentence) pairs: first each network that a shortcut equals; then means over seeds, the AUC of each
+        network, its dose-response.
     """
     shortcuts, means, results, doses = [], [], [], []
     trained = comparison[comparison["weights"] == "trained"]
@@ -49,7 +52,7 @@ def describe_classification(scores: pd.DataFrame, comparison: pd.DataFrame, by_s
     several = over_seeds(scores).query("weights == 'trained' and seeds > 1 and metric in ('accuracy', 'auc')")
     for (dataset, architecture), rows in several.groupby(["dataset", "architecture"], sort=False):
         texts = [f"{row.metric} {row.mean:.3f} ({row.lowest:.3f} to {row.highest:.3f})" for row in rows.itertuples()]
-        means.append(f"{dataset}, {architecture}: mean over {rows['seeds'].iloc[0]} seeds or folds {', '.join(texts)}.")
+        means.append(f"{dataset}, {architecture}, {rows['seeds'].iloc[0]} seeds or folds: {', '.join(texts)}.")
     for row in overall.itertuples():
         name = f"{row.dataset} ({row.data} images), {row.architecture}, seed {row.seed}"
         proxy = "; no patient ids, divided by proxy groups" if row.grouping == "proxy" else ""
@@ -65,5 +68,11 @@ def describe_classification(scores: pd.DataFrame, comparison: pd.DataFrame, by_s
         ].sort_values("severity")
         if len(levels):
             steps = ", ".join(f"{level.value:.2f} at {level.severity:g}" for level in levels.itertuples())
-            doses.append(f"{name}: AUC against the severity of the defect: {steps}.")
-    return [*shortcuts, *means, *results, *doses]
+            doses.append(f"{name}: {steps}.")
+    parts = {
+        "A shortcut is as good": shortcuts,
+        "Mean over seeds or folds": means,
+        "Test AUC": results,
+        "AUC against the severity of the defect": doses,
+    }
+    return [(heading, sentence) for heading, sentences in parts.items() for sentence in sentences]
