@@ -15,8 +15,8 @@ def say_where(results: str) -> None:
     for page in pages:
         print(f"Findings   {page}")
     for kind in ("figures", "tables"):
-        for folder in sorted(root.glob(f"*/{kind}")):
-            print(f"{kind.capitalize():<10} {folder}")
+        names = ",".join(folder.parent.name for folder in sorted(root.glob(f"*/{kind}")))
+        print(f"{kind.capitalize():<10} {root}/{{{names}}}/{kind}")
     print(f"MLflow UI  {ui}, then open http://127.0.0.1:5000")
     print(f"Report     make report builds {root.parent if results != 'results' else root}/report.html\n")
 
