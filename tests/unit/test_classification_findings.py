@@ -42,5 +42,15 @@ def test_a_shortcut_that_is_as_good_stands_first():
         pd.DataFrame(scores("net", [0.9])), comparison(-0.01), NO_LEVELS
     )
     assert first == "A shortcut is as good"
-    assert shortcut.startswith("ct: A shortcut (header) is as good as net (seed 0)")
-    assert auc.startswith("ct (real images), net, seed 0: test AUC 0.900 (95 % interval 0.500 to 1.000")
+    assert shortcut.startswith("ct: A shortcut (header) is as good as net: AUC 0.80 against 0.90")
+    assert auc.startswith(
+        "ct (real images), net, seed 0: test AUC 0.900 (95 % interval 0.500 to 1.000; 11 patients, 20 images)."
+    )
+
+
+def test_folds_are_counted_that_no_network_won():
+    rows = pd.concat([comparison(-0.01), comparison(0.01).assign(seed=1, shortcut_auc=0.6)])
+    findings = describe_classification(pd.DataFrame(scores("net", [0.9, 0.9])), rows, NO_LEVELS)
+    assert findings[0][1] == (
+        "ct: In 1 of 2 seeds or folds net cannot be said to beat all shortcuts. Mean AUC 0.90 against 0.70 (header)."
+    )

@@ -43,10 +43,17 @@ def describe_classification(
     """
     shortcuts, means, results, doses = [], [], [], []
     trained = comparison[comparison["weights"] == "trained"]
-    for (dataset, architecture, seed), rows in trained.groupby(["dataset", "architecture", "seed"], sort=False):
-        sentence = verdict(rows, f"{architecture} (seed {seed})")
-        if sentence:
-            shortcuts.append(f"{dataset}: {sentence}")
+    for (dataset, architecture), rows in trained.groupby(["dataset", "architecture"], sort=False):
+        found = [verdict(of_seed, architecture) for _, of_seed in rows.groupby("seed", sort=False)]
+        unbeaten = [sentence for sentence in found if sentence]
+        if unbeaten and len(found) == 1:
+            shortcuts.append(f"{dataset}: {unbeaten[0]}")
+        elif unbeaten:
+            auc = rows.groupby("shortcut", sort=False)["shortcut_auc"].mean()
+            shortcuts.append(
+                f"{dataset}: In {len(unbeaten)} of {len(found)} seeds or folds {architecture} cannot be said to beat "
+                f"all shortcuts. Mean AUC {rows['network_auc'].mean():.2f} against {auc.max():.2f} ({auc.idxmax()})."
+            )
     overall = scores[(scores["metric"] == "auc") & scores["class_name"].fillna("").eq("")]
     overall = overall[(overall["weights"] == "trained") & ~overall["architecture"].str.startswith("shortcut")]
     several = over_seeds(scores).query("weights == 'trained' and seeds > 1 and metric in ('accuracy', 'auc')")
@@ -55,11 +62,9 @@ def describe_classification(
         means.append(f"{dataset}, {architecture}, {rows['seeds'].iloc[0]} seeds or folds: {', '.join(texts)}.")
     for row in overall.itertuples():
         name = f"{row.dataset} ({row.data} images), {row.architecture}, seed {row.seed}"
-        proxy = "; no patient ids, divided by proxy groups" if row.grouping == "proxy" else ""
-        results.append(
-            f"{name}: test AUC {row.value:.3f} (95 % interval {row.ci_low:.3f} to {row.ci_high:.3f} over "
-            f"{row.n_patients} patients, {row.n_images} images{proxy})."
-        )
+        who = "patients" if row.grouping == "patient" else "proxy groups (no patient ids)"
+        interval = f"95 % interval {row.ci_low:.3f} to {row.ci_high:.3f}" if pd.notna(row.ci_low) else "no interval"
+        results.append(f"{name}: test AUC {row.value:.3f} ({interval}; {row.n_patients} {who}, {row.n_images} images).")
         levels = by_severity[
             (by_severity["dataset"] == row.dataset)
             & (by_severity["architecture"] == row.architecture)
