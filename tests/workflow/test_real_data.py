@@ -1,0 +1,56 @@
+"""The real-data study, short: one fold of each public set, a few epochs."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from workflow_runs import copy_project, run
+
+pytestmark = pytest.mark.workflow
+RESULTS = Path("results/real_data")
+SHORT = """
+datasets:
+  brain_blocks: {seeds: [2], training: {epochs: 6}}
+  brain_leaky: null
+  ct_slices: {seeds: [2], training: {epochs: 10}}
+  covid_masks: {seeds: [2], training: {epochs: 2}}
+"""
+
+
+@pytest.fixture(scope="module")
+def results(root, real_data, tmp_path_factory) -> Path:
+    """A copy of the project in which one fold of each set was learnt and scored."""
+    folder = copy_project(root, tmp_path_factory.mktemp("real_data") / "xiqa")
+    (folder / "short.yaml").write_text(SHORT)
+    run(folder, "classification", "--configfile", "config/real_data.yaml", "short.yaml")
+    return folder / RESULTS
+
+
+def auc(results: Path, dataset: str, name: str) -> float:
+    scores = pd.read_csv(results / dataset / "tables/scores.csv")
+    own = scores[(scores["architecture"] == name) & (scores["metric"] == "auc") & scores["class_name"].isna()]
+    return own["value"].item()
+
+
+def test_brain_tumours_are_learnt_without_the_neighbours_of_the_test_blocks(results):
+    assert auc(results, "brain_blocks", "small_resnet") > 0.7
+    assert set(pd.read_csv(results / "brain_blocks/tables/scores.csv")["grouping"]) == {"proxy"}
+    prepared = pd.read_parquet(results / "brain_blocks/prepared/table.parquet")
+    blocks = prepared.merge(pd.read_csv(results / "brain_blocks/splits/seed-2.csv").astype({"image": str}), on="image")
+    near = {block + step for block in blocks.loc[blocks["part"] == "test", "group"] for step in (-1, 0, 1)}
+    assert not near & set(blocks.loc[blocks["part"].isin(["train", "validation"]), "group"])
+
+
+def test_a_threshold_tells_contrast_agent_on_real_slices(results):
+    assert auc(results, "ct_slices", "shortcut: bright pixels") > 0.75
+
+
+def test_presence_of_a_lung_mask_tells_covid(results):
+    assert auc(results, "covid_masks", "shortcut: mask presence") > 0.65
+
+
+def test_no_patient_id_is_in_the_results(results):
+    ids = {b"TCGA-"}
+    for path in results.rglob("*"):
+        if path.is_file() and path.suffix not in {".npy", ".png", ".safetensors"}:
+            assert not any(identity in path.read_bytes() for identity in ids), path
