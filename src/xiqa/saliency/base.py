@@ -84,17 +84,29 @@ def supports_members(explain: Callable[..., Any]) -> bool:
 
 
 def as_images(x: np.ndarray) -> np.ndarray:
-    """Network input as (n, s, s), from (n, s, s) or (n, 1, s, s).
+    """Network input as (n, s, s), from (n, s, s) or (n, 1, s, s); tensors (n, c, h, w) stay as they are.
 
     Raises:
         ValueError: another shape.
     """
+    if _is_tensor(x):
+        return x
     x = np.asarray(x)
     if x.ndim == 4 and x.shape[1] == 1:
         x = x[:, 0]
     if x.ndim != 3:
         raise ValueError(f"x: found shape {x.shape}, expected (n, s, s) or (n, 1, s, s)")
     return x
+
+
+def like(x, value):
+    """A number as it is; an array in the dtype of x, so that float32 images stay float32."""
+    return value if _is_tensor(x) or np.isscalar(value) else np.asarray(value, x.dtype)
+
+
+def _is_tensor(x) -> bool:
+    # Without importing torch, which stages that only compute scores do not need.
+    return hasattr(x, "requires_grad")
 
 
 def validity(maps: np.ndarray, completeness_error: np.ndarray | None = None) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xiqa.saliency.base import Target, as_images
+from xiqa.saliency.base import Target, as_images, like
 
 
 def explain(
@@ -20,7 +20,7 @@ def explain(
 
     Args:
         target: what is explained.
-        x: (n, s, s), normalised.
+        x: (n, s, s), normalised; or a tensor (n, c, h, w), whose target gives tensors, as the maps then are.
         steps: m, gradients per image.
         baseline: x', a number or an array that broadcasts to x; 0 is the training mean.
         members: also return the maps of each member.
@@ -36,14 +36,12 @@ def explain(
     if steps < 1:
         raise ValueError(f"steps: found {steps}, expected at least 1")
     x = as_images(x)
-    difference = x - np.asarray(baseline, x.dtype)
+    difference = x - like(x, baseline)
     total = 0
     for index in range(steps):
-        # As an array of x's dtype, so that a float32 image is not promoted.
-        alpha = np.asarray((index + 0.5) / steps, x.dtype)
-        position = np.ascontiguousarray(x - (1 - alpha) * difference)
+        position = x - (1 - (index + 0.5) / steps) * difference
         total = total + (target.member_gradients(position)[1] if members else target.gradient(position))
-    maps = difference * total / np.asarray(steps, total.dtype)
+    maps = difference * total / steps
     return (maps.mean(axis=0), maps) if members else maps
 
 

@@ -1,0 +1,42 @@
+"""Expected gradients: integrated gradients from many references, one random place on each line."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xiqa.saliency.explained import Explained
+from xiqa.saliency.references import generators
+
+
+def explain(target: Explained, x: Tensor, references: Tensor, samples: int = 100, seed: int = 0) -> Tensor:
+    """Mean of (x - x') ⊙ ∇f(x' + α (x - x')), (n, c, h, w); x' drawn from the references, α from U(0, 1).
+
+    Args:
+        target: what is explained.
+        x: (n, c, h, w).
+        references: (r, c, h, w), usually training images.
+        samples: draws per image.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no samples, or references of another shape.
+
+    Reference: Erion et al. 2021, "Improving performance of deep learning models with axiomatic attribution priors",
+    equation 3.
+    """
+    if samples < 1 or references.ndim != 4 or references.shape[1:] != x.shape[1:] or not len(references):
+        raise ValueError(
+            f"found samples={samples} and references {tuple(references.shape)}, expected at least 1 and "
+            f"(r, {', '.join(map(str, x.shape[1:]))}), such as training images"
+        )
+    drawn = generators(len(x), seed, "expected gradients")
+    total = x.new_zeros(x.shape)
+    for _ in range(samples):
+        chosen = [int(torch.randint(len(references), (), generator=g)) for g in drawn]
+        alpha = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in drawn]).to(x)[
+            :, None, None, None
+        ]
+        difference = x - references[chosen].to(x)
+        total += difference * target.gradient(x - (1 - alpha) * difference)
+    return total / samples

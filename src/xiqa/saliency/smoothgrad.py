@@ -1,0 +1,39 @@
+"""SmoothGrad and its square: mean of the gradient, or of its square, over noisy copies of the image."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from xiqa.saliency.explained import Explained
+from xiqa.saliency.references import normal_noise
+
+
+def moments(
+    target: Explained, x: Tensor, samples: int = 15, noise_level: float = 0.15, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Mean and mean square of the gradient over noisy copies, from the same passes.
+
+    Args:
+        target: what is explained.
+        x: (n, c, h, w).
+        samples: copies of each image.
+        noise_level: standard deviation of the noise over max - min of the image.
+        seed: of the noise; that of an image depends on neither the others nor the batch.
+
+    Returns:
+        Two tensors (n, c, h, w).
+
+    Raises:
+        ValueError: no samples, or a negative noise level.
+
+    Reference: Smilkov et al. 2017, "SmoothGrad"; squared: Hooker et al. 2019, section 3.
+    """
+    if samples < 1 or noise_level < 0:
+        raise ValueError(f"found samples={samples}, noise_level={noise_level}, expected at least 1 and at least 0")
+    spread = noise_level * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+    mean, square = x.new_zeros(x.shape), x.new_zeros(x.shape)
+    for number, noise in enumerate(normal_noise(x, samples, seed), 1):
+        gradient = target.gradient(x + spread * noise)
+        mean += (gradient - mean) / number
+        square += (gradient.square() - square) / number
+    return mean, square
