@@ -34,9 +34,7 @@ def explain(target: Explained, x: Tensor, references: Tensor, samples: int = 100
     total = x.new_zeros(x.shape)
     for _ in range(samples):
         chosen = [int(torch.randint(len(references), (), generator=g)) for g in drawn]
-        alpha = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in drawn]).to(x)[
-            :, None, None, None
-        ]
+        alpha = torch.stack([torch.rand((1, 1, 1), generator=g, dtype=torch.float64) for g in drawn]).to(x)
         difference = x - references[chosen].to(x)
         total += difference * target.gradient(x - (1 - alpha) * difference)
     return total / samples

@@ -95,10 +95,7 @@ class Explained:
         self._prepare(x)
         size = self._batch_size(x)
         with torch.no_grad():
-            parts = [
-                self._scalar(self.net(x[rows]), None if of is None else of[rows], rows)
-                for rows in _slices(len(x), size)
-            ]
+            parts = [self._scalar(self.net(x[rows]), _of(of, rows), rows) for rows in _slices(len(x), size)]
         return torch.cat(parts)
 
     def gradient(self, x: Tensor, of: Tensor | None = None) -> Tensor:
@@ -126,15 +123,10 @@ class Explained:
         for rows in _slices(len(x), self._batch_size(x)):
             part = x[rows].detach().requires_grad_(True)
             found: dict[str, Tensor] = {}
-            hooks = [
-                self._layers[name].register_forward_hook(
-                    lambda module, args, output, name=name: found.__setitem__(name, output)
-                )
-                for name in layers
-            ]
+            hooks = [self._layers[name].register_forward_hook(_keep(found, name)) for name in layers]
             try:
                 with torch.enable_grad():
-                    value = self._scalar(self.net(part), None if of is None else of[rows], rows)
+                    value = self._scalar(self.net(part), _of(of, rows), rows)
             finally:
                 for hook in hooks:
                     hook.remove()
@@ -265,6 +257,17 @@ def fold_batch_norm(net: nn.Module, x: Tensor, keep=()) -> int:
 
 def _same(x: Tensor) -> Tensor:
     return x
+
+
+def _keep(found: dict[str, Tensor], name: str) -> Callable:
+    def hook(module, args, output):
+        found[name] = output
+
+    return hook
+
+
+def _of(of: Tensor | None, rows: slice) -> Tensor | None:
+    return None if of is None else of[rows]
 
 
 def _slices(n: int, size: int) -> list[slice]:
