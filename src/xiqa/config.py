@@ -41,6 +41,26 @@ METHOD_FAMILY: dict[str, str] = {
     "control_centre": "controls",
     "control_edge": "controls",
 }
+ATTRIBUTIONS: dict[str, str] = {
+    "gradient": "one_pass",
+    "input_x_gradient": "one_pass",
+    "grad_cam": "one_pass",
+    "normgrad_scaling": "one_pass",
+    "normgrad_conv1x1": "one_pass",
+    "normgrad_conv3x3": "one_pass",
+    "normgrad_scaling_multi": "one_pass",
+    "normgrad_conv1x1_multi": "one_pass",
+    "normgrad_conv3x3_multi": "one_pass",
+    "guided_backprop": "guided_backprop",
+    "deconvolution": "deconvolution",
+    "guided_grad_cam": "guided_grad_cam",
+    "smoothgrad": "smoothgrad",
+    "smoothgrad_squared": "smoothgrad",
+    "integrated_gradients": "gradient_paths",
+    "integrated_gradients_bw": "gradient_paths",
+    "expected_gradients": "expected_gradients",
+}
+"""Methods of `xiqa.saliency.attribute` -> the module of those that share their passes."""
 METHOD_MODULES: dict[str, str] = {method: f"xiqa.saliency.{method}" for method in METHOD_FAMILY}
 STEPS = ("no_margin", "small_margins", "large_margins", "recorded")
 SIMULATED_GROUPS = ("scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin")

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from xiqa.config import ATTRIBUTIONS
 from xiqa.models.zoo import build
 from xiqa.saliency import attribute, attribute_many, normgrad
-from xiqa.saliency.attribution import METHODS
 from xiqa.saliency.explained import Activation, Explained, fold_batch_norm
 from xiqa.saliency.layer_maps import upsample
 
@@ -240,7 +240,12 @@ def test_methods_in_threads_do_not_meet(net, x):
 
 
 def test_one_forward_and_one_backward_for_the_family(net, x):
-    names = ["gradient", "input_x_gradient", "grad_cam", *(name for name in METHODS if name.startswith("normgrad"))]
+    names = [
+        "gradient",
+        "input_x_gradient",
+        "grad_cam",
+        *(name for name in ATTRIBUTIONS if name.startswith("normgrad")),
+    ]
     assert len(names) == 9
 
     def images(methods):
@@ -252,7 +257,7 @@ def test_one_forward_and_one_backward_for_the_family(net, x):
     assert len(x) <= images(names) <= images(["gradient"]) <= len(x) + 3
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m in (
+@pytest.mark.parametrize("method", [m for m in ATTRIBUTIONS if m in (
     "gradient", "grad_cam", "normgrad_conv3x3_multi", "smoothgrad", "integrated_gradients_bw", "guided_grad_cam",
     "expected_gradients",
 )])  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from xiqa.saliency.explained import Explained
@@ -37,3 +39,11 @@ def moments(
         mean += (gradient - mean) / number
         square += (gradient.square() - square) / number
     return mean, square
+
+
+def maps(
+    target: Explained, x: Tensor, names: Sequence[str], samples: int = 15, noise_level: float = 0.15, seed: int = 0
+) -> dict[str, Tensor]:
+    """`smoothgrad` and `smoothgrad_squared` (n, c, h, w) from the same noisy copies; see `moments`."""
+    mean, square = moments(target, x, samples, noise_level, seed)
+    return {name: {"smoothgrad": mean, "smoothgrad_squared": square}[name] for name in names}
