@@ -83,8 +83,8 @@ print(f"""# Real images
 
 Numbers of one run of `snakemake --cores all classification --configfile config/real_data.yaml` at commit `{commit}`
 ({machine}), with `XIQA_REAL_DATA` set to the folder of the sets. `python docs/real_data_page.py` made this page from
-the tables of that run; a short form of the run is a test (`tests/workflow/test_real_data.py`). The sets are small: read the
-intervals and the spread between folds, not the third digit.
+the tables of that run; a short form of the run is a test (`tests/workflow/test_real_data.py`). The sets are small: read
+the intervals and the spread between folds, not the third digit.
 """)
 for dataset, title in SETS.items():
     print(f"## {title}\n\n{TEXTS[dataset].strip()}\n")

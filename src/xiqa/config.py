@@ -474,6 +474,24 @@ class Dataset(Section):
         return self
 
 
+class Saliency(Section):
+    """How the trained classifiers are explained, on all data sets."""
+
+    methods: tuple[Literal[tuple(ATTRIBUTIONS)], ...] = Field(
+        (), description="saliency methods of the classifiers (docs/methods.md); empty: none"
+    )
+    images: int = Field(
+        16, ge=1, description="test images of each network that are explained: those with a mask, if any has one"
+    )
+    alignment: Literal["published", "centred"] = Field(
+        "published", description="how maps of layers lie on the image; centred: where the strides have their cells"
+    )
+    samples: int = Field(15, ge=1, description="noisy copies of SmoothGrad")
+    noise_level: float = Field(0.15, ge=0, description="noise of SmoothGrad over the image's range")
+    steps: int = Field(25, ge=1, description="gradients on each path of integrated gradients")
+    memory_gb: float = Field(2.0, gt=0, description="bound on the memory of a batch; larger ones are split")
+
+
 class Tracking(Section):
     """MLflow."""
 
@@ -504,6 +522,7 @@ class Config(Section):
     datasets: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Dataset] = Field(
         {}, description="classification studies by name; null leaves one out"
     )
+    saliency: Saliency = Saliency()
     tracking: Tracking = Tracking()
 
     @field_validator("datasets")

@@ -14,6 +14,7 @@ STUDY = ["classification", "--configfile", "config/test.yaml", "mine.yaml"]
 RESULTS = Path("results/test")
 NETWORK = "[{architecture: small_resnet, states: [trained, semi_random, fully_random]}]"
 CONFIG = f"""
+saliency: {{methods: [gradient, grad_cam, normgrad_conv1x1_multi, smoothgrad], images: 3, samples: 2}}
 datasets:
   chests:
     format: covid_cxr
@@ -73,6 +74,18 @@ def test_tables_and_figures_are_there(study):
     assert (results / "classification/findings.md").read_text()
 
 
+def test_maps_of_every_network_and_their_checks_are_there(study):
+    for state in ("trained", "semi_random", "fully_random"):
+        folder = study / RESULTS / f"chests/saliency/small_resnet/{state}/seed-0"
+        for method in ("gradient", "grad_cam", "normgrad_conv1x1_multi", "smoothgrad"):
+            maps = np.load(folder / f"{method}.npy")
+            assert (maps.shape, maps.dtype) == ((3, 32, 32), np.float32)
+        checks = pd.concat([pd.read_csv(path) for path in folder.glob("*_checks.csv")])
+        assert len(checks) == 12
+        assert {"image", "constant", "non_finite", "completeness_error", "valid", "method"} <= set(checks)
+    assert (study / RESULTS / "chests/figures/small_resnet/saliency.png").stat().st_size > 1000
+
+
 def test_no_name_of_a_patient_leaves_the_folder(study):
     for path in (study / RESULTS).rglob("*"):
         if path.is_file():
@@ -95,6 +108,10 @@ def test_reruns_of_what_changed_only(study):
     rules = planned(study, *STUDY)
     assert {"train_classifier", "predict_classifier", "score_classifiers", "summarise_classification"} <= rules
     assert not rules & {"write_twin", "prepare", "split", "draw_dataset", "randomise_classifier"}
+    (study / "mine.yaml").write_text(config.replace("samples: 2", "samples: 3"))
+    rules = planned(study, *STUDY)
+    assert {"explain_classifier_smoothgrad", "draw_saliency"} <= rules
+    assert not rules & {"train_classifier", "predict_classifier"}
     (study / "mine.yaml").write_text(config)
 
 

@@ -68,6 +68,7 @@ SCORE_TABLES = ("scores", "auc_by_severity", "confusion", "roc", "roc_band", "ca
 DATASET_FIGURES = ("examples", "split")
 SEVERITY_FIGURES = ("severity", "auc_by_severity")
 NETWORK_FIGURES = ("roc", "confusion", "calibration", "history", "embedding")
+SALIENCY_FIGURES = ("saliency",) if study.saliency.methods else ()
 OVERVIEW = {
     "scores": f"{CLASSIFICATION}/tables/scores.csv",
     "scores_over_seeds": f"{CLASSIFICATION}/tables/scores_over_seeds.csv",
@@ -75,8 +76,9 @@ OVERVIEW = {
     "auc_by_severity": f"{CLASSIFICATION}/tables/auc_by_severity.csv",
     "findings": f"{CLASSIFICATION}/findings.md",
 }
+SALIENCY_TABLES = ("saliency_checks",) if study.saliency.methods else ()
 CLASSIFICATION_TABLES = [
-    *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=DATASETS, table=SCORE_TABLES),
+    *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=DATASETS, table=(*SCORE_TABLES, *SALIENCY_TABLES)),
     *([path for path in OVERVIEW.values() if path.endswith(".csv")] if DATASETS else []),
 ]
 CLASSIFICATION_FIGURES = [
@@ -86,7 +88,7 @@ CLASSIFICATION_FIGURES = [
         f"{RESULTS}/{name}/figures/{n.architecture}/{figure}.png"
         for name, dataset in DATASETS.items()
         for n in dataset.networks
-        for figure in NETWORK_FIGURES
+        for figure in (*NETWORK_FIGURES, *SALIENCY_FIGURES)
     ),
     *([f"{CLASSIFICATION}/figures/overview.png"] if DATASETS else []),
 ]

@@ -5,7 +5,7 @@ import pandas as pd
 from xiqa.figures.classification import plot_overview
 from xiqa.files import read_table, write_figure, write_table
 from xiqa.logs import log_to
-from xiqa.metrics.classification_findings import describe_classification, over_seeds
+from xiqa.metrics.classification_findings import describe_checks, describe_classification, over_seeds
 from xiqa.pages import write_findings
 
 
@@ -16,9 +16,12 @@ def summarise(datasets: list[str], paths_to_tables: dict[str, list[str]], paths:
         parts = [read_table(path).assign(dataset=dataset) for dataset, path in zip(datasets, files, strict=True)]
         rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
         joined[name] = rows[["dataset", *rows.columns.drop("dataset")]]
-        write_table(paths[name], joined[name])
+        if name in paths:
+            write_table(paths[name], joined[name])
     write_table(paths["scores_over_seeds"], over_seeds(joined["scores"]))
     findings = describe_classification(joined["scores"], joined["comparison"], joined["auc_by_severity"])
+    if "saliency_checks" in joined:
+        findings.append(describe_checks(joined["saliency_checks"]))
     write_findings("What the classification studies show", findings, paths["page"], paths["findings"])
     comparison = joined["comparison"].query("weights == 'trained'")
     network = comparison["architecture"] + comparison["seed"].map(lambda seed: f", seed {seed}")

@@ -52,6 +52,20 @@ def split_images(table: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
     return divided
 
 
+def explained_images(table: pd.DataFrame, part: np.ndarray, images: int) -> np.ndarray:
+    """Rows (k,) of the test images that are explained: evenly over those with a mask, or over all if none has one.
+
+    Args:
+        table: prepared table.
+        part: (n,) part of each image.
+        images: largest number k.
+    """
+    rows = np.flatnonzero(part == "test")
+    masked = rows[table["has_mask"].to_numpy(bool)[rows]]
+    rows = masked if len(masked) else rows
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(images, len(rows))).round().astype(int))]
+
+
 def groups_of(table: pd.DataFrame) -> np.ndarray:
     """Number (n,) of what stays together: patients, joined where an image of one is an exact duplicate of another's."""
     group = pd.factorize(table["patient"])[0]

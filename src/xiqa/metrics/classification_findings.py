@@ -81,3 +81,18 @@ def describe_classification(
         "AUC against the severity of the defect": doses,
     }
     return [(heading, sentence) for heading, sentences in parts.items() for sentence in sentences]
+
+
+def describe_checks(checks: pd.DataFrame) -> tuple[str, str]:
+    """How many saliency maps say nothing: heading and sentence.
+
+    Args:
+        checks: saliency_checks.csv of all data sets with the column `dataset`: architecture, weights, seed, method,
+            valid.
+    """
+    invalid = checks[~checks["valid"].astype(bool)]
+    sentence = f"{len(invalid)} of {len(checks)} maps are constant or not finite"
+    if len(invalid):
+        worst = invalid.groupby(["dataset", "weights", "method"], sort=False).size().nlargest(5)
+        sentence += ", most of them of " + "; ".join(f"{' '.join(key)} ({count})" for key, count in worst.items())
+    return "Saliency maps", f"{sentence}."

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 from torch import Tensor, nn
 
 from xiqa.config import ATTRIBUTIONS
+from xiqa.saliency.base import validity
 from xiqa.saliency.explained import Explained, TargetOf
 
 
@@ -67,6 +69,26 @@ def attribute_many(
     if reduce_channels:
         found = {name: m.sum(1) if m.ndim == 4 else m for name, m in found.items()}
     return {name: found[name] for name in methods}
+
+
+def options_of(method: str) -> set[str]:
+    """Names of the options of a method, beside `memory_gb` and `reduce_channels`."""
+    return _options(importlib.import_module(f"xiqa.saliency.{ATTRIBUTIONS[method]}"))
+
+
+def checks(model: nn.Module, x: Tensor, target: TargetOf, maps: Mapping[str, Tensor]) -> pd.DataFrame:
+    """Validity flags of maps (n, h, w) that were made with default baselines, one row per method and image.
+
+    Returns:
+        Columns image (number), constant, non_finite, completeness_error (in units of the output; empty where the
+        method promises nothing), valid, method; see `base.validity`.
+    """
+    explained, parts = Explained(model, target), []
+    for name, found in maps.items():
+        check = getattr(importlib.import_module(f"xiqa.saliency.{ATTRIBUTIONS[name]}"), "completeness_error", None)
+        error = check(explained, x, name, found).numpy() if check else None
+        parts.append(pd.DataFrame(validity(found.numpy(), error)).assign(method=name))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _maps(module: ModuleType) -> Callable[..., dict[str, Tensor]]:

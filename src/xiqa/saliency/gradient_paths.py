@@ -35,3 +35,11 @@ def maps(
     if "integrated_gradients_bw" in names:
         found["integrated_gradients_bw"] = (from_black + integrated_gradients.explain(target, x, steps, white)) / 2
     return found
+
+
+def completeness_error(target: Explained, x: Tensor, name: str, found: Tensor) -> Tensor:
+    """What the sum of each map (n, h, w) lacks to the promised f(x) - f(black), or to the mean with white: (n,)."""
+    start = target.value(x.amin((1, 2, 3), keepdim=True).expand_as(x).contiguous())
+    if name == "integrated_gradients_bw":
+        start = (start + target.value(x.amax((1, 2, 3), keepdim=True).expand_as(x).contiguous())) / 2
+    return found.sum((1, 2)) - (target.value(x) - start)
