@@ -59,6 +59,20 @@ ATTRIBUTIONS: dict[str, str] = {
     "integrated_gradients": "gradient_paths",
     "integrated_gradients_bw": "gradient_paths",
     "expected_gradients": "expected_gradients",
+    "guided_ig": "guided_ig",
+    "blur_ig": "blur_ig",
+    "xrai": "xrai",
+    "xrai_fast": "xrai",
+    "occlusion": "occlusion",
+    "rise": "rise",
+    "score_cam": "score_cam",
+    "lrp": "lrp_of_module",
+    "omig": "omig_of_module",
+    "kernel_shap": "shap_lime",
+    "lime": "shap_lime",
+    "random": "controls",
+    "centre_prior": "controls",
+    "edges": "controls",
 }
 """Methods of `xiqa.saliency.attribute` -> the module of those that share their passes."""
 METHOD_MODULES: dict[str, str] = {method: f"xiqa.saliency.{method}" for method in METHOD_FAMILY}

@@ -222,7 +222,7 @@ def test_flat_rule_spreads_the_relevance_of_a_unit_evenly_over_its_field():
     relevance_out = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
     relevance_out[0, 0, 2, 2], relevance_out[0, 0, 0, 0] = 9.0, 4.0
     weight, bias = torch.randn(1, 1, 3, 3, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    lower = lrp._step("flat", entered, relevance_out, 0.0, lrp._conv, lrp._conv_back, weight, bias)[0, 0]
+    lower = lrp.relevance_below("flat", entered, relevance_out, 0.0, lrp._conv, lrp._conv_back, weight, bias)[0, 0]
     # 9 over 3 × 3 pixels in the middle, 4 over the 2 × 2 pixels that exist in the corner; they share one pixel.
     assert lower[3, 3] == pytest.approx(1.0)
     assert lower[0, 1] == pytest.approx(1.0)
@@ -234,7 +234,7 @@ def test_w_squared_rule_shares_by_squared_weight_whatever_the_input():
     entered = torch.tensor([[1.0, -5.0, 0.0]], dtype=torch.float64)
     weight = torch.tensor([[1.0, -2.0, 3.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
     relevance_out = torch.tensor([[28.0, -3.0]], dtype=torch.float64)
-    lower = lrp._step(
+    lower = lrp.relevance_below(
         "w_squared", entered, relevance_out, 0.0, functional.linear, lambda s, w: s @ w, weight, torch.ones(2).double()
     )
     # 28 in shares 1 : 4 : 9, and -3 all to the middle.
@@ -246,7 +246,7 @@ def test_z_plus_rule_gives_no_negative_relevance_to_positive_relevance():
     entered = torch.randn(3, 6, generator=rng, dtype=torch.float64)
     weight = torch.randn(4, 6, generator=rng, dtype=torch.float64)
     relevance_out = torch.rand(3, 4, generator=rng, dtype=torch.float64)
-    lower = lrp._step(
+    lower = lrp.relevance_below(
         "z_plus", entered, relevance_out, 0.0, functional.linear, lambda s, w: s @ w, weight, torch.zeros(4).double()
     )
     assert (lower >= 0).all()

@@ -4,6 +4,8 @@ ATTRIBUTION_FAMILIES = {
     family: [method for method in SALIENCY.methods if ATTRIBUTIONS[method] == family]
     for family in dict.fromkeys(ATTRIBUTIONS[method] for method in SALIENCY.methods)
 }
+FAMILY_OPTIONS = {"smoothgrad": {"samples", "noise_level"}, "gradient_paths": {"steps"}}
+COMMON_OPTIONS = {"alignment", "memory_gb"}
 MAPS_OF = f"{DATASET}/saliency/{{architecture}}/{{weights}}/seed-{{seed}}"
 
 
@@ -33,7 +35,8 @@ for family, methods in ATTRIBUTION_FAMILIES.items():
             code=code("explain_classifier.py", f"xiqa.saliency.{family}"),
             methods=methods,
             images=SALIENCY.images,
-            options=plain(SALIENCY, "methods", "images") | {"seed": study.seed},
+            options=SALIENCY.model_dump(include=COMMON_OPTIONS | FAMILY_OPTIONS.get(family, set()))
+            | {"seed": study.seed},
             folder=MAPS_OF,
         script:
             "../scripts/explain_classifier.py"

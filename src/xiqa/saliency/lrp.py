@@ -141,25 +141,25 @@ def _propagate(
     output = (slopes * outputs).sum(1, keepdim=True)
 
     # Backward.
-    current = _step(
+    current = relevance_below(
         linear, hidden_second, output, epsilon,
         lambda a, w, b: (a * w).sum(1, keepdim=True) + b, lambda s, w: s * w, weights, bias,
     )  # fmt: skip
     for layer, entered in ((member.fc2, hidden_first), (member.fc1, features)):
-        current = _step(
+        current = relevance_below(
             linear, entered, current, epsilon, functional.linear, lambda s, w: s @ w, layer.weight, layer.bias
         )
     side = pooled_second.shape[-1]
     current = current.reshape(len(x), -1, side, side)
-    current = _step(convolutions, pooled_second, current, epsilon, _conv, _conv_back, *folded[2])
+    current = relevance_below(convolutions, pooled_second, current, epsilon, _conv, _conv_back, *folded[2])
     current = functional.max_unpool2d(current, places_second, 2, output_size=second.shape)
-    current = _step(convolutions, pooled_first, current, epsilon, _conv, _conv_back, *folded[1])
+    current = relevance_below(convolutions, pooled_first, current, epsilon, _conv, _conv_back, *folded[1])
     current = functional.max_unpool2d(current, places_first, 2, output_size=first.shape)
-    maps = _step(input_layer, x, current, epsilon, _conv, _conv_back, *folded[0])[:, 0]
+    maps = relevance_below(input_layer, x, current, epsilon, _conv, _conv_back, *folded[0])[:, 0]
     return maps, output[:, 0], output[:, 0] - maps.sum((1, 2))
 
 
-def _step(
+def relevance_below(
     rule: str,
     entered: Tensor,
     relevance_out: Tensor,
@@ -173,7 +173,7 @@ def _step(
     if rule == "epsilon":
         z = forward(entered, weight, bias)
         z = z + torch.where(z >= 0, epsilon, -epsilon)
-        return entered * backward(_divide(relevance_out, z), weight)
+        return entered * backward(quotient(relevance_out, z), weight)
     nothing = torch.zeros_like(bias)
     if rule == "z_plus":
         # Only contributions that raise the output: positive inputs over positive weights, negative over negative.
@@ -182,16 +182,16 @@ def _step(
         mixed = bool((entered < 0).any())
         if mixed:
             z = z + forward(entered.clamp(max=0), negative, nothing)
-        share = _divide(relevance_out, z)
+        share = quotient(relevance_out, z)
         lower = entered.clamp(min=0) * backward(share, positive)
         return lower + entered.clamp(max=0) * backward(share, negative) if mixed else lower
     # Rules that do not look at the input: shares by squared weight, or equal shares.
     share_weight = weight**2 if rule == "w_squared" else torch.ones_like(weight)
     z = forward(torch.ones_like(entered), share_weight, nothing)
-    return backward(_divide(relevance_out, z), share_weight)
+    return backward(quotient(relevance_out, z), share_weight)
 
 
-def _divide(relevance_out: Tensor, z: Tensor) -> Tensor:
+def quotient(relevance_out: Tensor, z: Tensor) -> Tensor:
     """Quotient, 0 where the denominator is 0: a unit that nothing entered has nothing to hand on."""
     dead = z == 0
     return torch.where(dead, 0, relevance_out / torch.where(dead, 1, z))

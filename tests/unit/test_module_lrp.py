@@ -1,0 +1,335 @@
+"""LRP of any module: against the LRP of the CDC network, captum, closed forms, and what must hold."""
+
+import numpy as np
+import pytest
+import torch
+from saliency_targets import NetTarget, small_net
+from torch import nn
+from torch.nn import functional
+
+from xiqa.models.small_resnet import SmallResNet
+from xiqa.saliency import lrp
+from xiqa.saliency import lrp_of_module as module_lrp
+from xiqa.saliency.explained import Explained
+
+EPSILON = {"convolutions": "epsilon", "linear": "epsilon", "input_layer": "epsilon"}
+RULES = [{}, EPSILON, {"linear": "z_plus"}, {"input_layer": "flat"}, {"input_layer": "z_plus"}]
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def randomise(net, seed=0, biases=True):
+    """All numbers random, in float64 and evaluation mode; without biases every layer is linear and not only affine."""
+    generator = torch.Generator().manual_seed(seed)
+    net.double().eval()
+    with torch.no_grad():
+        for name, values in [*net.named_parameters(), *net.named_buffers()]:
+            if not values.is_floating_point():
+                continue
+            if name.endswith("running_var") or (values.ndim == 1 and name.endswith("weight")):
+                values.uniform_(0.5, 1.5, generator=generator)
+            elif values.ndim > 1:
+                values.normal_(0, (2 / values[0].numel()) ** 0.5, generator=generator)
+            else:
+                values.normal_(0, 0.3 if biases else 0, generator=generator)
+    return net
+
+
+def sequential(seed=0, biases=True):
+    return randomise(
+        nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(0.5),
+            nn.Linear(6 * 4, 5),
+            nn.ReLU(),
+            nn.Linear(5, 3),
+        ),
+        seed,
+        biases,
+    )
+
+
+def resnet(seed=0, biases=True, **options):
+    return randomise(SmallResNet(2, 3, width=3, **options), seed, biases)
+
+
+class Functional(nn.Module):
+    """The same residual network by functions: additions in all spellings, constants, concatenation, two branches."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, padding=1)
+        self.second = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+        self.third = nn.Conv2d(8, 4, 1, bias=False)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = functional.relu(self.first(x), inplace=True)
+        y = self.second(x)
+        y += x
+        y = functional.leaky_relu(y - 0.1 * x)
+        y = torch.cat([y, torch.add(x, y, alpha=0.5)], 1)
+        y = self.third(y).relu_().add(0.3) / 2
+        left, right = functional.max_pool2d(y, 2).chunk(2, 2)
+        pooled = torch.cat([functional.adaptive_avg_pool2d(left, 1), right.mean((2, 3), keepdim=True)], 1)
+        return self.last(pooled.flatten(1))
+
+
+class Mean(nn.Module):
+    """The curve of a CDC network, without its variances, as one output for each point."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x)[0]
+
+
+def close(found, expected, tolerance=1e-9):
+    scale = expected.abs().max()
+    assert scale > 0
+    torch.testing.assert_close(found, expected, rtol=0, atol=float(tolerance * scale))
+
+
+# Closed forms
+
+
+def test_two_layers_by_hand():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, 2.0], [3.0, -1.0]]))
+        net[0].bias.copy_(torch.tensor([1.0, 0.0]))
+        net[2].weight.copy_(torch.tensor([[2.0, 4.0]]))
+        net[2].bias.copy_(torch.tensor([1.0]))
+    # x = (1, 2): hidden (1 + 4 + 1, 3 - 2) = (6, 1), output 12 + 4 + 1 = 17, hidden relevance (12, 4).
+    # First unit: 12 · (1, 4) / 6; second: 4 · (3, -2) / 1.
+    x = torch.tensor([1.0, 2.0], dtype=torch.float64).reshape(1, 1, 1, 2)
+    target = Explained(nn.Sequential(nn.Flatten(), net.double()))
+    found = module_lrp.relevance(target, x, **EPSILON, epsilon=1e-12)
+    close(found.maps.flatten(), torch.tensor([2.0 + 12, 8 - 8], dtype=torch.float64))
+    # The biases: 1 of the output, 12 · 1 / 6 of the first unit.
+    close(found.absorbed, torch.tensor([3.0], dtype=torch.float64))
+    close(module_lrp.completeness_error(target, x, "lrp", found.maps), torch.tensor([-3.0], dtype=torch.float64))
+    # z⁺ on the first layer: 12 · (1, 4) / 5, and all 4 to the first pixel.
+    found = module_lrp.explain(target, x, linear="epsilon", input_layer="z_plus", epsilon=1e-12)
+    close(found.flatten(), torch.tensor([12 / 5 + 4, 48 / 5], dtype=torch.float64))
+    # w²: 12 · (1, 4) / 5 + 4 · (9, 1) / 10; flat: halves.
+    found = module_lrp.explain(target, x, input_layer="w_squared", epsilon=1e-12)
+    close(found.flatten(), torch.tensor([12 / 5 + 36 / 10, 48 / 5 + 4 / 10], dtype=torch.float64))
+    found = module_lrp.explain(target, x, input_layer="flat", epsilon=1e-12)
+    close(found.flatten(), torch.tensor([8.0, 8.0], dtype=torch.float64))
+
+
+def test_an_addition_splits_relevance_in_proportion_to_the_summands():
+    class Around(nn.Module):
+        def forward(self, x):
+            return (x + 3 * x[:, :, :, [1, 0]]).flatten(1)
+
+    x = torch.tensor([1.0, 5.0], dtype=torch.float64).reshape(1, 1, 1, 2)
+    # Outputs 1 + 15 and 5 + 3; the first has its relevance 16 from 1 and 15.
+    found = module_lrp.explain(Explained(Around(), 0), x, epsilon=1e-12)
+    close(found.flatten(), torch.tensor([1.0, 15.0], dtype=torch.float64))
+
+
+def test_max_pooling_gives_all_to_the_winner():
+    x = torch.tensor([[1.0, 7.0], [3.0, 2.0]], dtype=torch.float64)[None, None]
+    found = module_lrp.explain(Explained(nn.MaxPool2d(2)), x)
+    close(found[0, 0], torch.tensor([[0.0, 7.0], [0.0, 0.0]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "net", [sequential(1), resnet(2), resnet(3, blocks=2, first_pooling=False), randomise(Functional())]
+)
+@pytest.mark.parametrize("target", [None, 2])
+def test_epsilon_rule_everywhere_without_stabiliser_is_input_x_gradient(net, target):
+    # Ancona et al. 2018, proposition 1; it holds for any way through additions, poolings and factors.
+    x = normal(3, 2, 16, 16)
+    explained = Explained(net, target)
+    maps = module_lrp.explain(explained, x, **EPSILON, epsilon=1e-300)
+    close(maps, x * explained.gradient(x))
+
+
+def test_output_of_a_single_logit_takes_its_sign():
+    net, x = nn.Sequential(nn.Flatten(), randomise(nn.Linear(8, 1))), normal(1, 2, 2, 2)
+    raised, lowered = (module_lrp.explain(Explained(net, target), x) for target in (1, 0))
+    close(raised, -lowered)
+
+
+# What must hold
+
+
+@pytest.mark.parametrize("make", [sequential, resnet])
+@pytest.mark.parametrize("rules", RULES)
+def test_relevance_is_conserved_without_biases(make, rules):
+    target, x = Explained(make(4, biases=False), 1), normal(2, 2, 16, 16)
+    found = module_lrp.relevance(target, x, **rules, epsilon=1e-12)
+    close(found.maps.sum((1, 2, 3)), target.value(x), 1e-6)
+    assert module_lrp.completeness_error(target, x, "lrp", found.maps).abs().max() < 1e-6 * target.value(x).abs().max()
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_what_biases_take_is_accounted_for(rules):
+    target, x = Explained(resnet(4), 1), normal(2, 2, 16, 16)
+    found = module_lrp.relevance(target, x, **rules)
+    close(found.output, target.value(x))
+    close(found.maps.sum((1, 2, 3)) + found.absorbed, found.output)
+    close(module_lrp.completeness_error(target, x, "lrp", found.maps), -found.absorbed)
+
+
+def test_batch_is_image_by_image_and_any_split_of_memory():
+    net, x = resnet(5), normal(5, 2, 16, 16)
+    classes = torch.tensor([0, 2, 1, 1, 0])
+    maps = module_lrp.explain(Explained(net, classes), x)
+    close(module_lrp.explain(Explained(net, classes, memory_gb=1e-6), x), maps, 1e-12)
+    for number in range(5):
+        close(module_lrp.explain(Explained(net, int(classes[number])), x[number : number + 1])[0], maps[number], 1e-12)
+
+
+def test_the_target_is_as_it_was_afterwards():
+    target, x = Explained(resnet(6), 0), normal(2, 2, 16, 16)
+    before = target.gradient(x)
+    maps = module_lrp.explain(target, x)
+    assert torch.equal(target.gradient(x), before)
+    assert torch.equal(module_lrp.explain(target, x), maps)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in target.net.modules())
+
+
+# Independent implementations
+
+
+@pytest.mark.parametrize("convolutions", ["epsilon", "z_plus"])
+@pytest.mark.parametrize("input_layer", ["w_squared", "flat", "epsilon", "z_plus"])
+@pytest.mark.parametrize("network", [{}, {"target": "log"}, {"hidden_activation": "none"}, {"variance": "head"}])
+def test_cdc_network_as_its_own_lrp(convolutions, input_layer, network):
+    # There the last layer, the standardisation and the mean are one neuron, here several. By the epsilon rule of the
+    # linear layers this is the same.
+    net, x = small_net(3, **network), normal(2, 22, 22)
+    rules = {"convolutions": convolutions, "input_layer": input_layer, "epsilon": 1e-12}
+    logarithmic = network.get("target") == "log"
+    target = Explained(Mean(net), (lambda output: output.exp().mean(1)) if logarithmic else None)
+    found = module_lrp.relevance(target, x[:, None], **rules)
+    expected = lrp.relevance(net, x.numpy(), **rules)
+    close(found.maps[:, 0], torch.from_numpy(expected.maps), 1e-7)
+    close(found.output, torch.from_numpy(expected.output))
+    close(found.absorbed, torch.from_numpy(expected.absorbed), 1e-7)
+    if not logarithmic:
+        error = module_lrp.completeness_error(target, x[:, None], "lrp", found.maps).numpy()
+        theirs = lrp.completeness_error(NetTarget(net), x.numpy(), expected.maps)
+        np.testing.assert_allclose(error, theirs, atol=1e-7 * np.abs(theirs).max())
+
+
+class Residual(nn.Module):
+    """A block whose addition is `addition`, for captum a module."""
+
+    def __init__(self, addition):
+        super().__init__()
+        self.addition = addition
+        self.before, self.inner, self.last = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3, 3)
+        self.first_relu, self.second_relu = nn.ReLU(), nn.ReLU()
+        self.pool, self.flat = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+
+    def forward(self, x):
+        x = self.first_relu(self.before(x))
+        return self.last(self.flat(self.pool(self.second_relu(self.addition(self.inner(x), x)))))
+
+
+def captum_lrp(net, x, convolutions="epsilon"):
+    """Its epsilon rule 1e-9 everywhere, or z⁺ for all convolutions but the first, from output 1."""
+    from captum.attr import LRP
+    from captum.attr._utils import lrp_rules
+
+    first = next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d))
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d) and layer is not first and convolutions == "z_plus":
+            layer.rule = lrp_rules.Alpha1_Beta0_Rule(set_bias_to_zero=True)
+        elif not any(layer.children()) and not isinstance(layer, nn.ReLU | nn.Dropout):
+            layer.rule = lrp_rules.EpsilonRule(epsilon=1e-9)
+    return LRP(net).attribute(x.clone().requires_grad_(), target=1).detach()
+
+
+@pytest.mark.parametrize("convolutions", ["epsilon", "z_plus"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_network_as_captum(convolutions, residual):
+    pytest.importorskip("captum.attr", reason="captum is not installed: pip install -e '.[oracles]'")
+    from captum.attr._utils.custom_modules import Addition_Module
+
+    x, options = normal(3, 2, 16, 16), EPSILON | {"convolutions": convolutions, "epsilon": 1e-9}
+    net = randomise(Residual(torch.add), 8) if residual else sequential(7)
+    theirs_net = Residual(Addition_Module()).double() if residual else sequential(7)
+    theirs_net.load_state_dict(net.state_dict())
+    ours = module_lrp.explain(Explained(net, 1), x, **options)
+    close(ours, captum_lrp(theirs_net, x, convolutions), 1e-6)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.SiLU(), r"found silu in module '1' \(SiLU\)"),
+        (nn.BatchNorm2d(4), None),
+        (nn.Softmax(1), "explain a logit"),
+        (nn.GroupNorm(2, 4), r"found group_norm in module '1' \(GroupNorm\)"),
+        (nn.ConvTranspose2d(4, 4, 3), r"conv_transpose2d in module '1'"),
+    ],
+)
+def test_layers_without_a_rule_are_named(layer, message):
+    net = randomise(nn.Sequential(nn.Conv2d(2, 4, 3), layer, nn.Flatten()))
+    target, x = Explained(net, 0), normal(1, 2, 8, 8)
+    if message is None:
+        assert module_lrp.explain(target, x).shape == x.shape
+    else:
+        with pytest.raises(ValueError, match=message):
+            module_lrp.explain(target, x)
+
+
+def test_batch_norm_that_is_not_folded_is_named():
+    net = randomise(nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 2)))
+    with pytest.raises(ValueError, match=r"found batch_norm in module '0' \(BatchNorm2d\).*folded"):
+        module_lrp.explain(Explained(net, 0), normal(1, 2, 4, 4))
+
+
+@pytest.mark.parametrize("forward", [lambda x: x * x, lambda x: 1 / x, lambda x: x * x.mean((2, 3), keepdim=True)])
+def test_products_of_activations_are_refused(forward):
+    class Product(nn.Module):
+        def forward(self, x):
+            return forward(x).flatten(1)
+
+    with pytest.raises(ValueError, match=r"in forward \(Product\)"):
+        module_lrp.explain(Explained(Product()), normal(1, 2, 4, 4))
+
+
+def test_functions_called_for_what_they_do_in_place_are_noticed():
+    class InPlace(nn.Module):
+        def forward(self, x):
+            y = 2 * x
+            y.add_(1)
+            return y.flatten(1)
+
+    with pytest.raises(ValueError, match="without using what it returns"):
+        module_lrp.explain(Explained(InPlace()), normal(1, 2, 4, 4))
+
+
+def test_compiled_modules_are_refused():
+    target = Explained(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), 0)
+    target.net[1] = torch.jit.script(target.net[1])
+    with pytest.raises(ValueError, match="compiled module '1'"):
+        module_lrp.explain(target, torch.ones(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    "options", [{"convolutions": "flat"}, {"linear": "w_squared"}, {"input_layer": "gamma"}, {"epsilon": 0.0}]
+)
+def test_unknown_rules_are_refused(options):
+    with pytest.raises(ValueError, match="expected"):
+        module_lrp.explain(Explained(sequential(), 0), normal(1, 2, 16, 16), **options)
