@@ -42,6 +42,9 @@ report: .venv/installed
 bench: .venv/installed
 	python tests/benchmarks/gradient_speed.py
 	python tests/benchmarks/simulator_speed.py
+	python tests/benchmarks/training_speed.py
+	python tests/benchmarks/saliency_speed.py --network resnet50
+	python tests/benchmarks/saliency_speed.py --network efficientnet_b0
 
 schema: .venv/installed
 	python -c "from xiqa.config import write_documents; write_documents('.')"

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from xiqa.config import ATTRIBUTIONS
 from xiqa.models.zoo import build
-from xiqa.saliency import attribute, attribute_many, normgrad
+from xiqa.saliency import attribute, attribute_ensemble, attribute_many, normgrad
 from xiqa.saliency.explained import Activation, Explained, fold_batch_norm
 from xiqa.saliency.layer_maps import upsample
 
@@ -353,3 +353,18 @@ def test_what_is_wrong_is_said(net, x, options, message):
         attribute(net, x, options.pop("target", 0), **options)
     with pytest.raises(ValueError, match="expected \\(n, c, h, w\\) of floats"):
         attribute(net, x[0], 0)
+
+
+def test_ensembles_have_a_map_of_the_mean_a_mean_of_maps_and_a_spread(net, x):
+    torch.manual_seed(5)
+    members = [net, Net().double().eval(), Net().double().eval()]
+    single = torch.stack([attribute(member, x, TARGET) for member in members])
+    found = attribute_ensemble(members, x, TARGET)
+    close(found.mean, single.mean(0), 1e-12)
+    close(found.spread, single.std(0), 1e-12)
+    close(found.of_mean, single.mean(0), 1e-10)  # the gradient is linear
+    guided = attribute_ensemble(members, x, TARGET, "grad_cam", layers=["second"])
+    assert guided.of_mean is None
+    assert guided.mean.shape == (3, 16, 16)
+    with pytest.raises(ValueError, match="members: found 1"):
+        attribute_ensemble(members[:1], x, TARGET)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from xiqa.config import ATTRIBUTIONS
@@ -69,6 +70,46 @@ def attribute_many(
     if reduce_channels:
         found = {name: m.sum(1) if m.ndim == 4 else m for name, m in found.items()}
     return {name: found[name] for name in methods}
+
+
+class EnsembleMaps(NamedTuple):
+    """What an ensemble says.
+
+    Attributes:
+        of_mean: (n, h, w) map of the mean output; None for maps of layers, which the mean has not.
+        mean: (n, h, w) mean of the members' maps.
+        spread: (n, h, w) standard deviation over the members.
+    """
+
+    of_mean: Tensor | None
+    mean: Tensor
+    spread: Tensor
+
+
+class _Mean(nn.Module):
+    """Mean of the outputs of members."""
+
+    def __init__(self, members: Sequence[nn.Module]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([member(x) for member in self.members]).mean(0)
+
+
+def attribute_ensemble(
+    members: Sequence[nn.Module], x: Tensor, target: TargetOf = None, method: str = "gradient", **options: Any
+) -> EnsembleMaps:
+    """Explain the mean output of an ensemble, and each member; see `attribute`.
+
+    Raises:
+        ValueError: fewer than two members; as `attribute`.
+    """
+    if len(members) < 2:
+        raise ValueError(f"members: found {len(members)}, expected at least 2; use `attribute` for one network")
+    maps = torch.stack([attribute(member, x, target, method, **options) for member in members])
+    of_mean = None if options.get("layers") else attribute(_Mean(members), x, target, method, **options)
+    return EnsembleMaps(of_mean, maps.mean(0), maps.std(0))
 
 
 def options_of(method: str) -> set[str]:
