@@ -1,7 +1,7 @@
 """Saliency methods, one module each.
 
-`attribute`, `attribute_many` and `attribute_ensemble` explain any torch module. They are loaded when they are first used: a stage of the
-pipeline that loads one method by name rests on the code of that method alone.
+`attribute`, `attribute_many` and `attribute_ensemble` explain any torch module. They are loaded when they are first
+used: a stage of the pipeline that loads one method by name rests on the code of that method alone.
 """
 
 import importlib
