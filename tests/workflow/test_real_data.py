@@ -10,7 +10,10 @@ pytestmark = pytest.mark.workflow
 RESULTS = Path("results/real_data")
 SHORT = """
 datasets:
-  brain_blocks: {seeds: [2], training: {epochs: 6}}
+  brain_blocks:
+    seeds: [2]
+    networks: [{architecture: small_resnet, options: {first_pooling: false}}]
+    training: {epochs: 6}
   brain_leaky: null
   ct_slices: {seeds: [2], training: {epochs: 10}}
   covid_masks: {seeds: [2], training: {epochs: 2}}
