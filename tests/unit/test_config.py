@@ -25,7 +25,7 @@ def read(root, name: str) -> dict:
     return lay_over(default, yaml.safe_load((root / f"config/{name}.yaml").read_text()))
 
 
-@pytest.mark.parametrize("name", ["config", "quick", "full", "paper", "test", "real_data"])
+@pytest.mark.parametrize("name", ["config", "quick", "full", "paper", "paper_classification", "test", "real_data"])
 def test_each_study_is_valid(root, name, tmp_path, monkeypatch):
     monkeypatch.setenv("XIQA_REAL_DATA", str(tmp_path))
     assert config.load_config(read(root, name)).cdmam.margins_mm[0] == 0
