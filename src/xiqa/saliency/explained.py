@@ -221,8 +221,7 @@ def fold_batch_norm(net: nn.Module, x: Tensor, keep=()) -> int:
     for module in net.modules():
         if isinstance(module, nn.Conv2d) and module not in kept:
             hooks.append(module.register_forward_hook(after_convolution))
-        # A subclass may do more than normalise.
-        elif type(module) is nn.BatchNorm2d and module.track_running_stats:
+        elif _only_after_norm(module) is not None and module.track_running_stats:
             hooks.append(module.register_forward_pre_hook(before_norm))
     try:
         with torch.no_grad():
@@ -242,7 +241,7 @@ def fold_batch_norm(net: nn.Module, x: Tensor, keep=()) -> int:
         bias = shift if conv.bias is None else shift + conv.bias * scale
         conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None], requires_grad=False)
         conv.bias = nn.Parameter(bias, requires_grad=False)
-        norm.forward = _same
+        norm.forward = _only_after_norm(norm)
     if undo:
         with torch.no_grad():
             after = net(x)
@@ -255,8 +254,13 @@ def fold_batch_norm(net: nn.Module, x: Tensor, keep=()) -> int:
     return len(undo)
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
+def _only_after_norm(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """What a batch normalisation does behind normalising; None for other modules, also subclasses not known here."""
+    if type(module) is nn.BatchNorm2d:
+        return lambda x: x
+    if isinstance(module, nn.BatchNorm2d) and type(module).__name__ == "BatchNormAct2d":  # of timm
+        return lambda x: module.act(module.drop(x))
+    return None
 
 
 def _keep(found: dict[str, Tensor], name: str) -> Callable:
