@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from xiqa.saliency.explained import Explained
+from xiqa.saliency.references import baseline_image
 
 TOLERANCE = 1e-9
 """A step is over when the L1 distance to the image is this close to the planned one; relative, absolute below 1."""
@@ -68,18 +69,8 @@ def explain(
 
 def _line(x: Tensor, baseline: float | Tensor | None) -> tuple[Tensor, Tensor]:
     """Start of the path and the way from there to the image, both (n, features) in float64."""
-    if x.ndim != 4 or not x.is_floating_point() or not len(x):
-        raise ValueError(f"x: found {tuple(x.shape)} {x.dtype}, expected (n, c, h, w) of floats, n > 0")
     x = x.detach()
-    if baseline is None:
-        baseline = x.amin((1, 2, 3), keepdim=True)
-    start = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
-    try:
-        start = start.double().expand_as(x).flatten(1)
-    except RuntimeError as error:
-        raise ValueError(
-            f"baseline: found {tuple(start.shape)}, expected a number or a tensor that broadcasts to {tuple(x.shape)}"
-        ) from error
+    start = baseline_image(x, baseline).double().flatten(1)
     return start, x.double().flatten(1) - start
 
 

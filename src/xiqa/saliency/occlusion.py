@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from xiqa.saliency.explained import Explained
+from xiqa.saliency.references import baseline_image, copies_at_once
 
 
 @torch.no_grad()
@@ -48,37 +49,6 @@ def explain(
     change = torch.cat(after).reshape(-1, down, across) - before[:, None, None]
     rows, columns = rows.to(change.dtype), columns.to(change.dtype)
     return rows.T @ change @ columns / (rows.sum(0)[:, None] * columns.sum(0))
-
-
-def baseline_image(x: Tensor, baseline: float | Tensor | None) -> Tensor:
-    """What stands where nothing of the image is left, (n, c, h, w) as x.
-
-    Args:
-        x: (n, c, h, w).
-        baseline: a number, or a tensor that broadcasts to x; None: the minimum of each image.
-
-    Raises:
-        ValueError: x has another shape; the baseline does not broadcast to it.
-    """
-    if x.ndim != 4:
-        raise ValueError(f"x: found {tuple(x.shape)}, expected (n, c, h, w)")
-    if baseline is None:
-        return x.amin((1, 2, 3), keepdim=True).expand_as(x)
-    values = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
-    try:
-        return values.expand_as(x)
-    except RuntimeError:
-        raise ValueError(
-            f"baseline: found {tuple(values.shape)}, expected a number or a tensor that broadcasts to {tuple(x.shape)}"
-        ) from None
-
-
-def copies_at_once(target: Explained, x: Tensor) -> int:
-    """How many changed copies of an image of x are made at a time.
-
-    They and what they are made of take 3/8 of the bound on the memory; the passes themselves are split by `target`.
-    """
-    return max(1, int(target.memory_bytes // (8 * x[0].numel() * x.element_size())))
 
 
 def _windows(length: int, patch: int, stride: int) -> Tensor:

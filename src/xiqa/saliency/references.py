@@ -1,4 +1,4 @@
-"""What stochastic methods draw, image by image: the same for an image whatever lies beside it in a batch."""
+"""What methods compare an image with: noise drawn image by image, and what stands where nothing is left of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from xiqa.saliency.explained import Explained
 from xiqa.seeds import stream_seed
 
 
@@ -21,3 +22,34 @@ def normal_noise(x: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
     for _ in range(samples):
         noise = torch.stack([torch.randn(x.shape[1:], generator=g, dtype=torch.float64) for g in drawn])
         yield noise.to(x)
+
+
+def baseline_image(x: Tensor, baseline: float | Tensor | None) -> Tensor:
+    """What stands where nothing of the image is left, (n, c, h, w) as x.
+
+    Args:
+        x: (n, c, h, w).
+        baseline: a number, or a tensor that broadcasts to x; None: the minimum of each image.
+
+    Raises:
+        ValueError: x has another shape; the baseline does not broadcast to it.
+    """
+    if x.ndim != 4:
+        raise ValueError(f"x: found {tuple(x.shape)}, expected (n, c, h, w)")
+    if baseline is None:
+        return x.amin((1, 2, 3), keepdim=True).expand_as(x)
+    values = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
+    try:
+        return values.expand_as(x)
+    except RuntimeError:
+        raise ValueError(
+            f"baseline: found {tuple(values.shape)}, expected a number or a tensor that broadcasts to {tuple(x.shape)}"
+        ) from None
+
+
+def copies_at_once(target: Explained, x: Tensor) -> int:
+    """How many changed copies of an image of x are made at a time.
+
+    They and what they are made of take 3/8 of the bound on the memory; the passes themselves are split by `target`.
+    """
+    return max(1, int(target.memory_bytes // (8 * x[0].numel() * x.element_size())))

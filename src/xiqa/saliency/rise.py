@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from xiqa.saliency.explained import Explained
-from xiqa.saliency.occlusion import baseline_image, copies_at_once
+from xiqa.saliency.references import baseline_image, copies_at_once
 from xiqa.seeds import stream_seed
 
 

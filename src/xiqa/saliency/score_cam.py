@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xiqa.saliency import layer_maps
 from xiqa.saliency.explained import Explained
-from xiqa.saliency.occlusion import baseline_image, copies_at_once
+from xiqa.saliency.references import baseline_image, copies_at_once
 
 
 def explain(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xiqa.saliency.explained import Explained
 from xiqa.saliency.layer_maps import min_max
-from xiqa.saliency.occlusion import baseline_image, copies_at_once
+from xiqa.saliency.references import baseline_image, copies_at_once
 from xiqa.seeds import stream_seed
 
 
