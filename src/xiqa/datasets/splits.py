@@ -78,17 +78,19 @@ def groups_of(table: pd.DataFrame) -> np.ndarray:
 
 
 def _divide(label: np.ndarray, group: np.ndarray, split: Split, seed: int) -> np.ndarray:
-    """Parts (n,) by shares or folds; with a gap, the neighbours of test groups, which are then runs, stay unused."""
+    """Parts (n,) by shares or folds; with a gap, each fold is every k-th group, and its neighbours stay unused."""
     part = np.full(len(label), "train", object)
     folds = split.folds or 1
     shares = [1 / folds] * folds if split.folds else [1 - split.test, split.test]
     rng = np.random.default_rng(stream_seed(seed // folds, "division"))
-    assign = _in_runs if split.gap else _in_random_order
-    chosen = assign(label, group, shares, rng)
+    if split.gap and split.folds:
+        # Groups are numbered in the order of the table, which for proxy groups is the order of the files.
+        chosen = group % folds
+    else:
+        chosen = _in_random_order(label, group, shares, rng)
     test = chosen == (seed % folds if split.folds else 1)
     part[test] = "test"
     if split.gap:
-        # Groups are numbered in the order of the table, which for proxy groups is the order of the files.
         near = np.unique(np.add.outer(np.unique(group[test]), np.arange(-split.gap, split.gap + 1)))
         part[~test & np.isin(group, near)] = UNUSED
     rest = part == "train"
@@ -114,21 +116,6 @@ def _in_random_order(label: np.ndarray, group: np.ndarray, shares: list[float], 
         chosen[index] = np.argmax(gain / np.maximum(shares, 1e-12))
         wanted[chosen[index]] -= counts[index]
     return chosen[codes]
-
-
-def _in_runs(label: np.ndarray, group: np.ndarray, shares: list[float], rng: np.random.Generator) -> np.ndarray:
-    """The same in runs of consecutive groups within each label, beginning at a random place."""
-    chosen = np.zeros(len(label), int)
-    majority = pd.Series(label).groupby(group).agg(lambda labels: labels.mode().iloc[0])
-    for value in np.unique(label):
-        names = majority.index[majority == value].to_numpy()
-        names = np.roll(names, rng.integers(len(names)) if len(names) else 0)
-        sizes = pd.Series(group).value_counts().reindex(names).to_numpy()
-        middle = (np.cumsum(sizes) - sizes / 2) / max(1, sizes.sum())
-        run = np.searchsorted(np.cumsum(shares)[:-1], middle, side="right")
-        for name, number in zip(names, run, strict=True):
-            chosen[group == name] = number
-    return chosen
 
 
 def _check_official(part: np.ndarray) -> None:
