@@ -358,7 +358,11 @@ class Split(Section):
         le=20,
         description="cross-validation: seed k tests fold k modulo folds of division k // folds; 0: one split",
     )
-    gap: int = Field(0, ge=0, description="proxy groups on each side of a test group that are left out of training")
+    gap: int = Field(
+        0,
+        ge=0,
+        description="proxy groups beside a test group that are left out of training; fold k is then every folds-th group",
+    )
 
 
 class Augmentation(Section):

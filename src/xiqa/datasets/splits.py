@@ -83,11 +83,9 @@ def _divide(label: np.ndarray, group: np.ndarray, split: Split, seed: int) -> np
     folds = split.folds or 1
     shares = [1 / folds] * folds if split.folds else [1 - split.test, split.test]
     rng = np.random.default_rng(stream_seed(seed // folds, "division"))
-    if split.gap and split.folds:
-        # Groups are numbered in the order of the table, which for proxy groups is the order of the files.
-        chosen = group % folds
-    else:
-        chosen = _in_random_order(label, group, shares, rng)
+    # Groups are numbered in the order of the table, which for proxy groups is the order of the files.
+    in_order = split.gap and split.folds
+    chosen = group % folds if in_order else _in_random_order(label, group, shares, rng)
     test = chosen == (seed % folds if split.folds else 1)
     part[test] = "test"
     if split.gap:
