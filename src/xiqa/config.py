@@ -361,7 +361,7 @@ class Split(Section):
     gap: int = Field(
         0,
         ge=0,
-        description="proxy groups beside a test group that are left out of training; fold k is then every folds-th group",
+        description="proxy groups beside a test group left out of training; fold k is then every folds-th group",
     )
 
 
