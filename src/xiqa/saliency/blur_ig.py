@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xiqa.saliency.explained import Explained
+from xiqa.saliency.explained import Explained, check_images
 
 TRUNCATE = 4.0
 """Half length of the blur's kernel in standard deviations."""
@@ -37,7 +37,7 @@ def explain(target: Explained, x: Tensor, steps: int = 100, max_sigma: float = 5
             f"found steps={steps}, max_sigma={max_sigma}, h={h}, expected at least 1, and two finite numbers above 0; "
             "give the standard deviations in pixels"
         )
-    _check(x)
+    check_images(x)
     exact = x.detach().double()
     total = torch.zeros_like(exact)
     for index in range(steps):
@@ -61,7 +61,7 @@ def completeness_error(target: Explained, x: Tensor, name: str, found: Tensor, m
     Raises:
         ValueError: maps of another number of images.
     """
-    _check(x)
+    check_images(x)
     if found.ndim < 2 or len(found) != len(x):
         raise ValueError(f"maps: found {tuple(found.shape)}, expected {tuple(x.shape)}, a map for each image of x")
     promised = target.value(x).double() - target.value(blur(x, max_sigma)).double()
@@ -89,8 +89,3 @@ def _matrix(size: int, sigma: float) -> np.ndarray:
     weights[: len(kernel)] = kernel
     place = np.arange(size)
     return weights[np.abs(place[:, None] - place)]
-
-
-def _check(x: Tensor) -> None:
-    if x.ndim != 4 or not x.is_floating_point() or not len(x):
-        raise ValueError(f"x: found {tuple(x.shape)} {x.dtype}, expected (n, c, h, w) of floats, n > 0")

@@ -168,8 +168,7 @@ class Explained:
 
     def _prepare(self, x: Tensor) -> None:
         """Check the input; fold at the first call, because which layers follow each other is seen in a run."""
-        if x.ndim != 4 or not x.is_floating_point() or not len(x):
-            raise ValueError(f"x: found {tuple(x.shape)} {x.dtype}, expected (n, c, h, w) of floats, n > 0")
+        check_images(x)
         if self._fold:
             self._fold = False
             fold_batch_norm(self.net, x[:1], keep=self._layers.values())
@@ -200,6 +199,12 @@ class Explained:
             per_image = 1.5 * sum(saved.values()) + 4 * x[0].numel() * x.element_size()
             self._batch[key] = max(1, int(self.memory_bytes // per_image))
         return self._batch[key]
+
+
+def check_images(x: Tensor) -> None:
+    """Refuse what is not (n, c, h, w) of floats."""
+    if x.ndim != 4 or not x.is_floating_point() or not len(x):
+        raise ValueError(f"x: found {tuple(x.shape)} {x.dtype}, expected (n, c, h, w) of floats, n > 0")
 
 
 def fold_batch_norm(net: nn.Module, x: Tensor, keep=()) -> int:

@@ -12,8 +12,8 @@ from skimage.segmentation import felzenszwalb
 from skimage.transform import resize
 from torch import Tensor
 
-from xiqa.saliency import integrated_gradients
-from xiqa.saliency.explained import Explained
+from xiqa.saliency import gradient_paths
+from xiqa.saliency.explained import Explained, check_images
 
 SCALES = (50, 100, 150, 250, 500, 1200)
 """How coarse the segmentations are: Felzenszwalb's k."""
@@ -59,8 +59,7 @@ def explain(
 
     Reference: Kapishnikov et al. 2019, "XRAI: better attributions through regions", algorithm 1.
     """
-    if x.ndim != 4 or not x.is_floating_point() or not len(x):
-        raise ValueError(f"x: found {tuple(x.shape)} {x.dtype}, expected (n, c, h, w) of floats, n > 0")
+    check_images(x)
     if base is None:
         base = black_and_white(target, x, steps)
     n, _, height, width = x.shape
@@ -101,8 +100,8 @@ def black_and_white(target: Explained, x: Tensor, steps: int = 100) -> Tensor:
 
     Reference: Kapishnikov et al. 2019, the attribution that algorithm 1 starts from.
     """
-    ends = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
-    return sum(integrated_gradients.explain(target, x, steps, end) for end in ends) / 2
+    name = "integrated_gradients_bw"
+    return gradient_paths.maps(target, x, [name], steps)[name]
 
 
 def segments(image: Tensor | np.ndarray) -> Segments:
