@@ -1,0 +1,1 @@
+"""Scores of saliency maps, one module each."""

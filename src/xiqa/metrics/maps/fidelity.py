@@ -1,0 +1,175 @@
+"""Fidelity: how much longer a network stays right when the least instead of the most important pixels are masked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from xiqa.metrics.maps.masking import Predict, answers, pixel_ranks, scored_maps
+
+
+class Fidelity(NamedTuple):
+    """Answers of a network while pixels are masked, axes (order, image, step); NaN where a map was not scored.
+
+    Attributes:
+        correct: (2, n, steps + 1) 1 where the true class is the most probable one, else 0. Order 0 masks the most
+            important pixels first (MiF), order 1 the least important first (LiF); step j masks j / steps of them.
+        probability: (2, n, steps + 1) probability of the true class.
+        scored: (n,) bool: the map was finite and not constant.
+    """
+
+    correct: np.ndarray
+    probability: np.ndarray
+    scored: np.ndarray
+
+
+def fidelity(
+    predict: Predict,
+    images: np.ndarray,
+    labels: np.ndarray,
+    maps: np.ndarray,
+    replacement: np.ndarray,
+    steps: int = 40,
+    batch: int = 64,
+    ends: np.ndarray | None = None,
+    seed: int = 0,
+) -> Fidelity:
+    """Mask the pixels of each image in the order of its map and in the reverse order.
+
+    Args:
+        predict: images (b, h, w) float32 -> class probabilities (b, k).
+        images: (n, h, w).
+        labels: (n,) true classes.
+        maps: (n, h, w), larger is more important.
+        replacement: (n,) or (n, h, w), what masked pixels become: a value that speaks against the true class (paper
+            004: 0 for contrast agent, 1 for none), or the blurred image.
+        steps: steps of masking; 40 are 2.5 % each.
+        batch: images asked for at once at most.
+        ends: answers at the first and the last step from `fidelity_ends`, to share them among methods; None: asked.
+        seed: of the order of equal values, for image number i.
+
+    Raises:
+        ValueError: arrays that do not belong together; `predict` gives no probabilities.
+
+    Reference: Amanova et al. 2022 (paper 004), section 3.1.
+    """
+    scored = scored_maps(images, labels, maps)
+    if steps < 2:
+        raise ValueError(f"steps: found {steps}, expected 2 or more")
+    if ends is None:
+        ends = fidelity_ends(predict, images, labels, replacement, batch)
+    filling = _filling(replacement, images)
+    found = np.full((2, 2, *labels.shape, steps + 1), np.nan)
+    found[..., [0, -1]] = ends[:, None]
+    found[:, :, ~scored] = np.nan
+    masked = np.rint(np.arange(1, steps) / steps * images[0].size)[:, None, None]
+    for i in np.flatnonzero(scored):
+        ranks = pixel_ranks(maps[i], np.random.default_rng([seed, i]))
+        hidden = np.concatenate([ranks < masked, ranks >= ranks.size - masked])
+        given = answers(predict, np.where(hidden, filling[i], images[i]), labels[i], batch)
+        found[:, :, i, 1:-1] = given.reshape(2, 2, steps - 1)
+    return Fidelity(*found, scored)
+
+
+def fidelity_ends(
+    predict: Predict, images: np.ndarray, labels: np.ndarray, replacement: np.ndarray, batch: int = 64
+) -> np.ndarray:
+    """Answers for the unmasked and the wholly masked images, the same for all methods and both orders.
+
+    Args:
+        predict: as for `fidelity`, and so are the others.
+        images: (n, h, w).
+        labels: (n,).
+        replacement: (n,) or (n, h, w).
+        batch: images asked for at once at most.
+
+    Returns:
+        (2, n, 2): correct (0 or 1) and probability of the true class; of each image unmasked and wholly masked.
+    """
+    filling = np.broadcast_to(_filling(replacement, images), images.shape)
+    return np.stack([answers(predict, part, labels, batch) for part in (images, filling)], axis=-1)
+
+
+def class_balanced(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean over images within each class, then over classes: (..., n, m) -> (..., m).
+
+    Args:
+        values: (..., n, m), such as `Fidelity.correct`: its curves are (2, steps + 1). Images with NaN are left out.
+        labels: (n,); a class without images is left out.
+    """
+    kept = np.isfinite(np.moveaxis(values, -2, 0).reshape(len(labels), -1)).all(1)
+    classes = np.unique(labels[kept])
+    means = [values[..., kept & (labels == label), :].mean(-2) for label in classes]
+    return np.mean(means, axis=0) if means else np.full(values.shape[:-2] + values.shape[-1:], np.nan)
+
+
+def fidelity_area(curves: np.ndarray) -> np.ndarray:
+    """F, the area between the LiF and the MiF curve over the share of masked pixels, by the trapezoidal rule.
+
+    Args:
+        curves: (2, ..., steps + 1): class-balanced curves, or `correct` or `probability` as they are.
+
+    Returns:
+        (...) between -1 and 1: F of the curves, or of each image. F is linear: F of the class-balanced curves is the
+        class-balanced mean of the images' F.
+
+    Reference: paper 004, figure 2 (its table 1 gives 10 F).
+    """
+    return np.trapezoid(curves[1] - curves[0], dx=1 / (curves.shape[-1] - 1), axis=-1)
+
+
+def fidelity_bootstrap(
+    correct: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence | None = None,
+    *,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of F, over patients.
+
+    Args:
+        correct: (2, n, steps + 1), as in `Fidelity`; images with NaN are left out.
+        labels: (n,).
+        groups: (n,) patient of each image; whole patients are drawn. None: each image is one.
+        draws: bootstrap draws. A class that is missing in a draw is left out of its mean.
+        level: coverage of the interval.
+        seed: of the draws; equal seeds draw the same patients, whatever the method.
+
+    Returns:
+        Low and high end; both NaN where there are fewer than two patients.
+
+    Raises:
+        ValueError: `groups` has another length.
+
+    Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
+    """
+    if groups is not None and len(groups) != len(labels):
+        raise ValueError(f"groups: found {len(groups)} entries, expected {len(labels)}, one per image")
+    areas = fidelity_area(correct)
+    kept = np.isfinite(areas)
+    label, classes = pd.factorize(labels[kept])
+    patient, names = pd.factorize(np.arange(len(areas))[kept] if groups is None else np.asarray(groups)[kept])
+    if len(names) < 2:
+        return float("nan"), float("nan")
+    # F is a mean of ratios of sums over patients, so that a draw is how often each patient counts.
+    sums = np.zeros((len(names), len(classes)))
+    counts = np.zeros_like(sums)
+    np.add.at(sums, (patient, label), areas[kept])
+    np.add.at(counts, (patient, label), 1)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
+    with np.errstate(invalid="ignore"):
+        means = np.nanmean(drawn @ sums / (drawn @ counts), axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _filling(replacement: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """What masked pixels become, (n, h, w) or (n, 1, 1)."""
+    if replacement.shape not in (images.shape, images.shape[:1]):
+        raise ValueError(f"replacement: found {replacement.shape}, expected {images.shape} or {images.shape[:1]}")
+    return replacement.reshape(-1, 1, 1) if replacement.ndim == 1 else replacement

@@ -1,0 +1,152 @@
+"""All localisation scores of maps at once: the long table of single maps, and curves averaged over images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from xiqa.metrics.maps.overlap import froc, iou
+from xiqa.metrics.maps.pointing_game import chance_level, pointing_game
+from xiqa.metrics.maps.region_dice import PERCENT, region_dice
+from xiqa.metrics.maps.relevance import relevance_mass, relevance_rank
+from xiqa.metrics.maps.roc_auc import mean_roc, roc_auc
+from xiqa.metrics.maps.scored import not_scored
+from xiqa.segmentation import Segments
+
+UNDEFINED = {
+    "relevance_mass": "no positive value",
+    "roc_auc": "no background",
+    "roc_auc_within": "constant, or only ground truth or background, within the pixels that count",
+}
+"""Why a metric has no value where others of the same map have one."""
+
+
+def score_map(
+    saliency: np.ndarray,
+    mask: np.ndarray,
+    *,
+    tolerance_px: float,
+    segments: Segments | None = None,
+    within: np.ndarray | None = None,
+) -> dict[str, float | None]:
+    """Every score of one map against its ground truth.
+
+    Args:
+        saliency: (h, w) map.
+        mask: (h, w) bool, the ground truth.
+        tolerance_px: of the Pointing Game.
+        segments: of the image, by `xiqa.segmentation.segment`; None: no `region_dice`.
+        within: (h, w) bool, the pixels that count for `roc_auc_within`; None: no such score.
+
+    Returns:
+        Name -> value, None if not scored: pointing_game, pointing_game_smooth (1 hit, 0 miss), chance (the level of
+        chance of both), relevance_mass, relevance_rank, roc_auc, roc_auc_within, region_dice (maximum over the shares
+        of the area), iou.
+
+    Raises:
+        ValueError: map and mask differ in shape.
+    """
+    scores = {
+        "pointing_game": pointing_game(saliency, mask, tolerance_px),
+        "pointing_game_smooth": pointing_game(saliency, mask, tolerance_px, smooth=True),
+        "relevance_mass": relevance_mass(saliency, mask),
+        "relevance_rank": relevance_rank(saliency, mask),
+        "roc_auc": roc_auc(saliency, mask),
+        "iou": iou(saliency, mask),
+    }
+    scores["chance"] = None if scores["pointing_game"] is None else chance_level(mask, tolerance_px)
+    if within is not None:
+        scores["roc_auc_within"] = roc_auc(saliency, mask, within)
+    if segments is not None:
+        curve = region_dice(saliency, None, mask, segments)
+        scores["region_dice"] = None if curve is None else curve.max()
+    return {name: None if score is None else float(score) for name, score in scores.items()}
+
+
+def scores_of_maps(
+    maps: np.ndarray,
+    masks: np.ndarray,
+    *,
+    tolerance_px: float,
+    segments: Sequence[Segments] | None = None,
+    within: Sequence[np.ndarray] | None = None,
+) -> pd.DataFrame:
+    """Long table of the scores of the maps of one method, as they are and as absolute values.
+
+    Args:
+        maps: (n, h, w).
+        masks: (n, h, w) bool.
+        tolerance_px: of the Pointing Game.
+        segments: of each image; see `score_map`.
+        within: pixels of each image; see `score_map`.
+
+    Returns:
+        One row per form, image and metric: image (0 ... n - 1), form (signed: the map as it is; absolute: |map|),
+        metric, value (NaN if not scored), valid, reason ("" if valid). Only the form absolute if no map of the method
+        has a negative value: the forms are then the same.
+
+    Raises:
+        ValueError: maps and masks differ in shape.
+    """
+    rows = []
+    for form, formed in _forms(maps, masks):
+        for image, (saliency, mask) in enumerate(zip(formed, masks, strict=True)):
+            scores = score_map(
+                saliency,
+                mask,
+                tolerance_px=tolerance_px,
+                segments=None if segments is None else segments[image],
+                within=None if within is None else within[image],
+            )
+            for metric, value in scores.items():
+                reason = "" if value is not None else not_scored(saliency, mask) or UNDEFINED[metric]
+                rows.append((image, form, metric, np.nan if reason else value, not reason, reason))
+    return pd.DataFrame(rows, columns=["image", "form", "metric", "value", "valid", "reason"])
+
+
+def curves_of_maps(
+    maps: np.ndarray, masks: np.ndarray, *, tolerance_px: float, segments: Sequence[Segments] | None = None
+) -> pd.DataFrame:
+    """Curves of the maps of one method averaged over images, in the forms of `scores_of_maps`.
+
+    Args:
+        maps: (n, h, w).
+        masks: (n, h, w) bool.
+        tolerance_px: of FROC.
+        segments: of each image; None: no region_dice.
+
+    Returns:
+        form, kind, x, y, area, n (scored images). kind roc: rates of false and true positives, area under the curve;
+        region_dice: per cent of the area, mean Dice, its maximum as area; froc: false positives per image,
+        sensitivity, its mean at 1/8 ... 8 as area. A kind without a scored image has no rows.
+
+    Raises:
+        ValueError: maps and masks differ in shape.
+
+    Reference: paper 004, figures 5 and 6, tables 2 and 3; see `mean_roc`, `region_dice` and `froc`.
+    """
+    parts = [pd.DataFrame(columns=["form", "kind", "x", "y", "area", "n"])]
+    for form, formed in _forms(maps, masks):
+        if roc := mean_roc(formed, masks):
+            curve = {"x": roc.curve["fpr"], "y": roc.curve["tpr"], "area": roc.area, "n": roc.n}
+            parts.append(pd.DataFrame({"form": form, "kind": "roc", **curve}))
+        given = () if segments is None else zip(formed, masks, segments, strict=True)
+        dice = [region_dice(saliency, None, mask, places) for saliency, mask, places in given]
+        if scored := [curve for curve in dice if curve is not None]:
+            mean = np.mean(scored, axis=0)
+            curve = {"x": PERCENT, "y": mean, "area": mean.max(), "n": len(scored)}
+            parts.append(pd.DataFrame({"form": form, "kind": "region_dice", **curve}))
+        if found := froc(formed, masks, tolerance_px):
+            curve = {"x": found.curve["false_positives"], "y": found.curve["sensitivity"]}
+            parts.append(pd.DataFrame({"form": form, "kind": "froc", **curve, "area": found.mean, "n": found.n}))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def _forms(maps: np.ndarray, masks: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    if maps.shape != masks.shape or maps.ndim != 3:
+        raise ValueError(f"maps and masks: found {maps.shape} and {masks.shape}, expected (n, h, w) twice")
+    if (maps < 0).any():
+        yield "signed", maps
+    yield "absolute", np.abs(maps)

@@ -1,0 +1,401 @@
+"""The papers' numbers are typed right, and a claim holds, fails or stays open as the tables make it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xiqa.config import ATTRIBUTIONS, Architecture, Dataset
+from xiqa.metrics.maps import claims
+from xiqa.metrics.maps.claims import CLAIMS, INTEGRATED, MULTI, SINGLE, SLIGHT, SMOOTHGRADS, Claim, Difference
+
+PUBLISHED = claims.published()
+
+
+# The papers' numbers
+
+
+def test_every_table_is_complete():
+    counts = PUBLISHED.groupby(["paper", "table"]).size().to_dict()
+    ten_methods, nine_networks = 10, 9
+    assert counts == {
+        ("001", 2): ten_methods * 4,
+        ("001", 3): ten_methods * 3,
+        ("001", 4): ten_methods * 3,
+        ("001", 5): ten_methods * 3,
+        ("001", 6): ten_methods * 3,
+        ("001", 7): 4,
+        ("003", 3): nine_networks * 5,
+        ("004", 1): 8 * 2,
+        ("004", 2): 7 * 2,
+        ("004", 3): 8 * 2,
+    }
+    assert not PUBLISHED.duplicated(["paper", "table", "study", "published_name", "row", "metric"]).any()
+
+
+def test_every_number_lies_where_it_can():
+    shares = PUBLISHED[PUBLISHED["unit"].isin(["share", "area"])]
+    assert shares["value"].dropna().between(0, 1).all()
+    assert PUBLISHED.loc[PUBLISHED["value"].isna(), "note"].tolist() == ["the paper prints a dash"]
+    rest = PUBLISHED.drop(shares.index)
+    assert set(rest["unit"]) == {"MB", "million", "layers"}
+    assert rest["value"].between(5, 600).all()
+    deviations = PUBLISHED["sd_or_interval"]
+    assert deviations[deviations != ""].astype(float).between(0, 0.2).all()
+    # A parameter of 32 bits takes four bytes: sizes and numbers of parameters belong together.
+    networks = PUBLISHED[PUBLISHED["unit"].isin(["MB", "million"])].pivot(index="row", columns="unit", values="value")
+    assert (networks["MB"] / networks["million"]).between(3.5, 6).all()
+
+
+def test_every_name_is_ours():
+    about_methods = PUBLISHED["method"] != ""
+    assert set(PUBLISHED.loc[about_methods, "method"]) <= set(ATTRIBUTIONS)
+    about_networks = PUBLISHED[~about_methods]
+    assert set(about_networks["paper"] + " " + about_networks["table"].astype(str)) == {"001 7", "003 3"}
+    assert set(about_networks["row"]) <= set(Architecture.__args__)
+    assert set(PUBLISHED["study"]) - {""} <= set(Dataset.model_fields["format"].annotation.__args__)
+    named = PUBLISHED[about_methods].groupby(["paper", "published_name"])["method"].nunique()
+    assert (named == 1).all()
+
+
+@pytest.mark.parametrize(("repeated", "compared", "network"), [(3, 5, "resnet50"), (4, 6, "resnet34")])
+def test_trained_networks_have_the_same_score_in_two_tables(repeated, compared, network):
+    rows = PUBLISHED[(PUBLISHED["paper"] == "001") & (PUBLISHED["metric"] == "pointing_game")].set_index("method")
+    first = rows[(rows["table"] == repeated) & (rows["row"] == "trained")]
+    second = rows[(rows["table"] == compared) & (rows["row"] == network)]
+    pd.testing.assert_series_equal(first["value"], second["value"])
+    differ = first["sd_or_interval"] != second["sd_or_interval"]
+    assert first[differ].index.tolist() == [name for name in ["grad_cam"] if repeated == 4]
+    assert first.loc[differ, "note"].str.contains("0.018 in table 4, 0.020 in table 6").all()
+
+
+def test_numbers_that_the_papers_repeat_in_words():
+    def value(paper, table, study, method, row, metric="pointing_game"):
+        found = PUBLISHED.query(
+            "paper == @paper and table == @table and study == @study and method == @method and row == @row "
+            "and metric == @metric"
+        )
+        return found["value"].item()
+
+    # Paper 001, abstract and sections 4.4 and 4.5.
+    assert value("001", 6, "object_cxr", "normgrad_conv3x3", "efficientnet_b0") == 0.863
+    assert value("001", 5, "lvot", "normgrad_scaling", "efficientnet_b0") == 0.778
+    both = "resnet34 and efficientnet_b0", "difference_of_means"
+    assert value("001", 6, "object_cxr", "normgrad_conv1x1", *both) == 0.001
+    both = "resnet50 and efficientnet_b0", "difference_of_means"
+    assert value("001", 5, "lvot", "normgrad_conv3x3_multi", *both) == 0.005
+    assert value("001", 3, "lvot", "grad_cam", "trained") == 0.547
+    assert value("001", 3, "lvot", "normgrad_conv1x1_multi", "trained") == 0.611
+    assert value("001", 3, "lvot", "normgrad_conv3x3", "trained") == 0.430
+    assert value("001", 4, "object_cxr", "normgrad_conv3x3", "trained") == 0.853
+    # Paper 003, section 4.2.
+    accuracy = PUBLISHED.query("paper == '003' and metric == 'accuracy'")
+    best = accuracy.loc[accuracy.groupby("study")["value"].idxmax()]
+    assert best["row"].tolist() == ["densenet121", "inception_resnet_v2"]
+    assert best["value"].round(3).tolist() == [0.981, 0.896]
+
+
+# Claims on the papers' own tables
+
+
+def own_tables() -> dict[str, pd.DataFrame]:
+    """The papers' summarised numbers as if they had no uncertainty."""
+    tables = {}
+    for metric in ("fidelity", "roc_auc", "region_dice", "difference_of_means"):
+        rows = PUBLISHED[PUBLISHED["metric"] == metric].rename(columns={"study": "dataset", "row": "form"})
+        rows = rows.assign(ci_low=rows["value"], ci_high=rows["value"])
+        tables[metric] = rows[["dataset", "method", "form", "value", "ci_low", "ci_high"]]
+    tables["difference_of_means"] = tables["difference_of_means"].drop(columns="form")
+    return tables
+
+
+def verdicts(tables, dataset) -> pd.Series:
+    table = claims.test_claims(tables)
+    return table[table["dataset"] == dataset].set_index("claim")["holds"]
+
+
+def test_paper_004_holds_on_its_own_tables():
+    found = verdicts(own_tables(), "ct_contrast")
+    found = found[found.index.str.startswith("004")]
+    assert len(found) == 12
+    assert (found == "yes").all()
+
+
+def test_paper_001_is_more_consistent_with_several_layers_on_one_of_its_sets_only():
+    assert (verdicts(own_tables(), "lvot").filter(like="001-dom") == "yes").all()
+    found = verdicts(own_tables(), "object_cxr").filter(like="001-dom")
+    assert found.to_dict() == {
+        "001-dom-multi-below-baselines": "yes",
+        "001-dom-multi-below-single": "no",
+        "001-dom-lowest-is-normgrad": "yes",
+    }
+
+
+# The rule
+
+
+def decide(*intervals, **bounds) -> str:
+    found = [Difference(f"d{k}", (low + high) / 2, low, high) for k, (low, high) in enumerate(intervals)]
+    return Claim("000", "", "", "", "", lambda _: found, **bounds).decide({}).holds
+
+
+@pytest.mark.parametrize(
+    ("intervals", "bounds", "holds"),
+    [
+        ([(0.1, 0.3)], {}, "yes"),
+        ([(-0.3, -0.1)], {}, "no"),
+        ([(-0.1, 0.3)], {}, "not testable"),
+        ([(0.1, 0.3), (0.2, 0.4)], {}, "yes"),
+        ([(0.1, 0.3), (-0.2, 0.4)], {}, "not testable"),
+        ([(0.1, 0.3), (-0.4, -0.2)], {}, "no"),
+        ([(np.nan, np.nan)], {}, "not testable"),
+        ([(0.1, 0.3), (np.nan, np.nan)], {}, "not testable"),
+        ([(0.0, 0.0)], {}, "not testable"),
+        ([(-0.02, 0.02)], {"above": -0.03, "below": 0.03}, "yes"),
+        ([(-0.02, 0.04)], {"above": -0.03, "below": 0.03}, "not testable"),
+        ([(0.04, 0.06)], {"above": -0.03, "below": 0.03}, "no"),
+        ([(-0.06, -0.04)], {"above": -0.03, "below": 0.03}, "no"),
+        ([(-0.2, -0.1)], {"above": -np.inf, "below": 0.0}, "yes"),
+        ([(0.1, 0.2)], {"above": -np.inf, "below": 0.0}, "no"),
+    ],
+)
+def test_rule(intervals, bounds, holds):
+    assert decide(*intervals, **bounds) == holds
+
+
+def test_one_of_many_differences_must_lie_further_off_to_refute():
+    # 20 comparisons: 3.02 standard errors instead of 1.96.
+    for distance, holds in ((2.5, "not testable"), (3.0, "not testable"), (3.05, "no")):
+        off = (-distance - 1.96, -distance + 1.96)
+        assert decide(*[(1.0, 5.0)] * 19, off) == holds
+        assert decide(off) == "no"
+
+
+def test_rule_says_its_bounds():
+    rules = {claim.id: claim.rule for claim in CLAIMS}
+    assert "lies above 0. No" in rules["001-multi-above-single"]
+    assert f"lies between -{SLIGHT} and {SLIGHT}. No" in rules["001-smoothing-leaves-normgrad"]
+    assert "lies below 0. No" in rules["003-gradients-uninformative"]
+    assert f"lies above -{SLIGHT}. No" in rules["004-dice-absolute"]
+    assert len(rules) == len(CLAIMS)
+
+
+# Claims on image scores
+
+
+def hits(shares: dict, *, patients: int = 40, seeds=(0, 1), architecture: str = "a", seed: int = 0) -> pd.DataFrame:
+    """Pointing Game rows: (method, weights, smoothing) -> share of hits, two images of each patient."""
+    rng = np.random.default_rng(seed)
+    images = np.arange(2 * patients)
+    rows = []
+    for (method, weights, smoothing), share in shares.items():
+        for repeat in seeds:
+            names = {"method": method, "weights": weights, "smoothing": smoothing, "seed": repeat}
+            value = (rng.random(len(images)) < share).astype(float)
+            rows.append(pd.DataFrame({"image": images, "patient": images // 2, "value": value} | names))
+    fixed = {"dataset": "set", "architecture": architecture, "form": "signed", "metric": "pointing_game"}
+    return pd.concat(rows).assign(**fixed)
+
+
+def trained(**shares) -> dict:
+    return {(method, "trained", 1.0): share for method, share in shares.items()}
+
+
+NORMGRAD = {method: 0.9 for method in (*SINGLE, *MULTI)}
+
+
+def test_normgrad_against_the_best_baseline():
+    found = verdicts({"localisation": hits(trained(grad_cam=0.5, guided_backprop=0.1, **NORMGRAD))}, "set")
+    assert found["001-normgrad-above-baselines"] == found["001-multi-above-baselines"] == "yes"
+    assert found["001-multi-above-single"] == "not testable"
+    found = verdicts({"localisation": hits(trained(grad_cam=0.5, guided_backprop=1.0, **NORMGRAD))}, "set")
+    assert found["001-normgrad-above-baselines"] == found["001-multi-above-baselines"] == "no"
+    found = verdicts({"localisation": hits(trained(grad_cam=0.88, **NORMGRAD), patients=15)}, "set")
+    assert found["001-normgrad-above-baselines"] == "not testable"
+    one_worse = NORMGRAD | {SINGLE[1]: 0.1}
+    found = verdicts({"localisation": hits(trained(grad_cam=0.5, **one_worse))}, "set")
+    assert found["001-normgrad-above-baselines"] == "no"
+    assert found["001-multi-above-baselines"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("single", "multi", "holds"), [(0.4, 0.8, "yes"), (0.8, 0.4, "no"), (0.6, 0.6, "not testable")]
+)
+def test_several_layers_against_one(single, multi, holds):
+    shares = dict.fromkeys(SINGLE, single) | dict.fromkeys(MULTI, multi)
+    assert verdicts({"localisation": hits(trained(**shares))}, "set")["001-multi-above-single"] == holds
+
+
+@pytest.mark.parametrize(("states", "holds"), [((0.1, 0.2), "yes"), ((0.1, 0.99), "no"), ((0.1, 0.7), "not testable")])
+def test_trained_against_randomised(states, holds):
+    shares = trained(grad_cam=0.7, **NORMGRAD)
+    for weights, share in zip(("semi_random", "fully_random"), states, strict=True):
+        shares |= {(method, weights, 1.0): min(share, 0.1 if method != "grad_cam" else 1) for method, *_ in shares}
+    assert verdicts({"localisation": hits(shares)}, "set")["001-trained-above-randomised"] == holds
+
+
+def test_difference_and_interval_are_those_of_the_images():
+    rows = hits({**trained(grad_cam=0.3), ("grad_cam", "fully_random", 1.0): 0.2})
+    evidence = (
+        claims.test_claims({"localisation": rows}).set_index("claim").loc["001-trained-above-randomised", "evidence"]
+    )
+    means = rows.groupby("weights")["value"].mean()
+    assert f"grad_cam: trained - fully_random {means['trained'] - means['fully_random']:+.3f} (" in evidence
+    assert "semi_random" not in evidence
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "helps", "leaves"),
+    [
+        (0.1, 0.6, "yes", "no"),
+        (0.6, 0.1, "no", "no"),
+        (1.0, 1.0, "not testable", "yes"),
+        (0.5, 0.5, *["not testable"] * 2),
+    ],
+)
+def test_smoothing(before, after, helps, leaves):
+    methods = ("input_x_gradient", "guided_backprop", "grad_cam", *SINGLE)
+    shares = {(m, "trained", sigma): share for m in methods for sigma, share in ((0.0, before), (1.0, after))}
+    found = verdicts({"localisation": hits(shares, patients=30)}, "set")
+    assert found["001-smoothing-helps-gradients"] == helps
+    assert found["001-smoothing-leaves-normgrad"] == leaves
+
+
+def test_absolute_and_smoothed_maps_are_compared_where_there_are_any():
+    right = hits(trained(grad_cam=0.2, **NORMGRAD))
+    wrong = hits(trained(grad_cam=1.0, **dict.fromkeys(NORMGRAD, 0.0)))
+    for other in (
+        pd.concat([right.assign(form="absolute"), wrong]),
+        pd.concat([right, wrong.assign(smoothing=0.0)]),
+        pd.concat([right, wrong.assign(metric="relevance_mass")]),
+    ):
+        assert verdicts({"localisation": other}, "set")["001-multi-above-baselines"] == "yes"
+
+
+def test_only_the_same_images_of_the_same_network_are_paired():
+    rows = pd.concat([hits(trained(grad_cam=0.1)), hits(trained(**NORMGRAD), architecture="b")])
+    found = claims.test_claims({"localisation": rows}).set_index("claim").loc["001-multi-above-baselines"]
+    assert found["holds"] == "not testable"
+    assert "no image has both scores" in found["evidence"]
+
+
+def test_unscored_maps_are_no_misses():
+    rows = hits(trained(grad_cam=1.0, **dict.fromkeys(MULTI, 1.0)))
+    gone = (rows["method"] == "grad_cam") & (rows["image"] > 19)
+    found = claims.test_claims({"localisation": rows.assign(value=rows["value"].mask(gone))}).set_index("claim")
+    assert (
+        "normgrad_conv1x1_multi - grad_cam +0.000 (+0.000 to +0.000)"
+        in found.loc["001-multi-above-baselines", "evidence"]
+    )
+
+
+@pytest.mark.parametrize(("patients", "holds"), [(6, "yes"), (5, "not testable")])
+def test_five_patients_decide_nothing(patients, holds):
+    rows = hits(trained(grad_cam=0.0, **dict.fromkeys(MULTI, 1.0)), patients=patients)
+    assert verdicts({"localisation": rows}, "set")["001-multi-above-baselines"] == holds
+
+
+# Claims on summarised values
+
+
+def summary(values: dict, half: float = 0.01, **columns) -> pd.DataFrame:
+    """(method, form) -> value, with intervals of ± half."""
+    rows = [{"method": method, "form": form, "value": value} for (method, form), value in values.items()]
+    table = pd.DataFrame(rows).assign(dataset="set", **columns)
+    return table.assign(ci_low=table["value"] - half, ci_high=table["value"] + half)
+
+
+def absolute(**values) -> dict:
+    return {(method, "absolute"): value for method, value in values.items()}
+
+
+@pytest.mark.parametrize(("half", "holds"), [(0.05, "yes"), (0.08, "not testable")])
+def test_interval_of_a_difference_adds_in_squares(half, holds):
+    """0.1 ± √2 · 0.05 lies above 0, 0.1 ± √2 · 0.08 does not."""
+    table = summary(absolute(integrated_gradients_bw=0.5, integrated_gradients=0.4), half)
+    found = claims.test_claims({"fidelity": table}).set_index("claim").loc["004-fidelity-black-white"]
+    assert found["holds"] == holds
+    expected = f"+0.100 ({0.1 - np.sqrt(2) * half:+.3f} to {0.1 + np.sqrt(2) * half:+.3f})"
+    assert expected in found["evidence"]
+
+
+@pytest.mark.parametrize(("best", "holds"), [(0.3, "yes"), (0.9, "no"), (0.6, "not testable")])
+@pytest.mark.parametrize(
+    ("name", "claim"), [("fidelity", "004-fidelity-smoothgrad-top"), ("roc_auc", "004-auc-smoothgrad-top")]
+)
+def test_smoothgrad_against_the_best_other(name, claim, best, holds):
+    values = absolute(**dict.fromkeys(SMOOTHGRADS, 0.6), **dict.fromkeys(INTEGRATED, 0.1), deconvolution=best)
+    assert verdicts({name: summary(values)}, "set")[claim] == holds
+
+
+@pytest.mark.parametrize(("signed", "holds"), [(0.3, "yes"), (0.52, "yes"), (0.7, "no"), (0.535, "not testable")])
+def test_forms(signed, holds):
+    values = {("gradient", "absolute"): 0.5, ("gradient", "signed"): signed, ("smoothgrad", "absolute"): 0.9}
+    found = verdicts({"region_dice": summary(values, 0.005), "fidelity": summary(values, 0.005)}, "set")
+    assert found["004-dice-absolute"] == holds
+    assert found["004-fidelity-absolute"] == ("yes" if signed == 0.3 else "no")
+    one_form = verdicts({"fidelity": summary(absolute(gradient=0.5))}, "set")
+    assert one_form["004-fidelity-absolute"] == "not testable"
+
+
+def test_networks_are_averaged_where_both_methods_have_them():
+    both = [
+        summary(absolute(integrated_gradients_bw=0.5 + k / 10, integrated_gradients=0.4), architecture="a", seed=k)
+        for k in range(2)
+    ]
+    lone = summary(absolute(integrated_gradients=0.9), architecture="b", seed=0)
+    found = claims.test_claims({"fidelity": pd.concat([*both, lone])}).set_index("claim")
+    assert (
+        "integrated_gradients_bw - integrated_gradients +0.150 (" in found.loc["004-fidelity-black-white", "evidence"]
+    )
+    apart = summary(absolute(integrated_gradients_bw=0.5), architecture="c", seed=0)
+    found = claims.test_claims({"fidelity": pd.concat([apart, lone])}).set_index("claim")
+    assert "no network has both" in found.loc["004-fidelity-black-white", "evidence"]
+
+
+@pytest.mark.parametrize(("xrai", "holds"), [(0.9, "yes"), (0.3, "no"), (0.6, "not testable")])
+def test_xrai_keeps_its_sign(xrai, holds):
+    values = {("xrai", "signed"): xrai, ("xrai", "absolute"): 0.1} | absolute(gradient=0.2, guided_ig=0.6)
+    values |= {("gradient", "signed"): 0.99}
+    assert verdicts({"roc_auc": summary(values)}, "set")["003-xrai-best"] == holds
+
+
+@pytest.mark.parametrize(("control", "holds"), [(0.9, "yes"), (0.5, "no"), (0.7, "not testable")])
+def test_gradients_against_the_best_control(control, holds):
+    values = absolute(gradient=0.7, smoothgrad=0.7, random=0.5, edges=control)
+    assert verdicts({"roc_auc": summary(values)}, "set")["003-gradients-uninformative"] == holds
+
+
+def test_discrepancy_needs_both_measures():
+    first = summary(absolute(smoothgrad_squared=0.6, integrated_gradients=0.4))
+    second = summary(absolute(smoothgrad_squared=0.5, integrated_gradients=0.6))
+    assert verdicts({"fidelity": first, "region_dice": second}, "set")["004-discrepancy"] == "yes"
+    assert verdicts({"fidelity": first, "region_dice": first}, "set")["004-discrepancy"] == "no"
+    assert verdicts({"fidelity": first}, "set")["004-discrepancy"] == "not testable"
+
+
+def test_differences_of_means_without_intervals_decide_nothing():
+    table = summary(absolute(grad_cam=0.3, **dict.fromkeys(MULTI, 0.1)), 0.02).drop(columns="form")
+    assert verdicts({"difference_of_means": table}, "set")["001-dom-multi-below-baselines"] == "yes"
+    bare = claims.test_claims({"difference_of_means": table[["dataset", "method", "value"]]}).set_index("claim")
+    found = bare.loc["001-dom-multi-below-baselines"]
+    assert found["holds"] == "not testable"
+    assert "+0.200 (+nan to +nan)" in found["evidence"]
+
+
+@pytest.mark.parametrize(
+    "tables", [{}, {"fidelity": summary(absolute(rise=0.5))}, {"localisation": hits(trained(rise=1.0))}]
+)
+def test_nothing_is_tested_without_its_methods(tables):
+    table = claims.test_claims(tables)
+    assert table["claim"].tolist() == [claim.id for claim in CLAIMS]
+    assert (table["holds"] == "not testable").all()
+    assert table["evidence"].str.contains("missing|has none").all()
+    assert set(table["paper"]) == {"001", "003", "004"}
+
+
+def test_each_data_set_has_its_own_verdict():
+    good = summary(absolute(integrated_gradients_bw=0.5, integrated_gradients=0.4))
+    bad = summary(absolute(integrated_gradients_bw=0.4, integrated_gradients=0.5)).assign(dataset="other")
+    found = claims.test_claims({"fidelity": pd.concat([good, bad])})
+    found = found[found["claim"] == "004-fidelity-black-white"].set_index("dataset")["holds"]
+    assert found.to_dict() == {"other": "no", "set": "yes"}
