@@ -20,6 +20,7 @@ include: "workflow/rules/classification_plan.smk"
 include: "workflow/rules/classification_data.smk"
 include: "workflow/rules/classification_train.smk"
 include: "workflow/rules/classification_explain.smk"
+include: "workflow/rules/classification_score.smk"
 include: "workflow/rules/classification_report.smk"
 include: "workflow/rules/tracking.smk"
 

@@ -75,6 +75,11 @@ ATTRIBUTIONS: dict[str, str] = {
     "edges": "controls",
 }
 """Methods of `xiqa.saliency.attribute` -> the module of those that share their passes."""
+Attribution = Literal[tuple(ATTRIBUTIONS)]
+FALLING: frozenset[str] = frozenset({"occlusion"})
+"""Methods whose maps fall where a pixel speaks for the class; scores and peaks take their negative."""
+CONTROLS = ("random", "centre_prior", "edges")
+"""Methods that know nothing of the network."""
 METHOD_MODULES: dict[str, str] = {method: f"xiqa.saliency.{method}" for method in METHOD_FAMILY}
 STEPS = ("no_margin", "small_margins", "large_margins", "recorded")
 SIMULATED_GROUPS = ("scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin")
@@ -294,6 +299,7 @@ class Cdmam(Section):
 DatasetFormat = Literal["object_cxr", "lvot", "brain_tumor", "brain_tumor_jpg", "covid_cxr", "ct_contrast", "folder"]
 Architecture = Literal[
     "small_resnet",
+    "small_vgg",
     "resnet34",
     "resnet50",
     "efficientnet_b0",
@@ -454,6 +460,12 @@ class Dataset(Section):
     bright_above_hu: float | None = Field(
         None, description="`window`: the share of pixels above it is a baseline of its own for two classes"
     )
+    tolerance_width: int = Field(
+        224, ge=1, description="width in pixels at which the tolerance of the Pointing Game is 15 px; it scales with it"
+    )
+    masked_with: dict[str, Fraction] | None = Field(
+        None, description="class name -> prepared value that takes its evidence away; nothing: the blurred image"
+    )
     slices: Literal["two", "all"] = Field("two", description="`ct_contrast`: slices taken from each series")
     on_fault: Literal["stop", "skip"] = Field("stop", description="a faulty file stops, or is skipped and listed")
     twin: Twin = Twin()
@@ -493,13 +505,20 @@ class Dataset(Section):
 
 
 class Saliency(Section):
-    """How the trained classifiers are explained, on all data sets."""
+    """How the classifiers are explained and their maps scored, on all data sets."""
 
-    methods: tuple[Literal[tuple(ATTRIBUTIONS)], ...] = Field(
-        (), description="saliency methods of the classifiers (docs/methods.md); empty: none"
+    methods: tuple[Attribution, ...] = Field(
+        (), description="saliency methods (docs/methods.md) of every network in every state; empty: none"
     )
     images: int = Field(
-        16, ge=1, description="test images of each network that are explained: those with a mask, if any has one"
+        96, ge=1, description="test images explained of each network: as many of each class, those with a mask first"
+    )
+    costly_methods: tuple[Attribution, ...] = Field(
+        (), description="further methods, of the trained first network and first seed of each data set"
+    )
+    costly_images: int = Field(16, ge=1, description="how many of the images the costly methods explain")
+    severity_images: int = Field(
+        0, ge=0, description="twins: images at each severity that trained networks explain, for the dose-response"
     )
     alignment: Literal["published", "centred"] = Field(
         "published", description="how maps of layers lie on the image; centred: where the strides have their cells"
@@ -508,6 +527,22 @@ class Saliency(Section):
     noise_level: float = Field(0.15, ge=0, description="noise of SmoothGrad over the image's range")
     steps: int = Field(25, ge=1, description="gradients on each path of integrated gradients")
     memory_gb: float = Field(2.0, gt=0, description="bound on the memory of a batch; larger ones are split")
+    fidelity_steps: int = Field(40, ge=2, description="steps in which pixels are masked; 40: 2.5 % each")
+    cascade: tuple[Attribution, ...] = Field(
+        (), description="some of `methods`: their maps while layers are randomised one after the other"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Saliency:
+        families = {ATTRIBUTIONS[method] for method in self.methods}
+        torn = [method for method in self.costly_methods if ATTRIBUTIONS[method] in families]
+        if torn:
+            raise ValueError(
+                f"costly_methods: {torn} come from the same passes as some of methods; put them into methods as well"
+            )
+        if not set(self.cascade) <= set(self.methods):
+            raise ValueError(f"cascade: found {list(self.cascade)}, expected some of methods")
+        return self
 
 
 class Tracking(Section):
@@ -546,8 +581,8 @@ class Config(Section):
     @field_validator("datasets")
     @classmethod
     def _with_folders_of_their_own(cls, datasets: dict[str, Dataset]) -> dict[str, Dataset]:
-        taken = {"cdmam", "classification", "logs", "benchmarks", "tracking", "mlflow"} & set(datasets)
-        if taken:
+        own = {"cdmam", "classification", "tables", "figures", "logs", "benchmarks", "tracking", "mlflow"}
+        if taken := own & set(datasets):
             raise ValueError(f"{sorted(taken)} are folders of the results already; choose another name")
         return datasets
 

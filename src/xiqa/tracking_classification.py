@@ -10,13 +10,14 @@ import pandas as pd
 from xiqa.files import read_json, read_table
 from xiqa.tracking import DatasetRecord, RunRecord
 
-PICTURES_OF_IMAGES = ("examples.png", "severity.png")
+PICTURES_OF_IMAGES = ("examples.png", "severity.png", "saliency.png", "alignment.png")
+METHOD_TABLES = ("pointing_game", "roc_auc", "region_dice", "relevance", "fidelity")
 
 
 def classification_runs(
     dataset: str, config: dict, models: Sequence[dict], tables: Sequence[str], figures: Sequence[str]
 ) -> list[RunRecord]:
-    """One run for a data set, and below it one for each of its networks.
+    """One run for a data set, and below it one for each of its networks and of its explained methods.
 
     Args:
         dataset: name of the data set.
@@ -61,6 +62,37 @@ def classification_runs(
                 if trained
                 else [],
                 tags={"architecture": model["architecture"], "weights": model["weights"]},
+                data=data,
+            )
+        )
+    return runs + _method_runs(dataset, by_name, data)
+
+
+def _method_runs(dataset: str, tables: dict[str, Path], data: str) -> list[RunRecord]:
+    """One run for each saliency method and state of a network: sort them by a score to rank the methods."""
+    if not set(METHOD_TABLES) <= set(tables):
+        return []
+    parts = []
+    for name in METHOD_TABLES:
+        rows = read_table(tables[name]).rename(columns={"accuracy": "mean"})
+        if "smoothing" in rows:
+            rows = rows.assign(
+                metric=rows["smoothing"].map({"none": "pointing_game", "gaussian": "pointing_game_smooth"})
+            )
+        parts.append(rows)
+    rows = pd.concat(parts, ignore_index=True)
+    rows["name"] = rows["metric"] + rows["form"].map({"absolute": "", "signed": "_signed"})
+    runs = []
+    for (architecture, weights, method), own in rows.groupby(["architecture", "weights", "method"], sort=False):
+        names = {"architecture": architecture, "weights": weights, "method": method}
+        runs.append(
+            RunRecord(
+                key=f"datasets/{dataset}/{architecture}/{weights}/{method}",
+                name=f"{dataset}: {method} of {architecture}, {weights}",
+                parent=f"datasets/{dataset}",
+                params=names | {"dataset": dataset},
+                metrics=dict(zip(own["name"], own["mean"], strict=True)),
+                tags=names,
                 data=data,
             )
         )

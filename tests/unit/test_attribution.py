@@ -5,14 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from saliency_targets import small_net
 from torch import nn
 from torch.nn import functional
 
 from xiqa.config import ATTRIBUTIONS
+from xiqa.models.folding import fold_batch_norm
 from xiqa.models.zoo import build
 from xiqa.saliency import attribute, attribute_ensemble, attribute_many, normgrad
-from xiqa.saliency.explained import Activation, Explained, fold_batch_norm
+from xiqa.saliency.explained import Activation, Explained
 from xiqa.saliency.layer_maps import upsample
+from xiqa.saliency.midpoint import PlainGradient
 
 CALLS = []
 LAYERS = {"layers": ["second"], "multi_layers": ["first", "second"]}
@@ -369,3 +372,27 @@ def test_ensembles_have_a_map_of_the_mean_a_mean_of_maps_and_a_spread(net, x):
     assert guided.mean.shape == (3, 16, 16)
     with pytest.raises(ValueError, match="members: found 1"):
         attribute_ensemble(members[:1], x, TARGET)
+
+
+def midpoint_um(outputs):
+    """Mean of the twelve predicted thicknesses."""
+    return outputs[0].mean(1)
+
+
+def test_contrast_detail_curves_are_explained_through_the_same_verb():
+    members = [small_net(seed).double().eval() for seed in range(3)]
+    x = torch.randn(2, 1, 22, 22, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    exact = PlainGradient(members, torch.float64)
+    gradients = torch.from_numpy(exact.run(x[:, 0].numpy(), gradients=True)[1])
+    found = attribute_ensemble(members, x, midpoint_um)
+    close(found.mean, gradients.mean(0), 1e-10)
+    close(found.spread, gradients.std(0), 1e-10)
+    close(found.of_mean, gradients.mean(0), 1e-10)
+    maps = attribute_many(
+        members[0], x, midpoint_um, ["integrated_gradients", "normgrad_conv1x1_multi", "grad_cam"],
+        steps=50, layers=["conv3"], multi_layers=["conv2", "conv3"],
+    )  # fmt: skip
+    assert all(values.shape == (2, 22, 22) for values in maps.values())
+    black = x.amin((1, 2, 3), keepdim=True).expand_as(x)
+    promised = midpoint_um(members[0](x)) - midpoint_um(members[0](black))
+    close(maps["integrated_gradients"].sum((1, 2)), promised.detach(), 0.02)

@@ -44,7 +44,7 @@ def map_side(architecture: str, side: int) -> int:
     if architecture == "xception":
         side = valid(valid(side, 2), 1)
         return -(-side // 16)
-    return side // 16 if architecture.startswith("vgg") else -(-side // 32)
+    return side // 16 if "vgg" in architecture else -(-side // 32)
 
 
 @pytest.fixture(scope="module", params=get_args(Architecture))
@@ -221,7 +221,7 @@ def test_options_of_the_small_network():
 @pytest.mark.parametrize(
     ("architecture", "given", "message"),
     [
-        ("resnet18", {}, "found 'resnet18', expected one of small_resnet, resnet34"),
+        ("resnet18", {}, "found 'resnet18', expected one of small_resnet, small_vgg, resnet34"),
         ("resnet34", {"channels": 2}, "resnet34: found 2 channels, 2 outputs; expected 1 or 3"),
         ("resnet34", {"outputs": 0}, "found 1 channels, 0 outputs; expected 1 or 3, and 1 or more"),
         ("resnet34", {"options": {"first_pooling": False}}, "found options \\['first_pooling'\\], it knows none"),

@@ -1,12 +1,23 @@
 # Saliency maps of the classifiers: one job per network and family of methods that share their passes.
-SALIENCY = study.saliency
-ATTRIBUTION_FAMILIES = {
-    family: [method for method in SALIENCY.methods if ATTRIBUTIONS[method] == family]
-    for family in dict.fromkeys(ATTRIBUTIONS[method] for method in SALIENCY.methods)
-}
-FAMILY_OPTIONS = {"smoothgrad": {"samples", "noise_level"}, "gradient_paths": {"steps"}}
-COMMON_OPTIONS = {"alignment", "memory_gb"}
-MAPS_OF = f"{DATASET}/saliency/{{architecture}}/{{weights}}/seed-{{seed}}"
+rule choose_images:
+    input:
+        table=f"{DATASET}/prepared/table.parquet",
+        split=f"{DATASET}/splits/seed-{{seed}}.csv",
+    output:
+        chosen=f"{DATASET}/explained/seed-{{seed}}.csv",
+    log:
+        f"{LOGS}/choose_images/{{dataset}}-{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/choose_images/{{dataset}}-{{seed}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        code=code("choose_images.py"),
+        numbers=SALIENCY.model_dump(include={"images", "costly_images", "severity_images"}),
+    script:
+        "../scripts/choose_images.py"
 
 
 for family, methods in ATTRIBUTION_FAMILIES.items():
@@ -18,10 +29,12 @@ for family, methods in ATTRIBUTION_FAMILIES.items():
             images=f"{DATASET}/prepared/images.npy",
             table=f"{DATASET}/prepared/table.parquet",
             split=f"{DATASET}/splits/seed-{{seed}}.csv",
+            chosen=f"{DATASET}/explained/seed-{{seed}}.csv",
             weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
         output:
             maps=[f"{MAPS_OF}/{method}.npy" for method in methods],
             checks=f"{MAPS_OF}/{family}_checks.csv",
+            cost=f"{MAPS_OF}/{family}_cost.csv",
         log:
             f"{LOGS}/explain_classifier/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}-{family}.log",
         benchmark:
@@ -34,7 +47,7 @@ for family, methods in ATTRIBUTION_FAMILIES.items():
         params:
             code=code("explain_classifier.py", f"xiqa.saliency.{family}"),
             methods=methods,
-            images=SALIENCY.images,
+            images=lambda wildcards, methods=methods: images_of(methods[0], wildcards),
             options=SALIENCY.model_dump(include=COMMON_OPTIONS | FAMILY_OPTIONS.get(family, set()))
             | {"seed": study.seed},
             folder=MAPS_OF,
@@ -47,7 +60,7 @@ rule tabulate_saliency:
         checks=lambda wildcards: [
             f"{RESULTS}/{wildcards.dataset}/saliency/{NETWORK.format(**n)}/{family}_checks.csv"
             for n in networks(wildcards.dataset)
-            for family in ATTRIBUTION_FAMILIES
+            for family in families_of(wildcards.dataset, n)
         ],
     output:
         checks=f"{DATASET}/tables/saliency_checks.csv",
@@ -61,34 +74,10 @@ rule tabulate_saliency:
         mem_mb=500,
     params:
         code=code("tabulate_saliency.py"),
-        networks=lambda wildcards: [n for n in networks(wildcards.dataset) for _ in ATTRIBUTION_FAMILIES],
+        networks=lambda wildcards: [
+            n for n in networks(wildcards.dataset) for _ in families_of(wildcards.dataset, n)
+        ],
     script:
         "../scripts/tabulate_saliency.py"
 
 
-rule draw_saliency:
-    input:
-        images=f"{DATASET}/prepared/images.npy",
-        masks=f"{DATASET}/prepared/masks.npy",
-        table=f"{DATASET}/prepared/table.parquet",
-        split=lambda wildcards: f"{DATASET}/splits/seed-{min(DATASETS[wildcards.dataset].seeds)}.csv",
-        maps=lambda wildcards: [
-            f"{DATASET}/saliency/{{architecture}}/trained/seed-{min(DATASETS[wildcards.dataset].seeds)}/{method}.npy"
-            for method in SALIENCY.methods
-        ],
-    output:
-        panel=picture("saliency", "{dataset}", f"{DATASET}/figures/{{architecture}}"),
-    log:
-        f"{LOGS}/draw_saliency/{{dataset}}/{{architecture}}.log",
-    benchmark:
-        f"{BENCHMARKS}/draw_saliency/{{dataset}}/{{architecture}}.jsonl"
-    conda:
-        "../../envs/xiqa.yaml"
-    resources:
-        mem_mb=1000,
-    params:
-        code=code("draw_saliency.py"),
-        methods=list(SALIENCY.methods),
-        images=SALIENCY.images,
-    script:
-        "../scripts/draw_saliency.py"

@@ -64,8 +64,91 @@ def bright_above(wildcards):
     return (dataset.bright_above_hu - centre + width / 2) / width
 
 
+SALIENCY = study.saliency
+ATTRIBUTION_FAMILIES = {
+    family: [m for m in (*SALIENCY.methods, *SALIENCY.costly_methods) if ATTRIBUTIONS[m] == family]
+    for family in dict.fromkeys(ATTRIBUTIONS[m] for m in (*SALIENCY.methods, *SALIENCY.costly_methods))
+}
+COSTLY_FAMILIES = {ATTRIBUTIONS[method] for method in SALIENCY.costly_methods}
+FAMILY_OPTIONS = {"smoothgrad": {"samples", "noise_level"}, "gradient_paths": {"steps"}}
+COMMON_OPTIONS = {"alignment", "memory_gb"}
+MAPS_OF = f"{DATASET}/saliency/{NETWORK}"
+SCORES_OF = f"{DATASET}/scores/{NETWORK}"
+
+
+def first_network(dataset):
+    """The network that the costly methods explain and that is scored by masking: the first, trained, of the first seed."""
+    plan = DATASETS[dataset]
+    return {"architecture": plan.networks[0].architecture, "weights": "trained", "seed": plan.seeds[0]}
+
+
+def families_of(dataset, network):
+    """Families of methods that explain a network."""
+    first = network == first_network(dataset)
+    return [family for family in ATTRIBUTION_FAMILIES if first or family not in COSTLY_FAMILIES]
+
+
+def methods_of(wildcards):
+    """Methods that explain a network."""
+    network = {name: wildcards[name] for name in ("architecture", "weights")} | {"seed": int(wildcards["seed"])}
+    return [m for family in families_of(wildcards["dataset"], network) for m in ATTRIBUTION_FAMILIES[family]]
+
+
+def maps_of(wildcards):
+    """Paths of all maps of a network."""
+    return [f"{MAPS_OF.format(**wildcards)}/{method}.npy" for method in methods_of(wildcards)]
+
+
+def scores_of_first(dataset, name):
+    """Path of a file of scores of the first network of a data set."""
+    return f"{SCORES_OF.format(dataset=dataset, **first_network(dataset))}/{name}"
+
+
+def map_scores(dataset):
+    """Paths of the scores of all maps of a data set, one row per map."""
+    located = [f"{SCORES_OF.format(dataset=dataset, **n)}/localisation.parquet" for n in networks(dataset)]
+    return [*located, scores_of_first(dataset, "masking.parquet")]
+
+
+def costs_of(dataset):
+    """Paths of what the maps of the first network of a data set cost."""
+    network = first_network(dataset)
+    folder = MAPS_OF.format(dataset=dataset, **network)
+    return [f"{folder}/{family}_cost.csv" for family in families_of(dataset, network)]
+
+
+def first_seed(wildcards):
+    """The seed whose network figures show."""
+    return DATASETS[wildcards.dataset].seeds[0]
+
+
+def trained(wildcards):
+    """Wildcards of the trained network of an architecture that figures show."""
+    return {**wildcards, "weights": "trained", "seed": first_seed(wildcards)}
+
+
+def images_of(method, wildcards):
+    """Which of the chosen images a method explains, as a pandas query; severities only for trained networks."""
+    if method in SALIENCY.costly_methods:
+        return "costly"
+    return "row >= 0" if wildcards["weights"] == "trained" else "part == 'test'"
+
+
+MAP_TABLES = (
+    "pointing_game", "smoothing", "randomisation", "difference_of_means", "roc_auc", "region_dice", "relevance",
+    "fidelity", "dose_response", *(["cascade"] if SALIENCY.cascade else []),
+)
+# Those of one pass whose maps lie on the cells of a layer.
+LAYER_METHODS = [m for m in SALIENCY.methods if ATTRIBUTIONS[m] == "one_pass" and m not in ("gradient", "input_x_gradient")]
+ALIGNMENT = ("alignment",) if LAYER_METHODS else ()
+SALIENCY_TABLES = ("saliency_checks", "classifier", *MAP_TABLES, *ALIGNMENT) if SALIENCY.methods else ()
+SCORE_FIGURES = (
+    ("localisation", "map_roc", "region_dice", "fidelity", *(["cascade"] if SALIENCY.cascade else []))
+    if SALIENCY.methods
+    else ()
+)
 SCORE_TABLES = ("scores", "auc_by_severity", "confusion", "roc", "roc_band", "calibration", "comparison")
-DATASET_FIGURES = ("examples", "split")
+DATASET_FIGURES = ("examples", "split", *SCORE_FIGURES, *ALIGNMENT)
 SEVERITY_FIGURES = ("severity", "auc_by_severity")
 NETWORK_FIGURES = ("roc", "confusion", "calibration", "history", "embedding")
 SALIENCY_FIGURES = ("saliency",) if study.saliency.methods else ()
@@ -76,10 +159,14 @@ OVERVIEW = {
     "auc_by_severity": f"{CLASSIFICATION}/tables/auc_by_severity.csv",
     "findings": f"{CLASSIFICATION}/findings.md",
 }
-SALIENCY_TABLES = ("saliency_checks",) if study.saliency.methods else ()
+CLAIMED_TABLES = ("roc_auc", "region_dice", "fidelity", "difference_of_means", "randomisation")
+COMPARISON = {
+    name: f"{RESULTS}/tables/{name}.csv" for name in ("leaderboard", "trust", "claims", "published")
+} | {"findings": f"{RESULTS}/findings.md"}
 CLASSIFICATION_TABLES = [
     *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=DATASETS, table=(*SCORE_TABLES, *SALIENCY_TABLES)),
     *([path for path in OVERVIEW.values() if path.endswith(".csv")] if DATASETS else []),
+    *([path for path in COMPARISON.values() if path.endswith(".csv")] if DATASETS and SALIENCY.methods else []),
 ]
 CLASSIFICATION_FIGURES = [
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=DATASETS, figure=DATASET_FIGURES),
@@ -91,6 +178,7 @@ CLASSIFICATION_FIGURES = [
         for figure in (*NETWORK_FIGURES, *SALIENCY_FIGURES)
     ),
     *([f"{CLASSIFICATION}/figures/overview.png"] if DATASETS else []),
+    *([f"{RESULTS}/figures/trust.png"] if DATASETS and SALIENCY.methods else []),
 ]
 CLASSIFIERS = [
     f"{RESULTS}/{name}/models/{NETWORK.format(**n)}/weights.safetensors" for name in DATASETS for n in networks(name)

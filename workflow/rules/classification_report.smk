@@ -57,7 +57,7 @@ rule summarise_classification:
     input:
         **{
             name: expand(f"{RESULTS}/{{dataset}}/tables/{name}.csv", dataset=DATASETS)
-            for name in ("scores", "comparison", "auc_by_severity", *SALIENCY_TABLES)
+            for name in ("scores", "comparison", "auc_by_severity", *SALIENCY_TABLES[:1])
         },
     output:
         **OVERVIEW,

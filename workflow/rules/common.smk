@@ -47,5 +47,5 @@ wildcard_constraints:
     member="[0-9]+",
     index="[0-9]+",
     shard="[0-9]+",
-    method="|".join(METHOD_FAMILY),
+    method="|".join({**METHOD_FAMILY, **ATTRIBUTIONS}),
     image="[a-z0-9_]+-[0-9]+(-rotated)?",

@@ -1,41 +1,52 @@
-"""Explain the true class of test images with the methods of one family, for one classifier."""
+"""Explain the true class of the chosen images with the methods of one family, for one classifier."""
 
+import resource
+import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
-from xiqa.datasets.splits import explained_images
 from xiqa.files import read_array, read_table, write_array, write_table
 from xiqa.logs import log_to
 from xiqa.models.classifier import load_classifier
 from xiqa.models.zoo import build, cam_layer, multi_layers
-from xiqa.saliency.attribution import attribute_many, checks, options_of
+from xiqa.saliency.attribution import attribute_many, checks, known_options
 
 REFERENCES = 64
 
 
 def explain(
-    paths: dict[str, str], methods: list[str], images: int, options: dict, path_to_maps: str, path_to_checks: str
-) -> None:
-    """Write the maps of each method (k, h, w) float32 into a folder, and one row of validity flags per map."""
+    paths: dict[str, str], methods: list[str], images: str, options: dict, path_to_maps: str, path_to_checks: str,
+    path_to_cost: str,
+) -> None:  # fmt: skip
+    """Write the maps of each method (k, h, w) float32 into a folder, a row of validity flags per map, and their cost.
+
+    `images` selects the chosen images in the form of a pandas query.
+    """
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     pixels, table, part = read_array(paths["images"]), read_table(paths["table"]), read_table(paths["split"])["part"]
-    rows = explained_images(table, part.to_numpy(), images)
+    chosen = read_table(paths["chosen"]).query(images)
+    rows = chosen["row"].to_numpy()
     x, target = classifier.inputs(pixels[rows]), torch.tensor(table["label"].to_numpy()[rows])
     options = options | {
         "layers": [cam_layer(classifier.architecture)],
         "multi_layers": list(multi_layers(classifier.architecture)),
         "references": classifier.inputs(pixels[np.flatnonzero(part == "train")[:REFERENCES]]),
     }
-    known = set().union(*map(options_of, methods))
-    options = {name: value for name, value in options.items() if name in known}
-    maps = attribute_many(classifier.net, x, target, methods, **options)
+    start = time.perf_counter()
+    maps = attribute_many(classifier.net, x, target, methods, **known_options(methods, options))
+    seconds = time.perf_counter() - start
     for method, values in maps.items():
         write_array(Path(path_to_maps) / f"{method}.npy", values.numpy().astype(np.float32))
     rows_of_checks = checks(classifier.net, x, target, maps)
-    named = rows_of_checks.assign(image=table["image"].to_numpy()[rows][rows_of_checks["image"]])
+    named = rows_of_checks.assign(image=chosen["image"].to_numpy()[rows_of_checks["image"]])
     write_table(path_to_checks, named)
+    # Methods of a family share their passes: each costs what all of them cost together.
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cost = {"method": methods, "maps": len(x), "seconds_per_map": seconds / len(x), "peak_memory_mb": memory_mb}
+    write_table(path_to_cost, pd.DataFrame(cost))
 
 
 if "snakemake" in globals():
@@ -48,4 +59,5 @@ if "snakemake" in globals():
             options=snakemake.params.options,
             path_to_maps=snakemake.params.folder,
             path_to_checks=snakemake.output.checks,
+            path_to_cost=snakemake.output.cost,
         )

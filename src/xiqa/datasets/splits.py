@@ -52,18 +52,45 @@ def split_images(table: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
     return divided
 
 
-def explained_images(table: pd.DataFrame, part: np.ndarray, images: int) -> np.ndarray:
-    """Rows (k,) of the test images that are explained: evenly over those with a mask, or over all if none has one.
+def explained_images(
+    table: pd.DataFrame, part: np.ndarray, *, images: int, costly_images: int, severity_images: int
+) -> pd.DataFrame:
+    """Which images are explained: chosen by rule, spread over the patients, the same for all networks of a split.
 
     Args:
         table: prepared table.
         part: (n,) part of each image.
-        images: largest number k.
+        images: test images, shared equally by the classes; those with a mask come first.
+        costly_images: how many of them, chosen likewise, the costly methods explain.
+        severity_images: images with a mask at each severity of the dose-response part.
+
+    Returns:
+        One row per image: row (in the prepared table), image, part (test or severity), costly.
     """
-    rows = np.flatnonzero(part == "test")
-    masked = rows[table["has_mask"].to_numpy(bool)[rows]]
-    rows = masked if len(masked) else rows
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(images, len(rows))).round().astype(int))]
+    test = _evenly_by_class(table, np.flatnonzero(part == "test"), images)
+    costly = _evenly_by_class(table, test, costly_images)
+    graded = np.flatnonzero((part == SEVERITY) & table["has_mask"].to_numpy(bool))
+    levels = table["severity"].to_numpy()[graded] if len(graded) else graded
+    chosen = [_evenly(graded[levels == level], severity_images) for level in np.unique(levels)]
+    rows = np.concatenate([test, *chosen]).astype(int)
+    return pd.DataFrame(
+        {"row": rows, "image": table["image"].to_numpy()[rows], "part": part[rows], "costly": np.isin(rows, costly)}
+    )
+
+
+def _evenly_by_class(table: pd.DataFrame, rows: np.ndarray, number: int) -> np.ndarray:
+    label, masked = table["label"].to_numpy()[rows], table["has_mask"].to_numpy(bool)[rows]
+    names = np.unique(label)
+    chosen = []
+    for share, name in zip(np.array_split(np.arange(number), len(names)), names, strict=True):
+        first, rest = rows[(label == name) & masked], rows[(label == name) & ~masked]
+        chosen += [_evenly(first, len(share)), _evenly(rest, len(share) - min(len(share), len(first)))]
+    return np.sort(np.concatenate(chosen))
+
+
+def _evenly(rows: np.ndarray, number: int) -> np.ndarray:
+    number = min(number, len(rows))
+    return rows[np.linspace(0, len(rows) - 1, number).round().astype(int)] if number else rows[:0]
 
 
 def groups_of(table: pd.DataFrame) -> np.ndarray:

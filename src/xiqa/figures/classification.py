@@ -29,6 +29,7 @@ NAMES = {
     "covid_cxr": "COVID-19 X-ray",
     "ct_contrast": "CT contrast",
     "small_resnet": "small ResNet",
+    "small_vgg": "small VGG",
     "resnet34": "ResNet-34",
     "resnet50": "ResNet-50",
     "resnet50v2": "ResNet50V2",

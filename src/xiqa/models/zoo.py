@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xiqa.models.small_resnet import SmallResNet
+from xiqa.models.small_vgg import SmallVgg
 from xiqa.models.torchvision_import import import_timm
 from xiqa.seeds import stream_seed
 
@@ -21,7 +22,7 @@ class Entry:
     """What is known of one architecture. Names of layers are those of `net.named_modules()`.
 
     Attributes:
-        source: timm's name of the network and, behind the dot, of its ImageNet weights; empty for our own network.
+        source: timm's name of the network and, behind the dot, of its ImageNet weights; empty for our own networks.
         cam: the last feature map before pooling, behind its activation.
         multi: layers for methods that join several, coarsest last.
         classifier: the last layer; what enters it are the penultimate features.
@@ -39,9 +40,11 @@ class Entry:
     pooled: bool = True
 
 
+OWN = {"small_resnet": SmallResNet, "small_vgg": SmallVgg}
 _RESNET_LAYERS = ("layer2.0", "layer3.0", "layer4.0", "layer4.2")
 TABLE: dict[str, Entry] = {
     "small_resnet": Entry("", "stages.3", ("stages.0", "stages.1", "stages.2", "stages.3"), "fc"),
+    "small_vgg": Entry("", "stages.4", ("stages.1", "stages.2", "stages.3", "stages.4"), "fc", stride=16),
     "resnet34": Entry("resnet34.tv_in1k", "layer4.2", _RESNET_LAYERS, "fc"),
     "resnet50": Entry("resnet50.tv_in1k", "layer4.2", _RESNET_LAYERS, "fc"),
     "efficientnet_b0": Entry(
@@ -108,7 +111,7 @@ def build(
         outputs: logits.
         seed: seed of the weights; torch's own random numbers are neither used nor disturbed. The weights in front of
             the classifier do not depend on `outputs`.
-        options: of `small_resnet`: width, blocks, first_pooling. The others have none.
+        options: of `small_resnet`: width, blocks, first_pooling; of `small_vgg`: width. The others have none.
 
     Returns:
         (n, channels, h, w) -> logits (n, outputs), in training mode, on the CPU. Its activations are modules, each
@@ -123,7 +126,7 @@ def build(
         raise ValueError(
             f"{architecture}: found {channels} channels, {outputs} outputs; expected 1 or 3, and 1 or more"
         )
-    known = [] if entry.source else list(inspect.signature(SmallResNet).parameters)[2:]
+    known = [] if entry.source else list(inspect.signature(OWN[architecture]).parameters)[2:]
     if not options.keys() <= set(known):
         raise ValueError(
             f"{architecture}: found options {sorted(options)}, it knows {known or 'none'}; leave out others"
@@ -135,7 +138,7 @@ def build(
             net = timm.create_model(entry.source.split(".")[0], in_chans=channels, num_classes=outputs)
     else:
         with torch.device("meta"):
-            net = SmallResNet(channels, outputs, **options)
+            net = OWN[architecture](channels, outputs, **options)
     net.to_empty(device="cpu")
     initialise(net, seed, "initial weights", architecture)
     for module in net.modules():

@@ -93,14 +93,19 @@ class _Mean(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([member(x) for member in self.members]).mean(0)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        outputs = [member(x) for member in self.members]
+        if isinstance(outputs[0], Tensor):
+            return torch.stack(outputs).mean(0)
+        return tuple(torch.stack(parts).mean(0) for parts in zip(*outputs, strict=True))
 
 
 def attribute_ensemble(
     members: Sequence[nn.Module], x: Tensor, target: TargetOf = None, method: str = "gradient", **options: Any
 ) -> EnsembleMaps:
     """Explain the mean output of an ensemble, and each member; see `attribute`.
+
+    A callable target is given the mean output; members with several outputs, such as `CDCNet`, the mean of each.
 
     Raises:
         ValueError: fewer than two members; as `attribute`.
@@ -112,9 +117,11 @@ def attribute_ensemble(
     return EnsembleMaps(of_mean, maps.mean(0), maps.std(0))
 
 
-def options_of(method: str) -> set[str]:
-    """Names of the options of a method, beside `memory_gb` and `reduce_channels`."""
-    return _options(importlib.import_module(f"xiqa.saliency.{ATTRIBUTIONS[method]}"))
+def known_options(methods: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that at least one of the methods has."""
+    modules = [importlib.import_module(f"xiqa.saliency.{ATTRIBUTIONS[method]}") for method in methods]
+    known = {"memory_gb", "reduce_channels"}.union(*map(_options, modules))
+    return {name: value for name, value in options.items() if name in known}
 
 
 def checks(model: nn.Module, x: Tensor, target: TargetOf, maps: Mapping[str, Tensor]) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from xiqa.models.folding import fold_batch_norm
+
 TargetOf = int | Tensor | Callable[[Tensor], Tensor] | None
 """Which output is explained: a class, a class for each image, a function outputs -> (n,), or None: their mean."""
 
@@ -51,7 +53,7 @@ class Explained:
     it, as far as this leaves the output the same, and float32 images lie channels last in memory.
 
     Args:
-        model: (n, c, h, w) -> (n,) or (n, k).
+        model: (n, c, h, w) -> (n,) or (n, k); anything, if the target is a callable that takes it.
         target: int, or (n,) tensor: logit of that class; of a single logit z the sign is taken, (2 target - 1) z. A
             callable maps outputs to (n,). None: mean over the outputs.
         layers: layers whose output may be asked for; they are left as they are.
@@ -149,9 +151,12 @@ class Explained:
     def _scalar(self, output: Tensor, of: Tensor | None, rows: slice) -> Tensor:
         if callable(self.target):
             value = self.target(output)
-            if value.shape != output.shape[:1]:
-                raise ValueError(f"target: found values {tuple(value.shape)}, expected {tuple(output.shape[:1])}")
+            images = len(output if isinstance(output, Tensor) else output[0])
+            if value.shape != (images,):
+                raise ValueError(f"target: found values {tuple(value.shape)}, expected ({images},)")
             return value
+        if not isinstance(output, Tensor):
+            raise ValueError(f"target: found {len(output)} outputs, expected a callable that makes (n,) of them")
         output = output.flatten(1) if output.ndim > 1 else output[:, None]
         if self.target is None:
             return output.mean(1)
@@ -205,74 +210,6 @@ def check_images(x: Tensor) -> None:
     """Refuse what is not (n, c, h, w) of floats."""
     if x.ndim != 4 or not x.is_floating_point() or not len(x):
         raise ValueError(f"x: found {tuple(x.shape)} {x.dtype}, expected (n, c, h, w) of floats, n > 0")
-
-
-def fold_batch_norm(net: nn.Module, x: Tensor, keep=()) -> int:
-    """Fold each batch normalisation that reads nothing but a convolution's output into that convolution, in place.
-
-    Pairs are found in a run on `x` (1, c, h, w). Convolutions in `keep` are left, because their output is asked for;
-    so are modules that are used several times. If the output changes by more than rounding, everything is undone.
-
-    Returns:
-        How many were folded.
-    """
-    kept = set(keep)
-    outputs: list[tuple[Tensor, nn.Module]] = []
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-    calls: dict[nn.Module, int] = {}
-
-    def after_convolution(module, args, output):
-        calls[module] = calls.get(module, 0) + 1
-        outputs.append((output, module))
-
-    def before_norm(module, args):
-        calls[module] = calls.get(module, 0) + 1
-        pairs.extend((conv, module) for output, conv in outputs if output is args[0])
-
-    hooks = []
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d) and module not in kept:
-            hooks.append(module.register_forward_hook(after_convolution))
-        elif _only_after_norm(module) is not None and module.track_running_stats:
-            hooks.append(module.register_forward_pre_hook(before_norm))
-    try:
-        with torch.no_grad():
-            before = net(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    undo = []
-    for conv, norm in pairs:
-        if calls[conv] > 1 or calls[norm] > 1:
-            continue
-        undo.append((conv, conv.weight, conv.bias, norm, norm.forward))
-        scale = (norm.running_var + norm.eps).rsqrt()
-        scale = scale if norm.weight is None else scale * norm.weight
-        shift = -norm.running_mean * scale
-        shift = shift if norm.bias is None else shift + norm.bias
-        bias = shift if conv.bias is None else shift + conv.bias * scale
-        conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None], requires_grad=False)
-        conv.bias = nn.Parameter(bias, requires_grad=False)
-        norm.forward = _only_after_norm(norm)
-    if undo:
-        with torch.no_grad():
-            after = net(x)
-        tolerance = 1e3 * torch.finfo(before.dtype).eps * float(before.abs().max() + 1)
-        if not torch.allclose(before, after, rtol=0, atol=tolerance):
-            for conv, weight, bias, norm, _ in undo:
-                conv.weight, conv.bias = weight, bias
-                del norm.forward
-            return 0
-    return len(undo)
-
-
-def _only_after_norm(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """What a batch normalisation does behind normalising; None for other modules, also subclasses not known here."""
-    if type(module) is nn.BatchNorm2d:
-        return lambda x: x
-    if isinstance(module, nn.BatchNorm2d) and type(module).__name__ == "BatchNormAct2d":  # of timm
-        return lambda x: module.act(module.drop(x))
-    return None
 
 
 def _keep(found: dict[str, Tensor], name: str) -> Callable:

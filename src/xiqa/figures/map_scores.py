@@ -1,0 +1,216 @@
+"""Figures of the scores of saliency maps: localisation, averaged curves, masking, randomisation, ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from xiqa.config import CONTROLS
+from xiqa.figures import style
+
+FORMS = {"signed": "map as it is", "absolute": "absolute value"}
+STATES = {
+    "trained": (style.BLUE, "o", "trained"),
+    "semi_random": (style.ORANGE, "s", "last layer random"),
+    "fully_random": (style.VERMILION, "^", "all weights random"),
+}
+BEST = 5
+
+
+@style.styled
+def plot_localisation(pointing_game: pd.DataFrame, roc_auc: pd.DataFrame, architecture: str, data: str) -> Figure:
+    """Pointing Game accuracy and pixel AUC of each method with 95 % intervals over patients, by state of the network.
+
+    Args:
+        pointing_game: pointing_game.csv of a data set; the unsmoothed absolute form is drawn.
+        roc_auc: roc_auc.csv; per-image AUC over the image, and inside the body.
+        architecture: the network that is drawn.
+        data: `simulated` or `real`.
+
+    Reference: paper 001, tables 3 and 4.
+    """
+    accuracy = _of(pointing_game, architecture).query("smoothing == 'none'")
+    by_metric = _of(roc_auc, architecture)
+    order = accuracy[accuracy["weights"] == "trained"].sort_values("accuracy", na_position="first")["method"].tolist()
+    figure = style.new_figure(style.DOUBLE_COLUMN, 1.1 + 0.16 * len(order))
+    left, middle, right = figure.subplots(1, 3, sharey=True)
+    _intervals(left, accuracy.rename(columns={"accuracy": "mean"}), order)
+    chance, tolerance = accuracy["chance"].iloc[0], accuracy["tolerance_px"].iloc[0]
+    left.axvline(chance, color=style.GREY, linewidth=0.8, linestyle=":")
+    left.set(xlabel=f"Pointing Game accuracy, τ = {tolerance:.3g} px\n(dotted: chance by area)", xlim=(-0.02, 1.02))
+    for panel, metric, label in (
+        (middle, "roc_auc", "pixel AUC"),
+        (right, "roc_auc_within", "pixel AUC inside the body"),
+    ):
+        _intervals(panel, by_metric[by_metric["metric"] == metric], order)
+        panel.axvline(0.5, color=style.GREY, linewidth=0.8, linestyle=":")
+        panel.set(xlabel=label, xlim=(0, 1.02))
+    left.set_yticks(range(len(order)), [style.method_name(method) for method in order], fontsize=6.5)
+    for tick, method in zip(left.get_yticklabels(), order, strict=True):
+        tick.set_color(style.GREY if method in CONTROLS else style.BLACK)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    style.note_data(figure, data)
+    return figure
+
+
+@style.styled
+def plot_curves(curves: pd.DataFrame, label_x: str, label_y: str, data: str, log_x: bool = False) -> Figure:
+    """Averaged curves of all methods, signed and absolute: the best by area in colour, controls dashed, others grey.
+
+    Args:
+        curves: method, form, x, y, and area, by which methods are ranked and which the legend tells.
+        label_x: of the abscissa.
+        label_y: of the ordinate.
+        data: `simulated` or `real`.
+        log_x: logarithmic abscissa.
+
+    Reference: paper 004, figures 5 and 6.
+    """
+    figure = style.new_figure(style.DOUBLE_COLUMN, 4.2)
+    for panel, (form, title) in zip(figure.subplots(1, 2, sharey=True), FORMS.items(), strict=True):
+        _lines(panel, curves[curves["form"] == form])
+        panel.set(title=title, xlabel=label_x)
+        if log_x:
+            panel.set_xscale("log")
+            style.plain_ticks(panel.xaxis, (1, 2, 5, 10, 20, 50, 100))
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=6)
+    figure.axes[0].set_ylabel(label_y)
+    style.note_data(figure, data)
+    return figure
+
+
+@style.styled
+def plot_masking(curves: pd.DataFrame, data: str) -> Figure:
+    """Accuracy while pixels are masked, most important first and least important first; the area between is F.
+
+    Args:
+        curves: method, form, order (MiF or LiF), x (share of masked pixels), y (class-balanced accuracy), area (F).
+        data: `simulated` or `real`.
+
+    Reference: paper 004, figures 2 and 4.
+    """
+    figure = style.new_figure(style.DOUBLE_COLUMN, 6.0)
+    panels = figure.subplots(2, 2, sharex=True, sharey=True)
+    for column, (form, title) in zip(panels.T, FORMS.items(), strict=True):
+        rows = curves[curves["form"] == form]
+        for panel, order in zip(column, ("MiF", "LiF"), strict=True):
+            _lines(panel, rows[rows["order"] == order])
+            panel.set(ylim=(-0.02, 1.02))
+        column[0].set_title(f"{title}\nmost important first (MiF)")
+        column[1].set_title("least important first (LiF)")
+        column[1].set_xlabel("share of masked pixels")
+        column[1].legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=6, title="area F", title_fontsize=6
+        )
+        best = rows.loc[rows["area"].idxmax(), "method"] if rows["area"].notna().any() else None
+        pair = [rows[(rows["method"] == best) & (rows["order"] == order)] for order in ("MiF", "LiF")]
+        if best is not None:
+            for panel in column:
+                panel.fill_between(pair[0]["x"], pair[0]["y"], pair[1]["y"], color=style.SKY, alpha=0.2, linewidth=0)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("class-balanced accuracy")
+    style.note_data(figure, data)
+    return figure
+
+
+@style.styled
+def plot_cascade(table: pd.DataFrame, data: str) -> Figure:
+    """Likeness of maps to those of the trained network while its blocks are randomised from the output.
+
+    Args:
+        table: cascade.csv of a data set.
+        data: `simulated` or `real`.
+
+    Reference: Adebayo et al. 2018, figure 4.
+    """
+    labels = {
+        "rank_correlation": "rank correlation",
+        "rank_correlation_absolute": "rank correlation of absolute values",
+        "structural_similarity": "structural similarity (SSIM)",
+    }
+    figure = style.new_figure(style.DOUBLE_COLUMN, 2.9)
+    blocks = table.drop_duplicates("blocks").sort_values("blocks")
+    for panel, (measure, label) in zip(figure.subplots(1, 3, sharex=True), labels.items(), strict=True):
+        by_method = table[table["measure"] == measure].groupby("method", sort=False)
+        for (method, rows), colour in zip(by_method, style.CYCLE, strict=False):
+            panel.plot(rows["blocks"], rows["mean"], "o-", color=colour, markersize=3, label=style.method_name(method))
+            panel.fill_between(rows["blocks"], rows["ci_low"], rows["ci_high"], color=colour, alpha=0.15, linewidth=0)
+        panel.axhline(0, color=style.GREY, linewidth=0.6)
+        panel.set(ylabel=label, ylim=(min(-0.2, panel.get_ylim()[0]), 1.02))
+        panel.set_xticks(blocks["blocks"], blocks["block"], rotation=60, ha="right", fontsize=6)
+    figure.supxlabel("randomised down to", fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    style.note_data(figure, data)
+    return figure
+
+
+@style.styled
+def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
+    """Every method on every data set: which checks it passes, and its pixel AUC.
+
+    Args:
+        verdicts: trust.csv: dataset, method, finds_the_defect, faithful, depends_on_training, trusted, roc_auc.
+        data: `simulated`, `real` or `mixed`.
+    """
+    checks = {"finds_the_defect": "F", "faithful": "M", "depends_on_training": "T"}
+    table = verdicts.pivot(index="method", columns="dataset", values="roc_auc")
+    table = table.loc[table.mean(axis=1).sort_values(ascending=False).index, verdicts["dataset"].unique()]
+    figure = style.new_figure(style.DOUBLE_COLUMN, 0.9 + 0.19 * len(table))
+    axes = figure.subplots()
+    shown = axes.imshow(table, cmap=style.AMOUNT_MAP, vmin=0.4, vmax=1, aspect="auto")
+    for row in verdicts.itertuples():
+        y, x = table.index.get_loc(row.method), table.columns.get_loc(row.dataset)
+        passed = "".join(letter for name, letter in checks.items() if getattr(row, name) == "yes")
+        bright = table.iloc[y, x] > 0.75
+        axes.text(
+            x, y, f"{row.roc_auc:.2f}  {passed}" + ("  ✓" if row.trusted == "yes" else ""), ha="center", va="center",
+            fontsize=6.5, color=style.BLACK if bright else "white",
+        )  # fmt: skip
+    axes.set_xticks(range(len(table.columns)), [name.replace("_", " ") for name in table.columns])
+    axes.set_yticks(range(len(table)), [style.method_name(method) for method in table.index], fontsize=6.5)
+    axes.set_title(
+        "F finds the defect, M faithful when masked, T depends on training, ✓ all that was tested", fontsize=7
+    )
+    style.colour_bar(axes, shown, "mean pixel AUC")
+    style.note_data(figure, data)
+    return figure
+
+
+def _of(table: pd.DataFrame, architecture: str) -> pd.DataFrame:
+    return table[(table["architecture"] == architecture) & (table["form"] == "absolute")]
+
+
+def _intervals(panel: Axes, table: pd.DataFrame, order: list[str]) -> None:
+    """One point with its interval per method and state, states a little apart."""
+    states = [state for state in STATES if (table["weights"] == state).any()]
+    for number, state in enumerate(states):
+        colour, marker, label = STATES[state]
+        rows = table[table["weights"] == state].set_index("method").reindex(order)
+        y = np.arange(len(order)) + 0.22 * ((len(states) - 1) / 2 - number)
+        span = [rows["mean"] - rows["ci_low"], rows["ci_high"] - rows["mean"]]
+        panel.errorbar(
+            rows["mean"], y, xerr=np.clip(span, 0, None), fmt=marker, color=colour, markersize=2.8, elinewidth=0.8,
+            label=label,
+        )  # fmt: skip
+    panel.grid(True, axis="y", linewidth=0.3, color="#DDDDDD")
+
+
+def _lines(panel: Axes, curves: pd.DataFrame) -> None:
+    """The best methods by area in colour, controls dashed and black, the others thin and grey."""
+    area = curves.groupby("method")["area"].first().sort_values(ascending=False)
+    best = [method for method in area.index if method not in CONTROLS][:BEST]
+    dashes = dict(zip(CONTROLS, (":", "--", "-."), strict=True))
+    for method in reversed(area.index):
+        rows = curves[curves["method"] == method]
+        look = {"color": "#CCCCCC", "linewidth": 0.6}
+        if method in CONTROLS:
+            look = {"color": style.BLACK, "linewidth": 1.0, "linestyle": dashes[method]}
+        elif method in best:
+            look = {"color": style.CYCLE[best.index(method)], "linewidth": 1.3}
+        named = method in best or method in CONTROLS
+        panel.plot(
+            rows["x"], rows["y"], label=f"{style.method_name(method)} {area[method]:.2f}" if named else None, **look
+        )
+    panel.grid(True, linewidth=0.3, color="#DDDDDD")

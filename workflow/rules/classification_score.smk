@@ -1,0 +1,239 @@
+# Scores of the saliency maps: against the ground truth, by masking, while the network is randomised; their tables.
+rule score_localisation:
+    input:
+        images=f"{DATASET}/prepared/images.npy",
+        masks=f"{DATASET}/prepared/masks.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        chosen=f"{DATASET}/explained/seed-{{seed}}.csv",
+        maps=maps_of,
+    output:
+        scores=f"{SCORES_OF}/localisation.parquet",
+        curves=f"{SCORES_OF}/curves.csv",
+        agreement=f"{SCORES_OF}/agreement.csv",
+    log:
+        f"{LOGS}/score_localisation/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score_localisation/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("score_localisation.py"),
+        images=lambda wildcards: {method: images_of(method, wildcards) for method in methods_of(wildcards)},
+        tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,
+    script:
+        "../scripts/score_localisation.py"
+
+
+rule score_fidelity:
+    input:
+        images=f"{DATASET}/prepared/images.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        chosen=f"{DATASET}/explained/seed-{{seed}}.csv",
+        weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
+        maps=maps_of,
+    output:
+        scores=f"{SCORES_OF}/masking.parquet",
+        curves=f"{SCORES_OF}/masking_curves.csv",
+    log:
+        f"{LOGS}/score_fidelity/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score_fidelity/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=3000,
+        gpu=1 if study.compute.device == "cuda" else 0,
+    params:
+        code=code("score_fidelity.py"),
+        images=lambda wildcards: {method: images_of(method, wildcards) for method in methods_of(wildcards)},
+        settings=lambda wildcards: {
+            "masked_with": DATASETS[wildcards.dataset].masked_with,
+            "steps": SALIENCY.fidelity_steps,
+            "seed": study.seed,
+            "device": study.compute.device,
+        },
+    script:
+        "../scripts/score_fidelity.py"
+
+
+rule cascade_classifier:
+    input:
+        images=f"{DATASET}/prepared/images.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        chosen=f"{DATASET}/explained/seed-{{seed}}.csv",
+        weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
+    output:
+        scores=f"{SCORES_OF}/cascade.csv",
+    log:
+        f"{LOGS}/cascade_classifier/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/cascade_classifier/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
+    params:
+        code=code("cascade_classifier.py", *[f"xiqa.saliency.{ATTRIBUTIONS[method]}" for method in SALIENCY.cascade]),
+        methods=list(SALIENCY.cascade),
+        alignment=SALIENCY.alignment,
+        seed=study.seed,
+    script:
+        "../scripts/cascade_classifier.py"
+
+
+rule tabulate_scores:
+    input:
+        scores=lambda wildcards: map_scores(wildcards.dataset),
+        cascades=lambda wildcards: [scores_of_first(wildcards.dataset, "cascade.csv")] if SALIENCY.cascade else [],
+        table=f"{DATASET}/prepared/table.parquet",
+    output:
+        **{name: f"{DATASET}/tables/{name}.csv" for name in MAP_TABLES},
+    log:
+        f"{LOGS}/tabulate_scores/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tabulate_scores/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("tabulate_scores.py"),
+    script:
+        "../scripts/tabulate_scores.py"
+
+
+rule tabulate_classifiers:
+    input:
+        scores=f"{DATASET}/tables/scores.csv",
+        weights=lambda wildcards: [
+            f"{RESULTS}/{wildcards.dataset}/models/{NETWORK.format(**n)}/weights.safetensors"
+            for n in networks(wildcards.dataset)
+        ],
+    output:
+        table=f"{DATASET}/tables/classifier.csv",
+    log:
+        f"{LOGS}/tabulate_classifiers/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tabulate_classifiers/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("tabulate_classifiers.py"),
+        networks=lambda wildcards: networks(wildcards.dataset),
+    script:
+        "../scripts/tabulate_classifiers.py"
+
+
+rule draw_saliency:
+    input:
+        images=f"{DATASET}/prepared/images.npy",
+        masks=f"{DATASET}/prepared/masks.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.csv",
+        scores=lambda wildcards: f"{DATASET}/scores/{{architecture}}/trained/seed-{first_seed(wildcards)}/localisation.parquet",
+        maps=lambda wildcards: maps_of(trained(wildcards)),
+    output:
+        panel=picture("saliency", "{dataset}", f"{DATASET}/figures/{{architecture}}"),
+    log:
+        f"{LOGS}/draw_saliency/{{dataset}}/{{architecture}}.log",
+    benchmark:
+        f"{BENCHMARKS}/draw_saliency/{{dataset}}/{{architecture}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("draw_saliency.py"),
+        images=lambda wildcards: {m: images_of(m, trained(wildcards)) for m in methods_of(trained(wildcards))},
+    script:
+        "../scripts/draw_saliency.py"
+
+
+rule draw_scores:
+    input:
+        tables=expand(f"{DATASET}/tables/{{table}}.csv", table=MAP_TABLES, allow_missing=True),
+        curves=lambda wildcards: scores_of_first(wildcards.dataset, "curves.csv"),
+        masking=lambda wildcards: scores_of_first(wildcards.dataset, "masking_curves.csv"),
+    output:
+        **{name: picture(name, "{dataset}") for name in SCORE_FIGURES},
+    log:
+        f"{LOGS}/draw_scores/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/draw_scores/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("draw_scores.py"),
+        network=lambda wildcards: first_network(wildcards.dataset),
+    script:
+        "../scripts/draw_scores.py"
+
+
+rule compare_alignment:
+    input:
+        images=f"{DATASET}/prepared/images.npy",
+        masks=f"{DATASET}/prepared/masks.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.csv",
+        weights=lambda wildcards: (
+            f"{RESULTS}/{wildcards.dataset}/models/{NETWORK.format(**first_network(wildcards.dataset))}/weights.safetensors"
+        ),
+    output:
+        table=f"{DATASET}/tables/alignment.csv",
+        panel=picture("alignment", "{dataset}"),
+    log:
+        f"{LOGS}/compare_alignment/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/compare_alignment/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
+    params:
+        code=code("compare_alignment.py", "xiqa.saliency.one_pass"),
+        methods=LAYER_METHODS,
+        tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,
+    script:
+        "../scripts/compare_alignment.py"
+
+
+rule compare_methods:
+    input:
+        scores=[path for name in DATASETS for path in map_scores(name)],
+        costs=[path for name in DATASETS for path in costs_of(name)],
+        images=[f"{RESULTS}/{name}/prepared/table.parquet" for name in DATASETS],
+        tables=[f"{RESULTS}/{name}/tables/{table}.csv" for name in DATASETS for table in CLAIMED_TABLES],
+    output:
+        **COMPARISON,
+        figure=picture("trust", "0 Findings", f"{RESULTS}/figures"),
+        page=report(f"{RESULTS}/findings.html", caption="../report/findings.rst", category="0 Findings"),
+    log:
+        f"{LOGS}/compare_methods.log",
+    benchmark:
+        f"{BENCHMARKS}/compare_methods.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("compare_methods.py"),
+        paths={
+            "paths_to_scores": {name: map_scores(name) for name in DATASETS},
+            "paths_to_costs": {name: costs_of(name) for name in DATASETS},
+            "paths_to_images": {name: f"{RESULTS}/{name}/prepared/table.parquet" for name in DATASETS},
+            "paths_to_tables": {
+                table: {name: f"{RESULTS}/{name}/tables/{table}.csv" for name in DATASETS} for table in CLAIMED_TABLES
+            },
+        },
+        first={name: first_network(name) for name in DATASETS},
+    script:
+        "../scripts/compare_methods.py"

@@ -1,0 +1,62 @@
+"""How maps change while the blocks of a trained classifier are randomised one after the other."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from xiqa.files import read_array, read_table, write_table
+from xiqa.logs import log_to
+from xiqa.metrics.maps.map_similarity import rank_correlation, structural_similarity
+from xiqa.models.cascade import cascade
+from xiqa.models.classifier import load_classifier
+from xiqa.models.zoo import build, cam_layer, multi_layers
+from xiqa.saliency.attribution import attribute_many, known_options
+
+
+def run(paths: dict[str, str], methods: list[str], alignment: str, seed: int, path_to_scores: str) -> None:
+    """Write one row per number of randomised blocks, method and image: likeness to the map of the trained network."""
+    classifier = load_classifier(Path(paths["weights"]).parent, build)
+    chosen = read_table(paths["chosen"]).query("costly")
+    rows = chosen["row"].to_numpy()
+    x = classifier.inputs(read_array(paths["images"])[rows])
+    target = torch.tensor(read_table(paths["table"])["label"].to_numpy()[rows])
+    options = {
+        "layers": [cam_layer(classifier.architecture)],
+        "multi_layers": list(multi_layers(classifier.architecture)),
+        "alignment": alignment,
+    }
+
+    def maps_of(net: torch.nn.Module) -> dict[str, np.ndarray]:
+        maps = attribute_many(net, x, target, methods, **known_options(methods, options))
+        return {name: values.numpy() for name, values in maps.items()}
+
+    trained, scores = maps_of(classifier.net), []
+    for number, (block, net) in enumerate(cascade(classifier.net, seed), 1):
+        for method, maps in maps_of(net).items():
+            for image, before, after in zip(chosen["image"], trained[method], maps, strict=True):
+                scores.append(
+                    {
+                        "blocks": number,
+                        "block": block,
+                        "method": method,
+                        "image": image,
+                        "rank_correlation": rank_correlation(before, after),
+                        "rank_correlation_absolute": rank_correlation(before, after, absolute=True),
+                        "structural_similarity": structural_similarity(before, after),
+                    }
+                )
+    write_table(path_to_scores, pd.DataFrame(scores))
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], f"cascade {snakemake.wildcards.architecture} on {snakemake.wildcards.dataset}"):
+        torch.set_num_threads(snakemake.threads)
+        run(
+            paths=dict(snakemake.input.items()),
+            methods=snakemake.params.methods,
+            alignment=snakemake.params.alignment,
+            seed=snakemake.params.seed,
+            path_to_scores=snakemake.output.scores,
+        )

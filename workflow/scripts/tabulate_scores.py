@@ -1,0 +1,51 @@
+"""Put the scores of all maps of a data set into the tables of the papers."""
+
+import pandas as pd
+
+from xiqa.files import read_table, write_table
+from xiqa.logs import log_to
+from xiqa.metrics.maps import score_tables
+
+COMPARED = ("pointing_game", "pointing_game_smooth", "roc_auc")
+METRICS_OF = {
+    "roc_auc": ["roc_auc", "roc_auc_within"],
+    "region_dice": ["region_dice"],
+    "relevance": ["relevance_mass", "relevance_rank", "iou"],
+    "fidelity": ["fidelity", "insertion", "deletion", "road"],
+}
+
+
+def tabulate(paths_to_scores: list[str], paths_to_cascades: list[str], path_to_images: str, paths: dict) -> None:
+    """Write the tables; each says whether its images are simulated or real."""
+    images = read_table(path_to_images)
+    scores = pd.concat([read_table(path) for path in paths_to_scores], ignore_index=True)
+    told = images.reindex(columns=["image", "patient", "label_name", "severity"])
+    scores = score_tables.in_both_forms(scores.merge(told, on="image"))
+    test = scores[scores["part"] == "test"]
+    tables = {
+        "pointing_game": score_tables.pointing_game_table(test),
+        "smoothing": score_tables.smoothing_table(test),
+        "randomisation": score_tables.randomisation_table(test, COMPARED),
+        "difference_of_means": score_tables.difference_of_means_table(test, COMPARED),
+        "dose_response": score_tables.dose_response_table(scores),
+    }
+    for name, metrics in METRICS_OF.items():
+        parts = [score_tables.methods_table(test, metric).assign(metric=metric) for metric in metrics]
+        tables[name] = pd.concat(parts, ignore_index=True)
+    cascades = [read_table(path) for path in paths_to_cascades]
+    if cascades:
+        cascade = pd.concat(cascades, ignore_index=True).merge(images[["image", "patient"]], on="image")
+        tables["cascade"] = score_tables.cascade_table(cascade)
+    data = "simulated" if (images["data"] == "simulated").all() else "real"
+    for name, path in paths.items():
+        write_table(path, tables[name].assign(data=data))
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], f"tabulate scores of {snakemake.wildcards.dataset}"):
+        tabulate(
+            paths_to_scores=list(snakemake.input.scores),
+            paths_to_cascades=list(snakemake.input.cascades),
+            path_to_images=snakemake.input.table,
+            paths=dict(snakemake.output.items()),
+        )
