@@ -20,7 +20,7 @@ over_seeds = pd.read_csv(folder / "classification/tables/scores_over_seeds.csv")
 
 def pooled_accuracy(dataset: str) -> str:
     """Accuracy over all tested images with its interval over patients or proxy groups."""
-    parts = [pd.read_parquet(path) for path in sorted(folder.glob(f"{dataset}/predictions/*/trained/seed-*.parquet"))]
+    parts = [pd.read_parquet(path) for path in sorted(folder.glob(f"{dataset}/predictions/small_resnet/trained/seed-*.parquet"))]
     tested = pd.concat([part[part["part"] == "test"] for part in parts], ignore_index=True)
     probabilities = tested[sorted(c for c in tested if c.startswith("probability_"))].to_numpy()
     right = (probabilities.argmax(1) == tested["label"]).to_numpy(float)
@@ -49,7 +49,7 @@ def scores(dataset: str) -> str:
 
 def training_minutes(dataset: str) -> str:
     """Seconds of the trainings, from Snakemake's benchmarks."""
-    files = folder.glob(f"benchmarks/train_classifier/{dataset}/*/*/*.jsonl")
+    files = folder.glob(f"benchmarks/train_classifier/{dataset}/small_resnet/trained/*.jsonl")
     seconds = [pd.read_json(path, lines=True)["s"].iloc[-1] for path in files]
     return f"{min(seconds) / 60:.1f} to {max(seconds) / 60:.1f} minutes on one of two cores"
 

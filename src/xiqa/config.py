@@ -517,6 +517,7 @@ class Saliency(Section):
         (), description="further methods, of the trained first network and first seed of each data set"
     )
     costly_images: int = Field(16, ge=1, description="how many of the images the costly methods explain")
+    masking_images: int = Field(16, ge=1, description="how many of those are scored by masking their pixels")
     severity_images: int = Field(
         0, ge=0, description="twins: images at each severity that trained networks explain, for the dose-response"
     )
@@ -528,6 +529,9 @@ class Saliency(Section):
     steps: int = Field(25, ge=1, description="gradients on each path of integrated gradients")
     memory_gb: float = Field(2.0, gt=0, description="bound on the memory of a batch; larger ones are split")
     fidelity_steps: int = Field(40, ge=2, description="steps in which pixels are masked; 40: 2.5 % each")
+    masking_precision: Literal["float32", "bf16"] = Field(
+        "float32", description="of the network while pixels are masked; bf16: about twice as fast, not exact"
+    )
     cascade: tuple[Attribution, ...] = Field(
         (), description="some of `methods`: their maps while layers are randomised one after the other"
     )

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from xiqa.config import ATTRIBUTIONS
-from xiqa.models.folding import fold_batch_norm
+from xiqa.models.folding import fold_batch_norm, work_in_place
 from xiqa.models.zoo import build
 from xiqa.saliency import attribute, attribute_ensemble, attribute_many, normgrad
 from xiqa.saliency.explained import Activation, Explained
@@ -306,6 +306,16 @@ def test_folded_networks_are_the_same(name):
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
     assert fold_batch_norm(folded, x[:1]) == norms
     close(folded(x).detach(), net(x).detach(), 1e-9)
+
+
+@pytest.mark.parametrize("name", ["small_resnet", "resnet34", "xception"])
+def test_working_in_place_changes_nothing_or_is_not_done(name):
+    net = build(name, channels=1, outputs=3, seed=0).eval()
+    torch.manual_seed(0)
+    trial, other = torch.randn(1, 1, 96, 96), torch.randn(2, 1, 96, 96)
+    expected = net(other)
+    work_in_place(net, trial)
+    torch.testing.assert_close(net(other), expected)
 
 
 def test_a_convolution_that_others_read_too_is_not_folded(x):

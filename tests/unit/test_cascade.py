@@ -40,7 +40,7 @@ def test_explained_images_are_shared_by_the_classes_and_those_with_a_mask_come_f
     labels, masked = np.repeat([0, 1], 40), np.tile([True, False], 40)
     table = table_of(labels, masked)
     part = np.where(np.arange(80) % 4 < 2, "test", "train").astype(object)
-    chosen = explained_images(table, part, images=24, costly_images=6, severity_images=5)
+    chosen = explained_images(table, part, images=24, costly_images=6, masking_images=2, severity_images=5)
     assert chosen["row"].is_monotonic_increasing
     assert chosen["row"].is_unique
     assert set(part[chosen["row"]]) == {"test"}
@@ -50,13 +50,19 @@ def test_explained_images_are_shared_by_the_classes_and_those_with_a_mask_come_f
     costly = chosen[chosen["costly"]]
     assert np.bincount(labels[costly["row"]]).tolist() == [3, 3]
     assert masked[costly["row"]].all()
+    assert costly["masking"].sum() == chosen["masking"].sum() == 2
 
 
 def test_each_severity_has_its_images_and_they_are_not_costly():
     severity = np.where(np.arange(60) < 30, np.nan, np.repeat([0.1, 1.0], 30))
     part = np.where(np.arange(60) < 30, "test", "severity").astype(object)
     chosen = explained_images(
-        table_of(np.arange(60) % 2, np.ones(60, bool), severity), part, images=10, costly_images=4, severity_images=7
+        table_of(np.arange(60) % 2, np.ones(60, bool), severity),
+        part,
+        images=10,
+        costly_images=4,
+        masking_images=2,
+        severity_images=7,
     )
     graded = chosen[chosen["part"] == "severity"]
     assert (severity[graded["row"]] == 1.0).sum() == 7
@@ -67,7 +73,7 @@ def test_each_severity_has_its_images_and_they_are_not_costly():
 def test_fewer_images_than_asked_for_are_all_taken():
     chosen = explained_images(
         table_of(np.array([0, 0, 1]), np.zeros(3, bool)), np.full(3, "test", object),
-        images=96, costly_images=16, severity_images=0,
+        images=96, costly_images=16, masking_images=16, severity_images=0,
     )  # fmt: skip
     assert chosen["row"].tolist() == [0, 1, 2]
     assert chosen["costly"].all()

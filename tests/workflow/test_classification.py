@@ -1,12 +1,14 @@
 """The second chain as a user runs it: a twin and the user's own folder, and reruns of what changed only."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from playwright.sync_api import sync_playwright
 from workflow_runs import copy_project, planned, run
 
 pytestmark = pytest.mark.workflow
@@ -14,7 +16,16 @@ STUDY = ["classification", "--configfile", "config/test.yaml", "mine.yaml"]
 RESULTS = Path("results/test")
 NETWORK = "[{architecture: small_resnet, states: [trained, semi_random, fully_random]}]"
 CONFIG = f"""
-saliency: {{methods: [gradient, grad_cam, normgrad_conv1x1_multi, smoothgrad], images: 3, samples: 2}}
+saliency:
+  methods: [gradient, grad_cam, normgrad_conv1x1_multi, random, centre_prior]
+  images: 8
+  costly_methods: [smoothgrad, occlusion]
+  costly_images: 4
+  masking_images: 4
+  severity_images: 2
+  samples: 2
+  fidelity_steps: 4
+  cascade: [gradient]
 datasets:
   chests:
     format: covid_cxr
@@ -75,15 +86,77 @@ def test_tables_and_figures_are_there(study):
 
 
 def test_maps_of_every_network_and_their_checks_are_there(study):
+    chosen = pd.read_csv(study / RESULTS / "chests/explained/seed-0.csv")
+    tested, costly = (chosen["part"] == "test").sum(), chosen["costly"].sum()
+    assert 4 == costly < tested < len(chosen)
     for state in ("trained", "semi_random", "fully_random"):
         folder = study / RESULTS / f"chests/saliency/small_resnet/{state}/seed-0"
-        for method in ("gradient", "grad_cam", "normgrad_conv1x1_multi", "smoothgrad"):
+        for method in ("gradient", "grad_cam", "normgrad_conv1x1_multi"):
             maps = np.load(folder / f"{method}.npy")
-            assert (maps.shape, maps.dtype) == ((3, 32, 32), np.float32)
+            assert maps.shape == (len(chosen) if state == "trained" else tested, 32, 32)
+            assert maps.dtype == np.float32
+        assert (folder / "smoothgrad.npy").exists() == (state == "trained")
         checks = pd.concat([pd.read_csv(path) for path in folder.glob("*_checks.csv")])
-        assert len(checks) == 12
         assert {"image", "constant", "non_finite", "completeness_error", "valid", "method"} <= set(checks)
+    assert len(np.load(folder.parents[1] / "trained/seed-0/smoothgrad.npy")) == costly
     assert (study / RESULTS / "chests/figures/small_resnet/saliency.png").stat().st_size > 1000
+
+
+def test_maps_are_scored_into_the_tables_of_the_papers(study):
+    results = study / RESULTS
+    names = ("pointing_game", "smoothing", "randomisation", "difference_of_means", "roc_auc", "region_dice", "fidelity",
+             "relevance", "dose_response", "cascade", "alignment", "classifier")  # fmt: skip
+    tables = {name: pd.read_csv(results / f"chests/tables/{name}.csv") for name in names}
+    assert all(set(table["data"]) <= {"simulated"} for table in tables.values())
+    methods = {"gradient", "grad_cam", "normgrad_conv1x1_multi", "random", "centre_prior", "smoothgrad", "occlusion"}
+    assert set(tables["pointing_game"]["method"]) == methods
+    assert set(tables["pointing_game"]["smoothing"]) == {"none", "gaussian"}
+    assert set(tables["randomisation"]["compared_with"]) == {"semi_random", "fully_random"}
+    assert set(tables["fidelity"]["metric"]) == {"fidelity", "insertion", "deletion", "road"}
+    assert tables["difference_of_means"].empty  # one architecture
+    # The user's own images have no masks: nothing is scored against them, and this is told, but masking works.
+    mine = pd.read_csv(results / "mine/tables/pointing_game.csv")
+    assert (mine["n"] == 0).all()
+    assert (mine["not_scored"] > 0).all()
+    assert pd.read_csv(results / "mine/tables/fidelity.csv").query("metric == 'fidelity'")["n"].gt(0).all()
+    board = pd.read_csv(results / "tables/leaderboard.csv")
+    assert {"dataset", "method", "form", "metric", "rank", "mean_rank", "mean", "ci_low", "ci_high", "n", "not_scored",
+            "seconds_per_map", "beats_best_control", "data"} <= set(board)  # fmt: skip
+    assert set(pd.read_csv(results / "tables/claims.csv")["holds"]) <= {"yes", "no", "not testable"}
+    assert (results / "findings.md").read_text().startswith("# Which saliency methods can be trusted")
+    for figure in ("localisation", "map_roc", "region_dice", "fidelity", "cascade", "alignment"):
+        assert (results / f"chests/figures/{figure}.png").stat().st_size > 1000
+    assert (results / "figures/trust.png").stat().st_size > 1000
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_the_report_opens_in_a_browser(study):
+    run(study, *STUDY, "--report", "report.html")
+    errors, seen = [], {}
+    with sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto((study / "report.html").as_uri())
+        for category in ("0 Findings", "Classification", "chests"):
+            page.get_by_text(category, exact=True).first.click()
+            for link in page.locator("table a[iconname=eye]").all():
+                name = link.locator("xpath=ancestor::tr").inner_text().strip()
+                link.click()
+                if name.endswith(".png"):
+                    image = page.locator(f"img[src*='{Path(name).name}']")
+                    image.wait_for()
+                    seen[name] = image.evaluate("image => image.decode().then(() => image.naturalWidth)")
+                    page.keyboard.press("Escape")
+                    page.get_by_text(category, exact=True).first.click()
+        browser.close()
+    assert len(seen) > 10
+    assert all(width > 300 for width in seen.values())
+    assert not errors
 
 
 def test_no_name_of_a_patient_leaves_the_folder(study):

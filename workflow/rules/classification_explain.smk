@@ -15,7 +15,7 @@ rule choose_images:
         mem_mb=500,
     params:
         code=code("choose_images.py"),
-        numbers=SALIENCY.model_dump(include={"images", "costly_images", "severity_images"}),
+        numbers=SALIENCY.model_dump(include={"images", "costly_images", "masking_images", "severity_images"}),
     script:
         "../scripts/choose_images.py"
 
@@ -74,10 +74,6 @@ rule tabulate_saliency:
         mem_mb=500,
     params:
         code=code("tabulate_saliency.py"),
-        networks=lambda wildcards: [
-            n for n in networks(wildcards.dataset) for _ in families_of(wildcards.dataset, n)
-        ],
+        networks=lambda wildcards: [n for n in networks(wildcards.dataset) for _ in families_of(wildcards.dataset, n)],
     script:
         "../scripts/tabulate_saliency.py"
-
-

@@ -135,13 +135,24 @@ def images_of(method, wildcards):
 
 
 MAP_TABLES = (
-    "pointing_game", "smoothing", "randomisation", "difference_of_means", "roc_auc", "region_dice", "relevance",
-    "fidelity", "dose_response", *(["cascade"] if SALIENCY.cascade else []),
+    "pointing_game",
+    "smoothing",
+    "randomisation",
+    "difference_of_means",
+    "roc_auc",
+    "region_dice",
+    "relevance",
+    "fidelity",
+    "dose_response",
+    *(["cascade"] if SALIENCY.cascade else []),
 )
 # Those of one pass whose maps lie on the cells of a layer.
-LAYER_METHODS = [m for m in SALIENCY.methods if ATTRIBUTIONS[m] == "one_pass" and m not in ("gradient", "input_x_gradient")]
+LAYER_METHODS = [
+    m for m in SALIENCY.methods if ATTRIBUTIONS[m] == "one_pass" and m not in ("gradient", "input_x_gradient")
+]
 ALIGNMENT = ("alignment",) if LAYER_METHODS else ()
 SALIENCY_TABLES = ("saliency_checks", "classifier", *MAP_TABLES, *ALIGNMENT) if SALIENCY.methods else ()
+PAGE_TABLES = ("classifier", *MAP_TABLES, *ALIGNMENT)
 SCORE_FIGURES = (
     ("localisation", "map_roc", "region_dice", "fidelity", *(["cascade"] if SALIENCY.cascade else []))
     if SALIENCY.methods
@@ -160,9 +171,9 @@ OVERVIEW = {
     "findings": f"{CLASSIFICATION}/findings.md",
 }
 CLAIMED_TABLES = ("roc_auc", "region_dice", "fidelity", "difference_of_means", "randomisation")
-COMPARISON = {
-    name: f"{RESULTS}/tables/{name}.csv" for name in ("leaderboard", "trust", "claims", "published")
-} | {"findings": f"{RESULTS}/findings.md"}
+COMPARISON = {name: f"{RESULTS}/tables/{name}.csv" for name in ("leaderboard", "trust", "claims", "published")} | {
+    "findings": f"{RESULTS}/findings.md"
+}
 CLASSIFICATION_TABLES = [
     *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=DATASETS, table=(*SCORE_TABLES, *SALIENCY_TABLES)),
     *([path for path in OVERVIEW.values() if path.endswith(".csv")] if DATASETS else []),
@@ -179,6 +190,7 @@ CLASSIFICATION_FIGURES = [
     ),
     *([f"{CLASSIFICATION}/figures/overview.png"] if DATASETS else []),
     *([f"{RESULTS}/figures/trust.png"] if DATASETS and SALIENCY.methods else []),
+    *(expand(f"{RESULTS}/{{dataset}}/tables.html", dataset=DATASETS) if SALIENCY.methods else []),
 ]
 CLASSIFIERS = [
     f"{RESULTS}/{name}/models/{NETWORK.format(**n)}/weights.safetensors" for name in DATASETS for n in networks(name)

@@ -54,6 +54,7 @@ rule score_fidelity:
             "steps": SALIENCY.fidelity_steps,
             "seed": study.seed,
             "device": study.compute.device,
+            "precision": SALIENCY.masking_precision,
         },
     script:
         "../scripts/score_fidelity.py"
@@ -102,6 +103,7 @@ rule tabulate_scores:
         mem_mb=1000,
     params:
         code=code("tabulate_scores.py"),
+        study=lambda wildcards: DATASETS[wildcards.dataset].format,
     script:
         "../scripts/tabulate_scores.py"
 
@@ -128,6 +130,25 @@ rule tabulate_classifiers:
         networks=lambda wildcards: networks(wildcards.dataset),
     script:
         "../scripts/tabulate_classifiers.py"
+
+
+rule page_of_tables:
+    input:
+        expand(f"{DATASET}/tables/{{table}}.csv", table=PAGE_TABLES, allow_missing=True),
+    output:
+        page=report(f"{DATASET}/tables.html", caption="../report/tables.rst", category="{dataset}"),
+    log:
+        f"{LOGS}/page_of_tables/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/page_of_tables/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        code=code("page_of_tables.py"),
+    script:
+        "../scripts/page_of_tables.py"
 
 
 rule draw_saliency:

@@ -15,7 +15,9 @@ from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.saliency.attribution import attribute_many, known_options
 
 
-def run(paths: dict[str, str], methods: list[str], alignment: str, seed: int, path_to_scores: str) -> None:
+def run(
+    paths: dict[str, str], methods: list[str], alignment: str, seed: int, network: dict, path_to_scores: str
+) -> None:
     """Write one row per number of randomised blocks, method and image: likeness to the map of the trained network."""
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     chosen = read_table(paths["chosen"]).query("costly")
@@ -47,16 +49,18 @@ def run(paths: dict[str, str], methods: list[str], alignment: str, seed: int, pa
                         "structural_similarity": structural_similarity(before, after),
                     }
                 )
-    write_table(path_to_scores, pd.DataFrame(scores))
+    write_table(path_to_scores, pd.DataFrame(scores).assign(**network))
 
 
 if "snakemake" in globals():
-    with log_to(snakemake.log[0], f"cascade {snakemake.wildcards.architecture} on {snakemake.wildcards.dataset}"):
+    names = snakemake.wildcards
+    with log_to(snakemake.log[0], f"cascade {names.architecture} on {names.dataset}"):
         torch.set_num_threads(snakemake.threads)
         run(
             paths=dict(snakemake.input.items()),
             methods=snakemake.params.methods,
             alignment=snakemake.params.alignment,
             seed=snakemake.params.seed,
+            network={"architecture": names.architecture, "weights": names.weights, "seed": int(names.seed)},
             path_to_scores=snakemake.output.scores,
         )

@@ -31,13 +31,15 @@ def score(
     """Write fidelity, insertion, deletion and ROAD of each image and method, and the class-balanced masking curves."""
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     classifier.net.to(settings["device"])
-    predict, chosen = predictor(classifier), read_table(paths["chosen"])
-    costly = chosen.query("costly")
-    rows = costly["row"].to_numpy()
+    predict, chosen = predictor(classifier, settings["precision"]), read_table(paths["chosen"])
+    shown = chosen.query("masking")
+    rows = shown["row"].to_numpy()
     pixels = np.asarray(read_array(paths["images"])[rows], np.float64)
     labels = read_table(paths["table"])["label"].to_numpy()[rows]
     blurred = ndimage.gaussian_filter(pixels, (0, *[BLUR_OF_SIDE * side for side in pixels.shape[1:]]))
     masked_with = settings["masked_with"]
+    if masked_with and set(masked_with) != set(classifier.classes):
+        raise ValueError(f"masked_with: found {list(masked_with)}, expected a value for each of {classifier.classes}")
     filling = np.array([masked_with[classifier.classes[k]] for k in labels]) if masked_with else blurred
     given = {"predict": predict, "images": pixels, "labels": labels}
     masking = {"replacement": filling, "steps": settings["steps"], "seed": settings["seed"]}
@@ -45,17 +47,19 @@ def score(
     scores, curves = [], []
     for number, (method, path) in enumerate(paths_to_maps.items()):
         progress(number, len(paths_to_maps), method)
-        maps = read_array(path)[chosen.query(images[method])["costly"].to_numpy()]
+        maps = read_array(path)[chosen.query(images[method])["masking"].to_numpy()]
         maps = -maps if method in FALLING else maps
         forms = {"signed": maps} if (maps < 0).any() else {}
         for form, formed in (forms | {"absolute": np.abs(maps)}).items():
             found = fidelity(**given, maps=formed, ends=ends, **masking)
-            inserted, deleted = insertion_deletion(**given, maps=formed, blurred=blurred, steps=20)
-            values = {"fidelity": fidelity_area(found.correct), "insertion": inserted, "deletion": deleted}
-            values["road"] = road(**given, maps=formed, seed=settings["seed"])
+            values = {"fidelity": fidelity_area(found.correct)}
+            if form == "signed" or not forms:  # the form that the method is defined in
+                inserted, deleted = insertion_deletion(**given, maps=formed, blurred=blurred, steps=20)
+                values |= {"insertion": inserted, "deletion": deleted}
+                values["road"] = road(**given, maps=formed, seed=settings["seed"])
             for metric, value in values.items():
                 known = {"method": method, "form": form, "metric": metric}
-                scores.append(costly[["image", "part", "costly"]].assign(**known, value=value))
+                scores.append(shown[["image", "part", "costly"]].assign(**known, value=value))
             balanced = class_balanced(found.correct, labels)
             for order, curve in zip(("MiF", "LiF"), balanced, strict=True):
                 known = {"method": method, "form": form, "order": order, "area": fidelity_area(balanced)}

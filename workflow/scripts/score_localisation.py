@@ -28,7 +28,9 @@ def score(
     """
     pixels, masks, chosen = read_array(paths["images"]), read_array(paths["masks"]), read_table(paths["chosen"])
     tolerance_px = scaled_tolerance_px(pixels.shape[2], tolerance_width)
-    segments = {row: segment(pixels[row][None]) for row in chosen["row"]}
+    # Segmenting costs more than all scores together: only the images that all methods explain have regions.
+    costly = chosen.loc[chosen["costly"], "row"]
+    segments = {row: segment(pixels[row][None]) if masks[row].any() else [] for row in costly}
     bodies = {row: body_mask(pixels[row]) for row in chosen["row"]}
     scores, curves, compared = [], [], {}
     for method, path in paths_to_maps.items():
@@ -36,7 +38,7 @@ def score(
         rows, maps = explained["row"].to_numpy(), read_array(path)
         maps = -maps if method in FALLING else maps
         compared[method] = maps[explained["costly"].to_numpy()]
-        given = {"tolerance_px": tolerance_px, "segments": [segments[row] for row in rows]}
+        given = {"tolerance_px": tolerance_px, "segments": [segments.get(row) for row in rows]}
         found = scores_of_maps(maps, masks[rows] > 0, **given, within=[bodies[row] for row in rows])
         told = explained.loc[found.pop("image"), ["image", "part", "costly"]].reset_index(drop=True)
         scores.append(pd.concat([told, found], axis=1).assign(method=method))

@@ -5,6 +5,7 @@ import pandas as pd
 from xiqa.files import read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps import score_tables
+from xiqa.metrics.maps.beside import with_published
 
 COMPARED = ("pointing_game", "pointing_game_smooth", "roc_auc")
 METRICS_OF = {
@@ -15,8 +16,10 @@ METRICS_OF = {
 }
 
 
-def tabulate(paths_to_scores: list[str], paths_to_cascades: list[str], path_to_images: str, paths: dict) -> None:
-    """Write the tables; each says whether its images are simulated or real."""
+def tabulate(
+    paths_to_scores: list[str], paths_to_cascades: list[str], path_to_images: str, study: str, paths: dict[str, str]
+) -> None:
+    """Write the tables, the papers' numbers beside ours; each says whether its images are simulated or real."""
     images = read_table(path_to_images)
     scores = pd.concat([read_table(path) for path in paths_to_scores], ignore_index=True)
     told = images.reindex(columns=["image", "patient", "label_name", "severity"])
@@ -37,6 +40,7 @@ def tabulate(paths_to_scores: list[str], paths_to_cascades: list[str], path_to_i
         cascade = pd.concat(cascades, ignore_index=True).merge(images[["image", "patient"]], on="image")
         tables["cascade"] = score_tables.cascade_table(cascade)
     data = "simulated" if (images["data"] == "simulated").all() else "real"
+    tables = with_published(tables, study)
     for name, path in paths.items():
         write_table(path, tables[name].assign(data=data))
 
@@ -47,5 +51,6 @@ if "snakemake" in globals():
             paths_to_scores=list(snakemake.input.scores),
             paths_to_cascades=list(snakemake.input.cascades),
             path_to_images=snakemake.input.table,
+            study=snakemake.params.study,
             paths=dict(snakemake.output.items()),
         )

@@ -53,7 +53,7 @@ def split_images(table: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
 
 
 def explained_images(
-    table: pd.DataFrame, part: np.ndarray, *, images: int, costly_images: int, severity_images: int
+    table: pd.DataFrame, part: np.ndarray, *, images: int, costly_images: int, masking_images: int, severity_images: int
 ) -> pd.DataFrame:
     """Which images are explained: chosen by rule, spread over the patients, the same for all networks of a split.
 
@@ -62,20 +62,21 @@ def explained_images(
         part: (n,) part of each image.
         images: test images, shared equally by the classes; those with a mask come first.
         costly_images: how many of them, chosen likewise, the costly methods explain.
+        masking_images: how many of those are scored by masking.
         severity_images: images with a mask at each severity of the dose-response part.
 
     Returns:
-        One row per image: row (in the prepared table), image, part (test or severity), costly.
+        One row per image: row (in the prepared table), image, part (test or severity), costly, masking.
     """
     test = _evenly_by_class(table, np.flatnonzero(part == "test"), images)
     costly = _evenly_by_class(table, test, costly_images)
+    masking = _evenly_by_class(table, costly, masking_images)
     graded = np.flatnonzero((part == SEVERITY) & table["has_mask"].to_numpy(bool))
     levels = table["severity"].to_numpy()[graded] if len(graded) else graded
     chosen = [_evenly(graded[levels == level], severity_images) for level in np.unique(levels)]
     rows = np.concatenate([test, *chosen]).astype(int)
-    return pd.DataFrame(
-        {"row": rows, "image": table["image"].to_numpy()[rows], "part": part[rows], "costly": np.isin(rows, costly)}
-    )
+    chosen = pd.DataFrame({"row": rows, "image": table["image"].to_numpy()[rows], "part": part[rows]})
+    return chosen.assign(costly=np.isin(rows, costly), masking=np.isin(rows, masking))
 
 
 def _evenly_by_class(table: pd.DataFrame, rows: np.ndarray, number: int) -> np.ndarray:

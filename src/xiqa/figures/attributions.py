@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from xiqa.figures import style
 
-PER_BLOCK = 7
+PER_BLOCK = 8
 MASK_COLOUR = style.YELLOW
 
 

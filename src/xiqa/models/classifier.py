@@ -7,16 +7,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from xiqa import files
-from xiqa.models.folding import fold_batch_norm
+from xiqa.models.folding import fold_batch_norm, work_in_place
 from xiqa.models.loader import even_batches, read_batches
 
+Precision = Literal["float32", "bf16"]
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -124,17 +125,26 @@ def predict(classifier: Classifier, images: np.ndarray, rows: np.ndarray, *, bat
     return probabilities(logits(classifier, images, rows, batch_size=batch_size))
 
 
-def predictor(classifier: Classifier) -> Callable[[np.ndarray], np.ndarray]:
+def predictor(classifier: Classifier, precision: Precision = "float32") -> Callable[[np.ndarray], np.ndarray]:
     """A function images (b, size, size) in 0..1 -> class probabilities (b, k), for scores that ask a network often.
 
-    It works on a copy with batch normalisation folded.
+    It works on a copy with batch normalisation folded and activations in place, as far as this changes nothing.
+
+    Args:
+        classifier: stays as it is.
+        precision: "float32", or "bf16": twice as fast where the processor computes in it, probabilities off by some
+            thousandths.
     """
     fast = replace(classifier, net=copy.deepcopy(classifier.net).eval())
-    fold_batch_norm(fast.net, fast.inputs(np.zeros((1, classifier.size, classifier.size), np.float32)))
+    trial = fast.inputs(np.random.default_rng(0).random((1, classifier.size, classifier.size), np.float32))
+    fold_batch_norm(fast.net, trial)
+    work_in_place(fast.net, trial)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    net = fast.net.to(dtype, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def predict_images(images: np.ndarray) -> np.ndarray:
-        return probabilities(fast.net(fast.inputs(images)).cpu().numpy())
+        return probabilities(net(fast.inputs(images).to(dtype)).float().cpu().numpy())
 
     return predict_images
 

@@ -65,6 +65,26 @@ def fold_batch_norm(net: nn.Module, x: Tensor, keep=()) -> int:
     return len(undo)
 
 
+def work_in_place(net: nn.Module, x: Tensor) -> bool:
+    """Let the activations overwrite what they read, unless something else of the network reads it too.
+
+    Args:
+        net: changed; not for networks whose gradients or activations are asked for.
+        x: (1, c, h, w) input on which the output must stay the same; otherwise nothing is changed.
+
+    Returns:
+        Whether they do.
+    """
+    before = _outputs(net, x)
+    activations = [module for module in net.modules() if getattr(module, "inplace", None) is False]
+    for module in activations:
+        module.inplace = True
+    same = torch.equal(before, _outputs(net, x.clone()))
+    for module in activations:
+        module.inplace = same
+    return same
+
+
 @torch.no_grad()
 def _outputs(net: nn.Module, x: Tensor) -> Tensor:
     """All outputs of a network, of which there may be several, in one vector."""

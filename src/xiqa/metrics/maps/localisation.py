@@ -70,7 +70,7 @@ def scores_of_maps(
     masks: np.ndarray,
     *,
     tolerance_px: float,
-    segments: Sequence[Segments] | None = None,
+    segments: Sequence[Segments | None] | None = None,
     within: Sequence[np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Long table of the scores of the maps of one method, as they are and as absolute values.
@@ -79,7 +79,7 @@ def scores_of_maps(
         maps: (n, h, w).
         masks: (n, h, w) bool.
         tolerance_px: of the Pointing Game.
-        segments: of each image; see `score_map`.
+        segments: of each image, None for one that gets no `region_dice`; see `score_map`.
         within: pixels of each image; see `score_map`.
 
     Returns:
@@ -107,7 +107,7 @@ def scores_of_maps(
 
 
 def curves_of_maps(
-    maps: np.ndarray, masks: np.ndarray, *, tolerance_px: float, segments: Sequence[Segments] | None = None
+    maps: np.ndarray, masks: np.ndarray, *, tolerance_px: float, segments: Sequence[Segments | None] | None = None
 ) -> pd.DataFrame:
     """Curves of the maps of one method averaged over images, in the forms of `scores_of_maps`.
 
@@ -115,7 +115,7 @@ def curves_of_maps(
         maps: (n, h, w).
         masks: (n, h, w) bool.
         tolerance_px: of FROC.
-        segments: of each image; None: no region_dice.
+        segments: of each image, None for one that is left out of region_dice; None: no region_dice.
 
     Returns:
         form, kind, x, y, area, n (scored images). kind roc: rates of false and true positives, area under the curve;
@@ -133,7 +133,7 @@ def curves_of_maps(
             curve = {"x": roc.curve["fpr"], "y": roc.curve["tpr"], "area": roc.area, "n": roc.n}
             parts.append(pd.DataFrame({"form": form, "kind": "roc", **curve}))
         given = () if segments is None else zip(formed, masks, segments, strict=True)
-        dice = [region_dice(saliency, None, mask, places) for saliency, mask, places in given]
+        dice = [region_dice(saliency, None, mask, places) for saliency, mask, places in given if places is not None]
         if scored := [curve for curve in dice if curve is not None]:
             mean = np.mean(scored, axis=0)
             curve = {"x": PERCENT, "y": mean, "area": mean.max(), "n": len(scored)}

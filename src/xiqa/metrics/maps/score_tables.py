@@ -97,7 +97,7 @@ def paired_table(scores: pd.DataFrame, by: list[str], column: str, first: str, o
     """
     rows = []
     for key, part in scores.groupby(by, sort=False):
-        wide = part.pivot_table(index=["patient", "image", "seed"], columns=column, values="value", dropna=False)
+        wide = part.pivot(index=["patient", "image", "seed"], columns=column, values="value")
         for other in others:
             if first not in wide or other not in wide:
                 continue

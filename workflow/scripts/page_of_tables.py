@@ -1,0 +1,38 @@
+"""Put the tables of a data set on one page of the report."""
+
+from pathlib import Path
+
+from xiqa.files import read_table
+from xiqa.logs import log_to
+from xiqa.pages import write_tables
+
+SHOWN = {
+    "classifier": "The networks: size, and scores on the test part with 95 % intervals (paper 003, table 3).",
+    "pointing_game": "Pointing Game of each method, with and without smoothing, and against the best control.",
+    "smoothing": "What smoothing does to the Pointing Game (paper 001, table 2).",
+    "randomisation": "Trained against randomised networks on the same images (paper 001, tables 3 and 4).",
+    "difference_of_means": "Difference of Means between architectures (paper 001, tables 5 and 6).",
+    "roc_auc": "Pixel AUC, over the image and inside the body (paper 004, table 2).",
+    "region_dice": "Dice coefficient of the best regions (paper 004, table 3).",
+    "fidelity": "Fidelity, insertion, deletion and ROAD (paper 004, table 1).",
+    "relevance": "Relevance mass and rank, intersection over union.",
+    "dose_response": "Does the map's mass on the defect grow with its severity?",
+    "alignment": "Maps of layers as published and centred.",
+}
+
+
+def write(paths_to_tables: list[str], title: str, path_to_page: str) -> None:
+    """Write the tables that a reader compares; the CSV files hold all columns."""
+    tables = {Path(path).stem: path for path in paths_to_tables}
+    found = {caption: read_table(tables[name]) for name, caption in SHOWN.items() if name in tables}
+    data = next(iter(found.values()))["data"].iloc[0]
+    write_tables(f"Tables of {title} ({data} images)", found, path_to_page)
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], f"page of tables of {snakemake.wildcards.dataset}"):
+        write(
+            paths_to_tables=list(snakemake.input),
+            title=snakemake.wildcards.dataset,
+            path_to_page=snakemake.output.page,
+        )
