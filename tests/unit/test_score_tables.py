@@ -170,8 +170,10 @@ def test_a_method_is_trusted_if_all_that_was_tested_holds():
     assert table["trusted"].to_dict() == {"good": "yes", "blind": "no", "untrained": "no", "half": "no"}
     assert table.loc["blind", "depends_on_training"] == "not tested"
     assert table.loc["half", "faithful"] == "not tested"
-    claims = pd.DataFrame({"holds": ["yes", "no"], "dataset": "d", "paper": "004", "sentence": "A.", "evidence": "B."})
+    claims = pd.DataFrame(
+        {"holds": ["yes", "no"], "dataset": ["d", "e"], "paper": "004", "sentence": "A.", "evidence": "B."}
+    )
     told = describe_trust(table.reset_index().assign(data="simulated"), claims)
     assert told[0][0] == "d (simulated images): trusted"
     assert told[0][1].startswith("good (absolute): pixel AUC 0.80 (0.70 to 0.90)")
-    assert ("Claims that do not hold", "d, paper 004: A. B.") in told
+    assert told[-2] == ("Do the papers' claims hold here?", "Paper 004: A. Here: yes on d; no on e.")

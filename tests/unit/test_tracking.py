@@ -6,8 +6,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +21,7 @@ import pytest
 
 from xiqa import files, tracking
 from xiqa.tracking import DatasetRecord, ModelRecord, RunRecord, StudyRecord, mirror, tracking_uri
+from xiqa.tracking_classification import METHOD_TABLES, classification_runs
 
 
 @pytest.fixture(scope="module")
@@ -311,3 +316,52 @@ def test_records_that_contradict_themselves_are_refused(tmp_path):
         check(RunRecord("a", "a", artifacts={"tables": [tmp_path / "scores.csv"]}))
     with pytest.raises(ValueError, match="expected a column 'epoch'"):
         check(RunRecord("a", "a", history=pd.DataFrame({"nll": [1.0]})))
+
+
+def method_tables(folder: Path) -> list[str]:
+    """Tables of a data set with three methods: scores.csv, and those that the runs of methods are made of."""
+    folder.mkdir(parents=True)
+    known = {"architecture": "net", "weights": "trained", "data": "simulated"}
+    methods = {"method": ["gradient", "xrai", "random"], "form": "absolute"}
+    score = {"seed": 0, "metric": "auc", "class_name": "", "value": 0.9}
+    tables = {"scores": pd.DataFrame([known | score, known | score | {"architecture": "shortcut: header"}])}
+    for name in METHOD_TABLES:
+        tables[name] = pd.DataFrame(methods | known | {"metric": name, "mean": [0.2, 0.5, 0.1]})
+    pointing = tables["pointing_game"].rename(columns={"mean": "accuracy"}).drop(columns="metric")
+    tables["pointing_game"] = pd.concat([pointing.assign(smoothing=kind) for kind in ("none", "gaussian")])
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    return [str(folder / f"{name}.csv") for name in tables]
+
+
+def test_methods_can_be_sorted_by_a_score_as_the_ui_does(store, tmp_path):
+    runs = classification_runs("chests", {}, [], method_tables(tmp_path / "tables"), [])
+    mirror(StudyRecord("mini", "xiqa", "simulated", "c0de", "abc", [RunRecord("study", "mini"), *runs]), store)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    log = open(tmp_path / "server.log", "w")  # noqa: SIM115
+    command += ["--backend-store-uri", tracking_uri(store)]
+    given = {"stdout": log, "stderr": log, "env": environment, "start_new_session": True}
+    with subprocess.Popen(command, **given) as server:
+        try:
+            asked = {"experiment_ids": ["1"], "order_by": ["metrics.pointing_game DESC"], "max_results": 2}
+            found = ask(f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/runs/search", asked)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+    named = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]}["method"] for run in found["runs"]]
+    assert named == ["xrai", "gradient"]
+
+
+def ask(address: str, body: dict) -> dict:
+    """Post to a server that may still be starting."""
+    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.5)
+    raise TimeoutError(address)

@@ -86,7 +86,7 @@ def test_tables_and_figures_are_there(study):
 
 
 def test_maps_of_every_network_and_their_checks_are_there(study):
-    chosen = pd.read_csv(study / RESULTS / "chests/explained/seed-0.csv")
+    chosen = pd.read_parquet(study / RESULTS / "chests/explained/seed-0.parquet")
     tested, costly = (chosen["part"] == "test").sum(), chosen["costly"].sum()
     assert 4 == costly < tested < len(chosen)
     for state in ("trained", "semi_random", "fully_random"):

@@ -4,7 +4,7 @@ rule choose_images:
         table=f"{DATASET}/prepared/table.parquet",
         split=f"{DATASET}/splits/seed-{{seed}}.csv",
     output:
-        chosen=f"{DATASET}/explained/seed-{{seed}}.csv",
+        chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
     log:
         f"{LOGS}/choose_images/{{dataset}}-{{seed}}.log",
     benchmark:
@@ -29,7 +29,7 @@ for family, methods in ATTRIBUTION_FAMILIES.items():
             images=f"{DATASET}/prepared/images.npy",
             table=f"{DATASET}/prepared/table.parquet",
             split=f"{DATASET}/splits/seed-{{seed}}.csv",
-            chosen=f"{DATASET}/explained/seed-{{seed}}.csv",
+            chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
             weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
         output:
             maps=[f"{MAPS_OF}/{method}.npy" for method in methods],

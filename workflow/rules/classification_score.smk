@@ -4,7 +4,7 @@ rule score_localisation:
         images=f"{DATASET}/prepared/images.npy",
         masks=f"{DATASET}/prepared/masks.npy",
         table=f"{DATASET}/prepared/table.parquet",
-        chosen=f"{DATASET}/explained/seed-{{seed}}.csv",
+        chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
         maps=maps_of,
     output:
         scores=f"{SCORES_OF}/localisation.parquet",
@@ -30,7 +30,7 @@ rule score_fidelity:
     input:
         images=f"{DATASET}/prepared/images.npy",
         table=f"{DATASET}/prepared/table.parquet",
-        chosen=f"{DATASET}/explained/seed-{{seed}}.csv",
+        chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
         weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
         maps=maps_of,
     output:
@@ -64,10 +64,10 @@ rule cascade_classifier:
     input:
         images=f"{DATASET}/prepared/images.npy",
         table=f"{DATASET}/prepared/table.parquet",
-        chosen=f"{DATASET}/explained/seed-{{seed}}.csv",
+        chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
         weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
     output:
-        scores=f"{SCORES_OF}/cascade.csv",
+        scores=f"{SCORES_OF}/cascade.parquet",
     log:
         f"{LOGS}/cascade_classifier/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.log",
     benchmark:
@@ -89,7 +89,7 @@ rule cascade_classifier:
 rule tabulate_scores:
     input:
         scores=lambda wildcards: map_scores(wildcards.dataset),
-        cascades=lambda wildcards: [scores_of_first(wildcards.dataset, "cascade.csv")] if SALIENCY.cascade else [],
+        cascades=lambda wildcards: [scores_of_first(wildcards.dataset, "cascade.parquet")] if SALIENCY.cascade else [],
         table=f"{DATASET}/prepared/table.parquet",
     output:
         **{name: f"{DATASET}/tables/{name}.csv" for name in MAP_TABLES},
@@ -156,7 +156,7 @@ rule draw_saliency:
         images=f"{DATASET}/prepared/images.npy",
         masks=f"{DATASET}/prepared/masks.npy",
         table=f"{DATASET}/prepared/table.parquet",
-        chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.csv",
+        chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.parquet",
         scores=lambda wildcards: f"{DATASET}/scores/{{architecture}}/trained/seed-{first_seed(wildcards)}/localisation.parquet",
         maps=lambda wildcards: maps_of(trained(wildcards)),
     output:
@@ -203,7 +203,7 @@ rule compare_alignment:
         images=f"{DATASET}/prepared/images.npy",
         masks=f"{DATASET}/prepared/masks.npy",
         table=f"{DATASET}/prepared/table.parquet",
-        chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.csv",
+        chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.parquet",
         weights=lambda wildcards: (
             f"{RESULTS}/{wildcards.dataset}/models/{NETWORK.format(**first_network(wildcards.dataset))}/weights.safetensors"
         ),

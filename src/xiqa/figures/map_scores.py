@@ -68,7 +68,7 @@ def plot_curves(curves: pd.DataFrame, label_x: str, label_y: str, data: str, log
 
     Reference: paper 004, figures 5 and 6.
     """
-    figure = style.new_figure(style.DOUBLE_COLUMN, 4.2)
+    figure, curves = style.new_figure(style.DOUBLE_COLUMN, 4.2), _in_both_forms(curves)
     for panel, (form, title) in zip(figure.subplots(1, 2, sharey=True), FORMS.items(), strict=True):
         _lines(panel, curves[curves["form"] == form])
         panel.set(title=title, xlabel=label_x)
@@ -91,7 +91,7 @@ def plot_masking(curves: pd.DataFrame, data: str) -> Figure:
 
     Reference: paper 004, figures 2 and 4.
     """
-    figure = style.new_figure(style.DOUBLE_COLUMN, 6.0)
+    figure, curves = style.new_figure(style.DOUBLE_COLUMN, 6.0), _in_both_forms(curves)
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
     for column, (form, title) in zip(panels.T, FORMS.items(), strict=True):
         rows = curves[curves["form"] == form]
@@ -148,24 +148,25 @@ def plot_cascade(table: pd.DataFrame, data: str) -> Figure:
 
 @style.styled
 def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
-    """Every method on every data set: which checks it passes, and its pixel AUC.
+    """Every method on every data set: which checks it passes, and its Pointing Game accuracy.
 
     Args:
-        verdicts: trust.csv: dataset, method, finds_the_defect, faithful, depends_on_training, trusted, roc_auc.
+        verdicts: trust.csv: dataset, method, finds_the_defect, faithful, depends_on_training, trusted, pointing_game.
         data: `simulated`, `real` or `mixed`.
     """
     checks = {"finds_the_defect": "F", "faithful": "M", "depends_on_training": "T"}
-    table = verdicts.pivot(index="method", columns="dataset", values="roc_auc")
+    table = verdicts.pivot(index="method", columns="dataset", values="pointing_game")
     table = table.loc[table.mean(axis=1).sort_values(ascending=False).index, verdicts["dataset"].unique()]
     figure = style.new_figure(style.DOUBLE_COLUMN, 0.9 + 0.19 * len(table))
     axes = figure.subplots()
-    shown = axes.imshow(table, cmap=style.AMOUNT_MAP, vmin=0.4, vmax=1, aspect="auto")
+    shown = axes.imshow(table, cmap=style.AMOUNT_MAP, vmin=0, vmax=1, aspect="auto")
     for row in verdicts.itertuples():
         y, x = table.index.get_loc(row.method), table.columns.get_loc(row.dataset)
         passed = "".join(letter for name, letter in checks.items() if getattr(row, name) == "yes")
-        bright = table.iloc[y, x] > 0.75
+        bright = table.iloc[y, x] > 0.6
+        passed += "  ✓" if row.trusted == "yes" else ""
         axes.text(
-            x, y, f"{row.roc_auc:.2f}  {passed}" + ("  ✓" if row.trusted == "yes" else ""), ha="center", va="center",
+            x, y, f"{row.pointing_game:.2f}  {passed}", ha="center", va="center",
             fontsize=6.5, color=style.BLACK if bright else "white",
         )  # fmt: skip
     axes.set_xticks(range(len(table.columns)), [name.replace("_", " ") for name in table.columns])
@@ -173,9 +174,15 @@ def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
     axes.set_title(
         "F finds the defect, M faithful when masked, T depends on training, ✓ all that was tested", fontsize=7
     )
-    style.colour_bar(axes, shown, "mean pixel AUC")
+    style.colour_bar(axes, shown, "Pointing Game accuracy")
     style.note_data(figure, data)
     return figure
+
+
+def _in_both_forms(curves: pd.DataFrame) -> pd.DataFrame:
+    """Curves of maps without a sign, which have one form, stand in both panels."""
+    both = curves.groupby("method")["form"].transform("nunique") > 1
+    return pd.concat([curves, curves[~both].assign(form="signed")], ignore_index=True)
 
 
 def _of(table: pd.DataFrame, architecture: str) -> pd.DataFrame:

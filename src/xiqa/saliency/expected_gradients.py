@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from xiqa.saliency.explained import Explained
+from xiqa.saliency.gradient_paths import gradients
 from xiqa.saliency.references import generators
 
 
@@ -31,10 +35,13 @@ def explain(target: Explained, x: Tensor, references: Tensor, samples: int = 100
             f"(r, {', '.join(map(str, x.shape[1:]))}), such as training images"
         )
     drawn = generators(len(x), seed, "expected gradients")
-    total = x.new_zeros(x.shape)
-    for _ in range(samples):
-        chosen = [int(torch.randint(len(references), (), generator=g)) for g in drawn]
-        alpha = torch.stack([torch.rand((1, 1, 1), generator=g, dtype=torch.float64) for g in drawn]).to(x)
-        difference = x - references[chosen].to(x)
-        total += difference * target.gradient(x - (1 - alpha) * difference)
-    return total / samples
+    differences: deque[Tensor] = deque()
+
+    def places() -> Iterator[Tensor]:
+        for _ in range(samples):
+            chosen = [int(torch.randint(len(references), (), generator=g)) for g in drawn]
+            alpha = torch.stack([torch.rand((1, 1, 1), generator=g, dtype=torch.float64) for g in drawn]).to(x)
+            differences.append(x - references[chosen].to(x))
+            yield x - (1 - alpha) * differences[-1]
+
+    return sum(differences.popleft() * gradient for gradient in gradients(target, places())) / samples

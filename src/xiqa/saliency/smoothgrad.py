@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from xiqa.saliency.explained import Explained
+from xiqa.saliency.gradient_paths import gradients
 from xiqa.saliency.references import normal_noise
 
 
@@ -34,8 +35,8 @@ def moments(
         raise ValueError(f"found samples={samples}, noise_level={noise_level}, expected at least 1 and at least 0")
     spread = noise_level * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
     mean, square = x.new_zeros(x.shape), x.new_zeros(x.shape)
-    for number, noise in enumerate(normal_noise(x, samples, seed), 1):
-        gradient = target.gradient(x + spread * noise)
+    copies = (x + spread * noise for noise in normal_noise(x, samples, seed))
+    for number, gradient in enumerate(gradients(target, copies), 1):
         mean += (gradient - mean) / number
         square += (gradient.square() - square) / number
     return mean, square

@@ -97,11 +97,15 @@ def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[s
             text = f"{row.method} ({row.form}): {', '.join(scores)}; {row.n} images, {cost}."
             sentences.append((f"{name}: trusted", text))
     sentences.append(("The rule", RULE))
-    counts = claims["holds"].value_counts()
-    told = ", ".join(f"{counts.get(kind, 0)} {kind}" for kind in ("yes", "no", "not testable"))
-    sentences.append(("Do the papers' claims hold here?", f"{told}; claims.csv has each claim, rule and evidence."))
-    for row in claims[claims["holds"] == "no"].itertuples():
-        sentences.append(
-            ("Claims that do not hold", f"{row.dataset}, paper {row.paper}: {row.sentence} {row.evidence}")
-        )
-    return sentences
+    for (paper, sentence), own in claims.groupby(["paper", "sentence"], sort=False):
+        found = {kind: own.loc[own["holds"] == kind, "dataset"].tolist() for kind in ("yes", "no")}
+        told = [f"{kind} on {', '.join(names)}" for kind, names in found.items() if names]
+        if told:
+            sentences.append(
+                ("Do the papers' claims hold here?", f"Paper {paper}: {sentence} Here: {'; '.join(told)}.")
+            )
+    open_claims = (claims.groupby("sentence")["holds"].agg(set) == {"not testable"}).sum()
+    rest = (
+        f"{open_claims} other claims are not decided by these data; claims.csv has each claim, its rule and evidence."
+    )
+    return [*sentences, ("Do the papers' claims hold here?", rest)]
