@@ -99,6 +99,16 @@ def _method_runs(dataset: str, tables: dict[str, Path], data: str) -> list[RunRe
     return runs
 
 
+def comparison_run(paths: Sequence[str], data: str) -> RunRecord:
+    """One run for the comparison of the saliency methods over all data sets: its tables, its page and its figure."""
+    by_suffix = {"tables": [".csv"], "figures": [".png"], "findings": [".md"]}
+    artifacts = {
+        folder: [Path(path) for path in paths if Path(path).suffix in suffixes]
+        for folder, suffixes in by_suffix.items()
+    }
+    return RunRecord("methods", "saliency methods compared", "study", artifacts=artifacts, data=data)
+
+
 def _metrics(scores: pd.DataFrame, *prefix: str) -> dict[str, float]:
     """Scores over all classes as metric names that MLflow takes."""
     scores = scores[scores["class_name"].fillna("") == ""]

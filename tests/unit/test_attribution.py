@@ -16,6 +16,7 @@ from xiqa.saliency import attribute, attribute_ensemble, attribute_many, normgra
 from xiqa.saliency.explained import Activation, Explained
 from xiqa.saliency.layer_maps import upsample
 from xiqa.saliency.midpoint import PlainGradient
+from xiqa.saliency.references import noisy_copies
 
 CALLS = []
 LAYERS = {"layers": ["second"], "multi_layers": ["first", "second"]}
@@ -406,3 +407,14 @@ def test_contrast_detail_curves_are_explained_through_the_same_verb():
     black = x.amin((1, 2, 3), keepdim=True).expand_as(x)
     promised = midpoint_um(members[0](x)) - midpoint_um(members[0](black))
     close(maps["integrated_gradients"].sum((1, 2)), promised.detach(), 0.02)
+
+
+def test_smooth_variants_are_means_over_noisy_copies(net, x):
+    expected = attribute(net, x, TARGET, "smoothgrad", samples=4, noise_level=0.1)
+    close(attribute(net, x, TARGET, "gradient", smooth_samples=4, smooth_noise_level=0.1), expected, 1e-10)
+    smooth = attribute(net, x, TARGET, "blur_ig", steps=3, smooth_samples=4, smooth_noise_level=0.1)
+    copies = noisy_copies(x, 4, 0.1, 0)
+    close(smooth, torch.stack([attribute(net, copy, TARGET, "blur_ig", steps=3) for copy in copies]).mean(0), 1e-10)
+    assert not torch.equal(expected, attribute(net, x, TARGET, "gradient"))
+    with pytest.raises(ValueError, match="found a compiled module"):
+        attribute(torch.jit.trace(net, x), x, TARGET)

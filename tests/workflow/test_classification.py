@@ -105,7 +105,7 @@ def test_maps_of_every_network_and_their_checks_are_there(study):
 def test_maps_are_scored_into_the_tables_of_the_papers(study):
     results = study / RESULTS
     names = ("pointing_game", "smoothing", "randomisation", "difference_of_means", "roc_auc", "region_dice", "fidelity",
-             "relevance", "dose_response", "cascade", "alignment", "classifier")  # fmt: skip
+             "relevance", "dose_response", "averaged", "agreement", "cascade", "alignment", "classifier")  # fmt: skip
     tables = {name: pd.read_csv(results / f"chests/tables/{name}.csv") for name in names}
     assert all(set(table["data"]) <= {"simulated"} for table in tables.values())
     methods = {"gradient", "grad_cam", "normgrad_conv1x1_multi", "random", "centre_prior", "smoothgrad", "occlusion"}

@@ -2,6 +2,7 @@
 rule choose_images:
     input:
         table=f"{DATASET}/prepared/table.parquet",
+        masks=f"{DATASET}/prepared/masks.npy",
         split=f"{DATASET}/splits/seed-{{seed}}.csv",
     output:
         chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",

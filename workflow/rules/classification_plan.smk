@@ -144,6 +144,8 @@ MAP_TABLES = (
     "relevance",
     "fidelity",
     "dose_response",
+    "averaged",
+    "agreement",
     *(["cascade"] if SALIENCY.cascade else []),
 )
 # Those of one pass whose maps lie on the cells of a layer.
@@ -174,10 +176,11 @@ CLAIMED_TABLES = ("roc_auc", "region_dice", "fidelity", "difference_of_means", "
 COMPARISON = {name: f"{RESULTS}/tables/{name}.csv" for name in ("leaderboard", "trust", "claims", "published")} | {
     "findings": f"{RESULTS}/findings.md"
 }
+COMPARED = [*COMPARISON.values(), f"{RESULTS}/figures/trust.png"] if DATASETS and SALIENCY.methods else []
 CLASSIFICATION_TABLES = [
     *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=DATASETS, table=(*SCORE_TABLES, *SALIENCY_TABLES)),
     *([path for path in OVERVIEW.values() if path.endswith(".csv")] if DATASETS else []),
-    *([path for path in COMPARISON.values() if path.endswith(".csv")] if DATASETS and SALIENCY.methods else []),
+    *(path for path in COMPARED if path.endswith(".csv")),
 ]
 CLASSIFICATION_FIGURES = [
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=DATASETS, figure=DATASET_FIGURES),
@@ -189,7 +192,7 @@ CLASSIFICATION_FIGURES = [
         for figure in (*NETWORK_FIGURES, *SALIENCY_FIGURES)
     ),
     *([f"{CLASSIFICATION}/figures/overview.png"] if DATASETS else []),
-    *([f"{RESULTS}/figures/trust.png"] if DATASETS and SALIENCY.methods else []),
+    *(path for path in COMPARED if path.endswith(".png")),
     *(expand(f"{RESULTS}/{{dataset}}/tables.html", dataset=DATASETS) if SALIENCY.methods else []),
 ]
 CLASSIFIERS = [

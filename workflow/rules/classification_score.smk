@@ -89,6 +89,8 @@ rule cascade_classifier:
 rule tabulate_scores:
     input:
         scores=lambda wildcards: map_scores(wildcards.dataset),
+        agreement=lambda wildcards: scores_of_first(wildcards.dataset, "agreement.csv"),
+        curves=lambda wildcards: scores_of_first(wildcards.dataset, "curves.csv"),
         cascades=lambda wildcards: [scores_of_first(wildcards.dataset, "cascade.parquet")] if SALIENCY.cascade else [],
         table=f"{DATASET}/prepared/table.parquet",
     output:

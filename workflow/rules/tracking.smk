@@ -6,6 +6,7 @@ rule track:
         figures=CDMAM_FIGURES,
         validity=[f"{CDMAM}/saliency/{family}_validity.csv" for family in FAMILIES],
         classification=[*CLASSIFICATION_TABLES, *CLASSIFICATION_FIGURES, *CLASSIFIERS],
+        comparison=COMPARED,
     output:
         runs=f"{RESULTS}/tracking/runs.json",
     log:
@@ -38,5 +39,6 @@ rule track:
             "methods": {method: options(method) for method in EXPLAIN.methods},
         },
         datasets=[tracked_dataset(name) for name in DATASETS],
+        comparison=COMPARED,
     script:
         "../scripts/track.py"

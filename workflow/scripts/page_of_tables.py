@@ -15,6 +15,7 @@ SHOWN = {
     "roc_auc": "Pixel AUC, over the image and inside the body (paper 004, table 2).",
     "region_dice": "Dice coefficient of the best regions (paper 004, table 3).",
     "fidelity": "Fidelity, insertion, deletion and ROAD (paper 004, table 1).",
+    "averaged": "Areas of curves averaged over images: ROC as in paper 004, region Dice, FROC.",
     "relevance": "Relevance mass and rank, intersection over union.",
     "dose_response": "Does the map's mass on the defect grow with its severity?",
     "alignment": "Maps of layers as published and centred.",

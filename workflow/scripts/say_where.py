@@ -9,7 +9,7 @@ def say_where(results: str) -> None:
     root = Path(results).resolve()
     store = f"sqlite:///{results}/mlflow/mlflow.db"
     ui = "make ui" if results == "results" else f"mlflow ui --host 127.0.0.1 --backend-store-uri {store}"
-    pages = [page for chain in ("cdmam", "classification") if (page := root / chain / "findings.md").exists()]
+    pages = [page for chain in ("cdmam", "classification", ".") if (page := root / chain / "findings.md").exists()]
     for page in pages:
         print(f"\n{page.read_text(encoding='utf-8')}")
     for page in pages:

@@ -17,7 +17,12 @@ METRICS_OF = {
 
 
 def tabulate(
-    paths_to_scores: list[str], paths_to_cascades: list[str], path_to_images: str, study: str, paths: dict[str, str]
+    paths_to_scores: list[str],
+    paths_to_cascades: list[str],
+    paths_of_first: dict[str, str],
+    path_to_images: str,
+    study: str,
+    paths: dict[str, str],
 ) -> None:
     """Write the tables, the papers' numbers beside ours; each says whether its images are simulated or real."""
     images = read_table(path_to_images)
@@ -32,6 +37,9 @@ def tabulate(
         "difference_of_means": score_tables.difference_of_means_table(test, COMPARED),
         "dose_response": score_tables.dose_response_table(scores),
     }
+    tables["agreement"] = read_table(paths_of_first["agreement"])
+    curves = read_table(paths_of_first["curves"])
+    tables["averaged"] = curves.drop(columns=["x", "y"]).drop_duplicates(ignore_index=True)
     for name, metrics in METRICS_OF.items():
         parts = [score_tables.methods_table(test, metric).assign(metric=metric) for metric in metrics]
         tables[name] = pd.concat(parts, ignore_index=True)
@@ -50,6 +58,7 @@ if "snakemake" in globals():
         tabulate(
             paths_to_scores=list(snakemake.input.scores),
             paths_to_cascades=list(snakemake.input.cascades),
+            paths_of_first={"agreement": snakemake.input.agreement, "curves": snakemake.input.curves},
             path_to_images=snakemake.input.table,
             study=snakemake.params.study,
             paths=dict(snakemake.output.items()),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from xiqa.config import ATTRIBUTIONS
 from xiqa.saliency.base import validity
 from xiqa.saliency.explained import Explained, TargetOf
+from xiqa.saliency.references import noisy_copies
 
 
 def attribute(model: nn.Module, x: Tensor, target: TargetOf = None, method: str = "gradient", **options: Any) -> Tensor:
@@ -26,9 +27,11 @@ def attribute(model: nn.Module, x: Tensor, target: TargetOf = None, method: str 
         target: class, or (n,) classes; a callable output -> (n,); None: mean of the outputs. A single logit z takes
             the sign: (2 target - 1) z.
         method: one of `xiqa.config.ATTRIBUTIONS`.
-        options: of the method; for all: memory_gb (bound on a batch, 2), reduce_channels (True: signed maps are
-            summed over channels; False: (n, c, h, w)). Maps of layers: layers (names of `model.named_modules()`),
-            alignment ("published" or "centred"), normalise (True: min-max; False: the raw definition).
+        options: of the method. For all: memory_gb (bound on a batch, 2); reduce_channels (True: signed maps are summed
+            over channels; False: (n, c, h, w)); smooth_samples (0; more: the smooth variant of the method, the mean of
+            its maps of that many noisy copies) and smooth_noise_level (0.15, over the image's range). Maps of layers:
+            layers (names of `model.named_modules()`), alignment ("published" or "centred"), normalise (True: min-max;
+            False: the raw definition).
 
     Returns:
         Maps (n, h, w) in the dtype of x.
@@ -51,6 +54,8 @@ def attribute_many(
     if unknown:
         raise ValueError(f"method: found '{unknown[0]}', expected one of {', '.join(ATTRIBUTIONS)}")
     memory_gb, reduce_channels = options.pop("memory_gb", 2.0), options.pop("reduce_channels", True)
+    samples, noise_level = options.pop("smooth_samples", 0), options.pop("smooth_noise_level", 0.15)
+    copies = noisy_copies(x, samples, noise_level, options.get("seed", 0)) if samples else [x]
     if isinstance(options.get("layers"), str):
         options["layers"] = [options["layers"]]
     families = {ATTRIBUTIONS[name]: [m for m in methods if ATTRIBUTIONS[m] == ATTRIBUTIONS[name]] for name in methods}
@@ -64,12 +69,17 @@ def attribute_many(
     layers = [*options.get("layers", ()), *options.get("multi_layers", ())]
     explained = Explained(model, target, layers, memory_gb)
     found: dict[str, Tensor] = {}
-    for family, names in families.items():
-        given = {key: value for key, value in options.items() if key in known[family]}
-        found |= _maps(modules[family])(explained, x, names, **given)
+    for copy in copies:
+        for family, names in families.items():
+            given = {key: value for key, value in options.items() if key in known[family]}
+            for name, maps in _maps(modules[family])(explained, copy, names, **given).items():
+                found[name] = maps / max(1, samples) + found.get(name, 0)
     if reduce_channels:
         found = {name: m.sum(1) if m.ndim == 4 else m for name, m in found.items()}
     return {name: found[name] for name in methods}
+
+
+COMMON = ("memory_gb", "reduce_channels", "smooth_samples", "smooth_noise_level")
 
 
 class EnsembleMaps(NamedTuple):
@@ -120,7 +130,7 @@ def attribute_ensemble(
 def known_options(methods: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the options that at least one of the methods has."""
     modules = [importlib.import_module(f"xiqa.saliency.{ATTRIBUTIONS[method]}") for method in methods]
-    known = {"memory_gb", "reduce_channels"}.union(*map(_options, modules))
+    known = set(COMMON).union(*map(_options, modules))
     return {name: value for name, value in options.items() if name in known}
 
 

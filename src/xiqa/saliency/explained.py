@@ -72,6 +72,8 @@ class Explained:
         memory_gb: float = 2.0,
         fold: bool = True,
     ):
+        if isinstance(model, torch.jit.ScriptModule):
+            raise ValueError("found a compiled module, whose layers cannot be reached; give the one it was made from")
         if memory_gb <= 0:
             raise ValueError(f"memory_gb: found {memory_gb}, expected more than 0")
         try:

@@ -24,6 +24,18 @@ def normal_noise(x: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
         yield noise.to(x)
 
 
+def noisy_copies(x: Tensor, samples: int, noise_level: float, seed: int) -> Iterator[Tensor]:
+    """`samples` times the images (n, c, h, w) with normal noise of `noise_level` times the range of each.
+
+    Raises:
+        ValueError: no samples, or a negative noise level.
+    """
+    if samples < 1 or noise_level < 0:
+        raise ValueError(f"found samples={samples}, noise_level={noise_level}, expected at least 1 and at least 0")
+    spread = noise_level * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+    return (x + spread * noise for noise in normal_noise(x, samples, seed))
+
+
 def baseline_image(x: Tensor, baseline: float | Tensor | None) -> Tensor:
     """What stands where nothing of the image is left, (n, c, h, w) as x.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from xiqa.saliency.explained import Explained
 from xiqa.saliency.gradient_paths import gradients
-from xiqa.saliency.references import normal_noise
+from xiqa.saliency.references import noisy_copies
 
 
 def moments(
@@ -31,11 +31,8 @@ def moments(
 
     Reference: Smilkov et al. 2017, "SmoothGrad"; squared: Hooker et al. 2019, section 3.
     """
-    if samples < 1 or noise_level < 0:
-        raise ValueError(f"found samples={samples}, noise_level={noise_level}, expected at least 1 and at least 0")
-    spread = noise_level * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+    copies = noisy_copies(x, samples, noise_level, seed)
     mean, square = x.new_zeros(x.shape), x.new_zeros(x.shape)
-    copies = (x + spread * noise for noise in normal_noise(x, samples, seed))
     for number, gradient in enumerate(gradients(target, copies), 1):
         mean += (gradient - mean) / number
         square += (gradient.square() - square) / number
