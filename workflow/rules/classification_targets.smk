@@ -1,0 +1,44 @@
+# All tables, figures and networks of the classification studies.
+SCORE_TABLES = ("scores", "auc_by_severity", "confusion", "roc", "roc_band", "calibration", "comparison")
+SEVERITY_FIGURES = ("severity", "auc_by_severity")
+NETWORK_FIGURES = ("roc", "confusion", "calibration", "history", "embedding")
+OVERVIEW = {
+    "scores": f"{CLASSIFICATION}/tables/scores.csv",
+    "scores_over_seeds": f"{CLASSIFICATION}/tables/scores_over_seeds.csv",
+    "comparison": f"{CLASSIFICATION}/tables/comparison.csv",
+    "auc_by_severity": f"{CLASSIFICATION}/tables/auc_by_severity.csv",
+    "findings": f"{CLASSIFICATION}/findings.md",
+}
+DATASET_FIGURES = ("examples", "split", *SCORE_FIGURES, *ALIGNMENT)
+CLASSIFICATION_TABLES = [
+    *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=DATASETS, table=(*SCORE_TABLES, *SALIENCY_TABLES)),
+    *([path for path in OVERVIEW.values() if path.endswith(".csv")] if DATASETS else []),
+    *(path for path in COMPARED if path.endswith(".csv")),
+]
+CLASSIFICATION_FIGURES = [
+    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=DATASETS, figure=DATASET_FIGURES),
+    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=GRADED, figure=SEVERITY_FIGURES),
+    *(
+        f"{RESULTS}/{name}/figures/{n.architecture}/{figure}.png"
+        for name, dataset in DATASETS.items()
+        for n in dataset.networks
+        for figure in (*NETWORK_FIGURES, *SALIENCY_FIGURES)
+    ),
+    *([f"{CLASSIFICATION}/figures/overview.png"] if DATASETS else []),
+    *(path for path in COMPARED if path.endswith(".png")),
+    *(expand(f"{RESULTS}/{{dataset}}/tables.html", dataset=DATASETS) if SALIENCY.methods else []),
+]
+CLASSIFIERS = [
+    f"{RESULTS}/{name}/models/{NETWORK.format(**n)}/weights.safetensors" for name in DATASETS for n in networks(name)
+]
+
+
+def tracked_dataset(name):
+    """What the tracking stage needs of one data set: its configuration without the folder, networks and files."""
+    return {
+        "dataset": name,
+        "config": plain(DATASETS[name], "path"),
+        "models": [n | {"folder": f"{RESULTS}/{name}/models/{NETWORK.format(**n)}"} for n in networks(name)],
+        "tables": [path for path in CLASSIFICATION_TABLES if path.startswith(f"{RESULTS}/{name}/")],
+        "figures": [path for path in CLASSIFICATION_FIGURES if path.startswith(f"{RESULTS}/{name}/")],
+    }

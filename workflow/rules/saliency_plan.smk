@@ -1,0 +1,103 @@
+# Which saliency methods explain which networks on which images, and what becomes of their maps.
+SALIENCY = study.saliency
+ATTRIBUTION_FAMILIES = {
+    family: [m for m in (*SALIENCY.methods, *SALIENCY.costly_methods) if ATTRIBUTIONS[m] == family]
+    for family in dict.fromkeys(ATTRIBUTIONS[m] for m in (*SALIENCY.methods, *SALIENCY.costly_methods))
+}
+COSTLY_FAMILIES = {ATTRIBUTIONS[method] for method in SALIENCY.costly_methods}
+FAMILY_OPTIONS = {"smoothgrad": {"samples", "noise_level"}, "gradient_paths": {"steps"}}
+COMMON_OPTIONS = {"alignment", "memory_gb"}
+MAPS_OF = f"{DATASET}/saliency/{NETWORK}"
+SCORES_OF = f"{DATASET}/scores/{NETWORK}"
+
+
+def first_network(dataset):
+    """The network that the costly methods explain and that is scored by masking: the first, trained, of the first seed."""
+    plan = DATASETS[dataset]
+    return {"architecture": plan.networks[0].architecture, "weights": "trained", "seed": plan.seeds[0]}
+
+
+def families_of(dataset, network):
+    """Families of methods that explain a network."""
+    first = network == first_network(dataset)
+    return [family for family in ATTRIBUTION_FAMILIES if first or family not in COSTLY_FAMILIES]
+
+
+def methods_of(wildcards):
+    """Methods that explain a network."""
+    network = {name: wildcards[name] for name in ("architecture", "weights")} | {"seed": int(wildcards["seed"])}
+    return [m for family in families_of(wildcards["dataset"], network) for m in ATTRIBUTION_FAMILIES[family]]
+
+
+def maps_of(wildcards):
+    """Paths of all maps of a network."""
+    return [f"{MAPS_OF.format(**wildcards)}/{method}.npy" for method in methods_of(wildcards)]
+
+
+def scores_of_first(dataset, name):
+    """Path of a file of scores of the first network of a data set."""
+    return f"{SCORES_OF.format(dataset=dataset, **first_network(dataset))}/{name}"
+
+
+def map_scores(dataset):
+    """Paths of the scores of all maps of a data set, one row per map."""
+    located = [f"{SCORES_OF.format(dataset=dataset, **n)}/localisation.parquet" for n in networks(dataset)]
+    return [*located, scores_of_first(dataset, "masking.parquet")]
+
+
+def costs_of(dataset):
+    """Paths of what the maps of the first network of a data set cost."""
+    network = first_network(dataset)
+    folder = MAPS_OF.format(dataset=dataset, **network)
+    return [f"{folder}/{family}_cost.csv" for family in families_of(dataset, network)]
+
+
+def first_seed(wildcards):
+    """The seed whose network figures show."""
+    return DATASETS[wildcards.dataset].seeds[0]
+
+
+def trained(wildcards):
+    """Wildcards of the trained network of an architecture that figures show."""
+    return {**wildcards, "weights": "trained", "seed": first_seed(wildcards)}
+
+
+def images_of(method, wildcards):
+    """Which of the chosen images a method explains, as a pandas query; severities only for trained networks."""
+    if method in SALIENCY.costly_methods:
+        return "costly"
+    return "row >= 0" if wildcards["weights"] == "trained" else "part == 'test'"
+
+
+MAP_TABLES = (
+    "pointing_game",
+    "smoothing",
+    "randomisation",
+    "difference_of_means",
+    "roc_auc",
+    "region_dice",
+    "relevance",
+    "fidelity",
+    "dose_response",
+    "averaged",
+    "agreement",
+    *(["cascade"] if SALIENCY.cascade else []),
+)
+# Those of one pass whose maps lie on the cells of a layer.
+LAYER_METHODS = [
+    m for m in SALIENCY.methods if ATTRIBUTIONS[m] == "one_pass" and m not in ("gradient", "input_x_gradient")
+]
+ALIGNMENT = ("alignment",) if LAYER_METHODS else ()
+SALIENCY_TABLES = ("saliency_checks", "classifier", *MAP_TABLES, *ALIGNMENT) if SALIENCY.methods else ()
+PAGE_TABLES = ("classifier", *MAP_TABLES, *ALIGNMENT)
+SCORE_FIGURES = (
+    ("localisation", "map_roc", "region_dice", "fidelity", *(["cascade"] if SALIENCY.cascade else []))
+    if SALIENCY.methods
+    else ()
+)
+SALIENCY_FIGURES = ("saliency",) if SALIENCY.methods else ()
+CLAIMED_TABLES = ("roc_auc", "region_dice", "fidelity", "difference_of_means", "randomisation")
+COMPARISON = {name: f"{RESULTS}/tables/{name}.csv" for name in ("leaderboard", "trust", "claims", "published")} | {
+    "findings": f"{RESULTS}/findings.md"
+}
+COMPARED = [*COMPARISON.values(), f"{RESULTS}/figures/trust.png"] if DATASETS and SALIENCY.methods else []
