@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from xiqa.saliency import blur_ig, guided_ig
+from xiqa.saliency import blur_ig, gradient_paths, guided_ig
 from xiqa.saliency.explained import Explained
 
 GOLDEN = Path(__file__).with_name("golden_pair_saliency.npz")
@@ -111,6 +111,16 @@ def test_single_images_are_refused(target, x, method):
         EXPLAIN[method](target, x[0])
 
 
+def test_variants_of_few_images_share_passes(target, x):
+    variants = [x + 0.1 * k for k in range(7)]
+    recording, asked = recorder(torch.ones_like)
+    found = list(gradient_paths.gradients(target, iter(variants)))
+    assert len(list(gradient_paths.gradients(recording, iter(variants)))) == 7
+    assert [of.tolist() for _, of in asked] == [[0, 1, 2] * 3, [0, 1, 2] * 3, [0, 1, 2]]
+    for gradient, variant in zip(found, variants, strict=True):
+        np.testing.assert_allclose(gradient, target.gradient(variant), rtol=1e-9, atol=1e-14)
+
+
 # Guided IG
 
 
@@ -156,6 +166,42 @@ def test_guided_path_moves_the_smallest_gradients_first():
     guided_ig.explain(target, x, steps=4, fraction=0.25, max_dist=1.0, baseline=0.0)
     for moved, (position, _) in enumerate(asked):
         np.testing.assert_array_equal(position, (gradient.abs() <= 2 * moved).double())
+
+
+def plain_guided_paths(x, start, gradients, fraction, max_dist):
+    """Where the path of one image (features,) is before each step, by the definition and without any shortcut."""
+    way, weight = np.zeros(x.shape), np.abs(x - start)
+    for step, gradient in enumerate(np.abs(gradients), 1):
+        yield start + way * (x - start)
+        alpha = step / len(gradients)
+        high = min(alpha + max_dist, 1)
+        way = np.maximum(way, alpha - max_dist)
+        movable = (weight > 0) & (way < high) & np.isfinite(gradient)
+        while movable.any() and (gap := (weight * (alpha - way)).sum()) > 1e-12:
+            limit = np.quantile(np.where(movable, gradient, np.inf), fraction, method="lower")
+            chosen = movable & (gradient <= limit)
+            share = min(gap / (weight * (high - way))[chosen].sum(), 1)
+            way[chosen] = high - (high - way[chosen]) * (1 - share)
+            movable &= ~chosen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("fraction", "max_dist"), [(0.25, 0.02), (0.25, 0.15), (0.5, 1.0), (0.03, 0.3), (1.0, 0.1)])
+def test_guided_path_is_that_of_a_plain_search(dtype, fraction, max_dist):
+    rng, steps = np.random.default_rng(10), 12
+    x = rng.normal(size=(2, 1, 11, 9)).round(2)
+    x[1, 0, :3] = -4.0  # these have no way
+    smooth, tied = rng.normal(size=(steps, *x.shape)), rng.integers(-3, 4, (steps, *x.shape))
+    gradients = np.where(np.arange(steps)[:, None, None, None, None] % 3, smooth, tied).astype(np.float32)
+    gradients[4, 0, 0, 0, :5], gradients[7] = np.inf, 0
+    given = iter(torch.tensor(gradients).to(dtype))
+    target, asked = recorder(lambda position: next(given))
+    guided_ig.explain(target, torch.tensor(x, dtype=dtype), steps, fraction, max_dist, baseline=-4.0)
+    found = np.stack([position.numpy().reshape(2, -1) for position, _ in asked], 1)
+    for image in range(2):
+        flat = x[image].ravel().astype(np.float32 if dtype == torch.float32 else float).astype(float)
+        plain = plain_guided_paths(flat, -4.0, gradients[:, image].reshape(steps, -1), fraction, max_dist)
+        np.testing.assert_allclose(found[image], list(plain), rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-11)
 
 
 def test_only_images_that_have_a_way_go_through_the_network(target, x):

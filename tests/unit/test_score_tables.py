@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from xiqa import metrics
 from xiqa.metrics.maps.beside import with_published
 from xiqa.metrics.maps.score_tables import (
     cascade_table,
@@ -177,3 +178,14 @@ def test_a_method_is_trusted_if_all_that_was_tested_holds():
     assert told[0][0] == "d (simulated images): trusted"
     assert told[0][1].startswith("good (absolute): pixel AUC 0.80 (0.70 to 0.90)")
     assert told[-2] == ("Do the papers' claims hold here?", "Paper 004: A. Here: yes on d; no on e.")
+
+
+def test_scores_of_single_maps_are_had_by_name():
+    saliency, mask = np.eye(20), np.eye(20) > 0
+    assert metrics.pointing_game(saliency, mask) is True
+    assert metrics.pointing_game(saliency, np.zeros_like(mask)) is None
+    assert metrics.roc_auc(saliency, mask) == 1
+    assert metrics.region_dice(saliency, saliency, mask).shape == (100,)
+    assert metrics.difference_of_means({"a": [0.5, 0.7], "b": [0.4]}).largest == pytest.approx(0.2)
+    with pytest.raises(AttributeError, match="no attribute 'accuracy'"):
+        _ = metrics.accuracy
