@@ -57,83 +57,6 @@ def training_minutes(dataset: str) -> str:
     return f"{min(seconds) / 60:.1f} to {max(seconds) / 60:.1f} minutes on one of two cores"
 
 
-def table_of(name: str, dataset: str = "brain_blocks") -> pd.DataFrame:
-    """A table of the maps, without the sign, of the first architecture where there are several."""
-    table = pd.read_csv(folder / dataset / f"tables/{name}.csv")
-    table = table[table["form"] == "absolute"] if "form" in table else table
-    return table[table["architecture"] == "small_resnet"] if "architecture" in table else table
-
-
-def cell(row: pd.Series, name: str = "mean", low: str = "ci_low", high: str = "ci_high") -> str:
-    """A number with its interval; bold where the method is better than the best control."""
-    text = f"{row[name]:.2f} ({row[low]:.2f} to {row[high]:.2f})"
-    return f"**{text}**" if str(row.get("verdict", "")).startswith("better") else text
-
-
-def markdown(columns: list[str], rows: list[list[str]]) -> str:
-    """Rows as a Markdown table."""
-    lines = [f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *rows)]
-    return "\n".join(lines)
-
-
-def maps_against_masks() -> str:
-    """Scores of the trained networks' maps, methods by falling Pointing Game accuracy."""
-    names = {"roc_auc": "roc_auc", "roc_auc_within": "roc_auc", "region_dice": "region_dice", "fidelity": "fidelity"}
-    pointing = table_of("pointing_game").query("weights == 'trained' and smoothing == 'none'").set_index("method")
-    others = {
-        metric: table_of(name).query("weights == 'trained' and metric == @metric").set_index("method")
-        for metric, name in names.items()
-    }
-    rows = []
-    for method in pointing["accuracy"].sort_values(ascending=False).index:
-        found = [cell(table.loc[method]) if method in table.index else "" for table in others.values()]
-        rows.append([method, cell(pointing.loc[method], "accuracy"), *found, f"{pointing.loc[method, 'n']:.0f}"])
-    first = pointing.iloc[0]
-    chance = f"Tolerance {first['tolerance_px']:.1f} px, chance by area {first['chance']:.2f}."
-    heads = ["Method", "Pointing Game", "pixel AUC", "AUC in the head", "region Dice", "fidelity F", "n"]
-    return f"{chance}\n\n{markdown(heads, rows)}"
-
-
-def randomised_maps() -> str:
-    """Pointing Game accuracy of trained and randomised networks, with the spread over folds and trainings."""
-    table = table_of("randomisation").query("metric == 'pointing_game'")
-    full = table[table["compared_with"] == "fully_random"].set_index("method")
-    semi = table[table["compared_with"] == "semi_random"].set_index("method")
-    rows = []
-    for method in full["difference"].sort_values(ascending=False).index:
-        of_full, of_semi = full.loc[method], semi.loc[method]
-        rows.append([
-            method, f"{of_full['trained']:.2f} ± {of_full['trained_sd_over_seeds']:.2f}",
-            f"{of_semi['other']:.2f} ± {of_semi['other_sd_over_seeds']:.2f}",
-            f"{of_full['other']:.2f} ± {of_full['other_sd_over_seeds']:.2f}", cell(of_full, "difference"),
-        ])  # fmt: skip
-    return markdown(["Method", "trained", "last layer random", "all random", "trained - all random"], rows)
-
-
-def smoothing_and_architectures() -> str:
-    """What smoothing and another architecture do to the Pointing Game accuracy."""
-    smoothing = table_of("smoothing").query("weights == 'trained'").set_index("method")
-    means = table_of("difference_of_means").query("metric == 'pointing_game_smooth'").set_index("method")
-    rows = []
-    for method in smoothing.index:
-        change = smoothing.loc[method]
-        told = f"{-change['difference']:+.2f} ({-change['ci_high']:+.2f} to {-change['ci_low']:+.2f})"
-        mean = means.loc[method] if method in means.index else None
-        interval = "" if mean is None else f"{cell(mean, 'largest')}: {mean['architectures'].replace(' ', ', ')}"
-        rows.append([method, told, interval])
-    return markdown(["Method", "smoothed - unsmoothed", "Difference of Means (smoothed)"], rows)
-
-
-def alignments() -> str:
-    """Maps of layers as published and centred."""
-    table = table_of("alignment")
-    rows = [
-        [row["method"], row["metric"], f"{row['published']:.2f}", f"{row['centred']:.2f}", cell(row, "difference")]
-        for _, row in table.iterrows()
-    ]
-    return markdown(["Method", "Score", "published", "centred", "centred - published"], rows)
-
-
 TEXTS = {
     "brain_blocks": """
 Set: 1,050 slices (350 per class) of J. Cheng, *Brain tumor dataset*, figshare 1512427, as 8-bit JPG, with masks
@@ -175,33 +98,6 @@ for dataset, title in SETS.items():
     print(f"## {title}\n\n{TEXTS[dataset].strip()}\n")
     print(f"Accuracy over all folds: {pooled_accuracy(dataset)}. Training: {training_minutes(dataset)} per fold.\n")
     print(f"{scores(dataset)}\n")
-print(f"""## Maps of the brain tumours
-
-All methods explain the true class. **Bold**: better than the best control (random, centre prior, edges) on the same
-images, by an interval over blocks above 0 and Wilcoxon's test with Holm's correction. Intervals are 95 % bootstrap
-intervals over blocks. The tumours lie near the middle: a Gaussian there has a high pixel AUC, so read the AUC inside
-the head, the Pointing Game, and the controls. Absolute maps; the CSV tables have the signed ones.
-
-{maps_against_masks()}
-
-### Randomised networks
-
-Mean ± standard deviation over two folds of two trainings each.
-
-{randomised_maps()}
-
-### Smoothing, and another architecture
-
-{smoothing_and_architectures()}
-
-### Alignment of maps of layers
-
-The same maps of one network, drawn as published or with each cell where padded strided convolutions have it.
-
-{alignments()}
-""")
-print("### Which can be trusted\n")
-print((folder / "findings.md").read_text().split("\n", 2)[2].replace("## ", "#### ").strip() + "\n")
 findings = (folder / "classification/findings.md").read_text().split("## Test AUC")[0].split("\n", 2)[2]
 print("## Findings, as the study writes them\n")
 print(findings.replace("## ", "### ").strip())
