@@ -27,7 +27,6 @@ def compare(
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     table, pixels = read_table(paths["table"]), read_array(paths["images"])
     rows = read_table(paths["chosen"]).query("part == 'test'")["row"].to_numpy()
-    rows = rows[table["has_mask"].to_numpy(bool)[rows]]
     masks, told = read_array(paths["masks"])[rows].astype(bool), table.iloc[rows]
     tolerance_px = scaled_tolerance_px(pixels.shape[2], tolerance_width)
     layers = {
