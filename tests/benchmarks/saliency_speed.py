@@ -134,9 +134,9 @@ def cases(architecture: str, x: Tensor, target: Tensor) -> Iterator[Case]:
         both,
         lambda: [captum.tunnel(f"smoothgrad{end}") for end in ("", "_sq")],
     )
-    half = max(1, n // 2)  # captum puts all samples of all images into one batch
-    mine = ours("expected_gradients", samples=5, references=x.flip(0), k=half)
-    yield Case("expected gradients, 5 samples", half, "captum", mine, lambda: [captum.expected_gradients(half)])
+    mine = ours("expected_gradients", samples=5, references=x.flip(0), k=few)
+    # Few images, because captum puts all samples of all images into one batch.
+    yield Case("expected gradients, 5 samples", few, "captum", mine, lambda: [captum.expected_gradients(few)])
 
     given = {"fraction": 0.5, "max_dist": 1.0}
     yield Case(
@@ -203,12 +203,13 @@ class Captum:
     def layer(self, name: str) -> Activation:
         """NormGrad has no peer; this is how captum gives what it is made of."""
         layer = self.net.get_submodule(name)
-        slope = attr.LayerGradientXActivation(self.net, layer, multiply_by_inputs=False)
-        return Activation(attr.LayerActivation(self.net, layer).attribute(self.x), slope.attribute(self.x, self.target))
+        a = attr.LayerActivation(self.net, layer).attribute(self.x).detach()  # with its graph, memory would run out
+        method = attr.LayerGradientXActivation(self.net, layer, multiply_by_inputs=False)
+        return Activation(a, method.attribute(self.x, self.target).detach())
 
     def product(self, name: str) -> Tensor:
         method = attr.LayerGradientXActivation(self.net, self.net.get_submodule(name))
-        return method.attribute(self.x, self.target).norm(dim=1)
+        return method.attribute(self.x, self.target).detach().norm(dim=1)
 
     def norms(self, scaling: Callable[[str], Tensor], layer: Callable[[str], Activation]) -> list[Tensor]:
         """The six NormGrads, from functions of a layer's name."""
@@ -351,6 +352,7 @@ def measure(case: Case, threads: int, rounds: int, limit: float) -> str:
         pipes.append(here)
         processes.append(context.Process(target=serve, args=(there, run, threads), daemon=True))
         processes[-1].start()
+        there.close()  # so that a side that was killed ends the wait for it
     seconds, difference = [], "-"
     while len(seconds) < rounds and (len(seconds) < 2 or np.sum(seconds, axis=0)[:, 0].sum() < limit):
         answers = [None, None]

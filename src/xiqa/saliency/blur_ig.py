@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+from scipy.linalg import toeplitz
 from torch import Tensor
 
 from xiqa.saliency.explained import Explained, check_images
+from xiqa.saliency.gradient_paths import gradients
 
 TRUNCATE = 4.0
 """Half length of the blur's kernel in standard deviations."""
@@ -38,14 +43,38 @@ def explain(target: Explained, x: Tensor, steps: int = 100, max_sigma: float = 5
             "give the standard deviations in pixels"
         )
     check_images(x)
-    exact = x.detach().double()
-    total = torch.zeros_like(exact)
-    for index in range(steps):
-        sigma = index * max_sigma / steps
-        blurred = blur(exact, sigma)
-        slope = (blur(exact, sigma + h) - blurred) / h
-        total.addcmul_(slope, target.gradient(blurred.to(x.dtype)).double())
+    exact = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    total = torch.zeros_like(exact, dtype=torch.float64)
+    slopes: deque[Tensor] = deque()
+
+    def places() -> Iterator[Tensor]:
+        for index in range(steps):
+            rows, columns = (_blur_and_change(size, index * max_sigma / steps, h) for size in x.shape[2:])
+            blurred, slope = _blurred_and_slope(exact, rows, columns, h)
+            slopes.append(slope)
+            yield blurred.to(x.dtype)
+
+    for gradient in gradients(target, places()):
+        total += slopes.popleft() * gradient
     return (total * (-max_sigma / steps)).to(x.dtype)
+
+
+def _blurred_and_slope(x: Tensor, rows: np.ndarray, columns: np.ndarray, h: float) -> tuple[Tensor, Tensor]:
+    """G(σ)x and (G(σ + h)x - G(σ)x) / h.
+
+    With G = R · C it is R x C and R' x (C + h C') + R x C'. The differences R' and C' are those of the matrices, which
+    are taken in float64; differences of blurred float32 images over a small h would be rounding.
+    """
+    (down, down_change), both = torch.from_numpy(rows).to(x), torch.from_numpy(np.hstack(columns)).to(x)
+    across, across_change = (wide := x @ both).chunk(2, -1)
+    blurred, slope = (down @ wide).chunk(2, -1)
+    return blurred, slope + down_change @ torch.add(across, across_change, alpha=h)
+
+
+def _blur_and_change(size: int, sigma: float, h: float) -> np.ndarray:
+    """(2, size, size): the matrix that blurs by σ, and its change to σ + h over h."""
+    blurring, wider = _matrix(size, sigma), _matrix(size, sigma + h)
+    return np.stack([blurring, (wider - blurring) / h])
 
 
 def completeness_error(target: Explained, x: Tensor, name: str, found: Tensor, max_sigma: float = 50.0) -> Tensor:
@@ -74,8 +103,6 @@ def blur(x: Tensor, sigma: float) -> Tensor:
     The kernel ends `TRUNCATE` standard deviations from its middle and adds up to 1: scipy's `gaussian_filter` with mode
     "constant". One product of matrices for each axis takes the place of hundreds of taps.
     """
-    if int(TRUNCATE * sigma + 0.5) == 0:
-        return x
     rows, columns = (torch.from_numpy(_matrix(size, sigma)).to(x.device) for size in x.shape[2:])
     return (rows @ x.double() @ columns).to(x.dtype)
 
@@ -83,9 +110,6 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 def _matrix(size: int, sigma: float) -> np.ndarray:
     """(size, size) symmetric matrix that blurs a row."""
     distance = np.arange(int(TRUNCATE * sigma + 0.5) + 1)
-    kernel = np.exp(-0.5 * (distance / sigma) ** 2)
+    kernel = np.exp(-0.5 * (distance / max(sigma, np.finfo(float).tiny)) ** 2)
     kernel /= 2 * kernel.sum() - kernel[0]
-    weights = np.zeros(max(size, len(kernel)))
-    weights[: len(kernel)] = kernel
-    place = np.arange(size)
-    return weights[np.abs(place[:, None] - place)]
+    return toeplitz(np.pad(kernel, (0, size))[:size])

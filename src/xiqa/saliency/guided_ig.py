@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from xiqa.saliency.explained import Explained
 from xiqa.saliency.references import baseline_image
-
-TOLERANCE = 1e-9
-"""A step is over when the L1 distance to the image is this close to the planned one; relative, absolute below 1."""
 
 
 def explain(
@@ -47,69 +45,103 @@ def explain(
             f"found steps={steps}, fraction={fraction}, max_dist={max_dist}, expected at least 1, more than 0 and at "
             "most 1, and 0 to 1; give shares, not percent"
         )
-    start, line = _line(x, baseline)
-    maps = torch.zeros_like(line)
-    rows = line.any(1).nonzero()[:, 0]  # an image that is its own baseline has nothing to attribute
-    if not len(rows):
-        return maps.reshape(x.shape).to(x.dtype)
-    start, line = start[rows], line[rows]
-    weight = line.abs()
-    reached, total = torch.zeros_like(line), maps[rows]
-    for step in range(1, steps + 1):
-        position = torch.addcmul(start, reached, line).reshape(-1, *x.shape[1:])
-        gradient = target.gradient(position.to(x.dtype), rows).flatten(1).double()
-        alpha = step / steps
-        band = max(alpha - max_dist, 0.0), min(alpha + max_dist, 1.0)
-        ahead = _advance(reached, gradient.abs(), weight, band, 1 - alpha, fraction)
-        total.addcmul_(ahead - reached, gradient)
-        reached = ahead
-    maps[rows] = total * line
-    return maps.reshape(x.shape).to(x.dtype)
-
-
-def _line(x: Tensor, baseline: float | Tensor | None) -> tuple[Tensor, Tensor]:
-    """Start of the path and the way from there to the image, both (n, features) in float64."""
     x = x.detach()
     start = baseline_image(x, baseline).double().flatten(1)
-    return start, x.double().flatten(1) - start
+    line = x.double().flatten(1) - start
+    rows = line.any(1).nonzero()[:, 0]  # an image that is its own baseline has nothing to attribute
+    maps = torch.zeros_like(x)
+    if not len(rows):
+        return maps
+    start, line, scratch = start[rows].cpu().numpy(), line[rows].cpu().numpy(), np.empty((3, line.shape[1]))
+    paths = [_Path(*ends, scratch) for ends in zip(start, line, strict=True)]
+    for step in range(1, steps + 1):
+        position = torch.empty(len(paths), *x.shape[1:], dtype=x.dtype)
+        for path, image in zip(paths, position, strict=True):
+            image.flatten().copy_(torch.from_numpy(path.position()))
+        gradient = target.gradient(position.to(x.device), rows).flatten(1).cpu()
+        gradient = gradient.to(torch.promote_types(x.dtype, torch.float32)).numpy()  # numpy has no bfloat16
+        alpha = step / steps
+        band = max(alpha - max_dist, 0.0), min(alpha + max_dist, 1.0)
+        for path, slope in zip(paths, gradient, strict=True):
+            path.advance(slope, band, 1 - alpha, fraction)
+    for row, path in zip(rows, paths, strict=True):
+        maps[row] = torch.from_numpy(path.total * path.line).reshape(x.shape[1:])
+    return maps
 
 
-def _advance(
-    reached: Tensor, slope: Tensor, weight: Tensor, band: tuple[float, float], remaining: float, fraction: float
-) -> Tensor:
-    """One step of each image: how far its features have come (n, features), 0-1 of their ways.
+class _Path:
+    """How far the features of one image have come; in numpy, in place and by the image the numbers stay in the cache.
 
     Args:
-        reached: (n, features) before the step.
-        slope: (n, features) absolute gradient.
-        weight: (n, features) L1 length of the way of each feature; 0 for one that has no way.
-        band: least and greatest place on the way that a feature may have after the step.
-        remaining: share of the whole length that is left after the step.
-        fraction: share of the features that is moved together.
+        start: (features,) float64, the baseline.
+        line: (features,) float64, from there to the image.
+        scratch: (3, features) float64, overwritten.
     """
-    low, high = band
-    result = here = reached.clamp(min=low)
-    goal = weight.sum(1) * remaining
-    gap = torch.linalg.vecdot(weight, 1 - here) - goal
-    # L1 length by which each feature may come closer; what cannot move counts as the steepest, and is never chosen.
-    rest = weight * (high - here)
-    slope = slope.masked_fill(~slope.isfinite() | (rest <= 0), math.inf)
-    rank = math.floor((weight.shape[1] - 1) * fraction) + 1
-    rows = torch.arange(len(here), device=here.device)
-    while True:
-        limit = slope.kthvalue(rank, dim=1, keepdim=True).values
-        chosen = slope <= limit.clamp(max=torch.finfo(slope.dtype).max)
-        room = torch.where(chosen, rest, 0.0).sum(1)
-        there = gap.abs() <= TOLERANCE * (goal + gap.clamp(min=0)).clamp(min=1)
-        share = torch.where(there, 0.0, gap / room)
-        here = torch.where(chosen, torch.lerp(here, here.new_tensor(high), share.clamp(0, 1)[:, None]), here)
-        going = (share > 1) & (room > 0)
-        if not going.all():
-            result[rows] = here
-            if not going.any():
-                return result
-            rows, here, slope, rest, chosen, gap, goal, room = (
-                part[going] for part in (rows, here, slope, rest, chosen, gap, goal, room)
-            )
-        gap = gap - room
-        slope.masked_fill_(chosen, math.inf)
+
+    def __init__(self, start: np.ndarray, line: np.ndarray, scratch: np.ndarray):
+        self.start, self.line, self.scratch = start, line, scratch
+        self.length = np.abs(line).sum()
+        self.reached, self.total = np.zeros((2, len(line)))
+
+    def position(self) -> np.ndarray:
+        """(features,) float64."""
+        position = np.multiply(self.reached, self.line, out=self.scratch[0])
+        position += self.start
+        return position
+
+    def advance(self, gradient: np.ndarray, band: tuple[float, float], remaining: float, fraction: float) -> None:
+        """One step.
+
+        Args:
+            gradient: (features,).
+            band: least and greatest place on its way that a feature may have after the step, 0-1.
+            remaining: share of the whole length that is left after the step.
+            fraction: share of the features that is moved together.
+        """
+        (low, high), (left, room, other) = band, self.scratch
+        np.maximum(self.reached, low, out=left)
+        np.subtract(high, left, out=left)
+        np.abs(np.multiply(left, self.line, out=room), out=room)  # L1 length by which each feature may come closer
+        gap = room.sum() + self.length * (1 - high - remaining)
+        slope = np.abs(gradient)
+        slope[~((room > 0) & (slope < np.inf))] = np.inf  # what cannot move is never chosen
+        below, limit, share = _chosen(slope, room, gap, math.floor((len(slope) - 1) * fraction))
+        np.multiply(slope > limit, share, out=room)
+        room += np.multiply(slope > below, 1 - share, out=other)
+        left *= room
+        np.subtract(high, left, out=left)
+        np.subtract(left, self.reached, out=other)
+        with np.errstate(invalid="ignore"):
+            other *= gradient
+        self.total += other
+        self.reached[:] = left
+
+
+def _chosen(slope: np.ndarray, room: np.ndarray, gap: float, rank: int) -> tuple[float, float, float]:
+    """Slopes up to `below` take all of their room, those up to `limit` this share of it: together they close the gap.
+
+    Args:
+        slope: (features,), not negative; infinite for what stays.
+        room: (features,) L1 length.
+        gap: L1 length.
+        rank: the features that are moved together reach to this place, from 0, in the order of the slopes.
+
+    Returns:
+        below, limit, share.
+    """
+    # Positive numbers lie in the order of their upper 16 bits: one count finds the neighbourhood of every rank.
+    upper = np.right_shift(slope.view(f"i{slope.itemsize}"), 8 * slope.itemsize - 16, dtype=np.intp)
+    count, closed = (np.append(0, np.bincount(upper, what).cumsum()) for what in (None, room))
+    movable = np.count_nonzero(slope < np.inf)
+    limit, taken, reach = -1.0, 0, 0.0
+    below, share = limit, 0.0
+    while taken < movable and reach < gap:
+        below, before = limit, reach
+        place = min(taken + rank, movable - 1)
+        bits = np.searchsorted(count, place, side="right") - 1
+        near = np.flatnonzero(upper == bits)
+        limit = np.partition(slope[near], place - count[bits])[place - count[bits]]
+        near = near[slope[near] <= limit]
+        taken, reach = count[bits] + len(near), closed[bits] + room[near].sum()
+        share = 1.0 if reach <= gap else (gap - before) / (reach - before)
+    return below, limit, share
