@@ -43,8 +43,10 @@ bench: .venv/installed
 	python tests/benchmarks/gradient_speed.py
 	python tests/benchmarks/simulator_speed.py
 	python tests/benchmarks/training_speed.py
-	python tests/benchmarks/saliency_speed.py --network resnet50
-	python tests/benchmarks/saliency_speed.py --network efficientnet_b0
+	python tests/benchmarks/saliency_speed.py
+	python tests/benchmarks/metrics_speed.py
+	python tests/benchmarks/fidelity_speed.py
+	python tests/benchmarks/fidelity_speed.py --precision bf16
 
 schema: .venv/installed
 	python -c "from xiqa.config import write_documents; write_documents('.')"
