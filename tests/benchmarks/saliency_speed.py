@@ -197,7 +197,7 @@ class Captum:
 
     def grad_cam(self) -> Tensor:
         method = attr.LayerGradCam(self.net, self.net.get_submodule(self.cam))
-        found = method.attribute(self.x, self.target, relu_attributions=True)
+        found = method.attribute(self.x, self.target, relu_attributions=True).detach()
         return attr.LayerAttribution.interpolate(found, self.size, "bilinear")[:, 0]
 
     def layer(self, name: str) -> Activation:
@@ -221,7 +221,7 @@ class Captum:
 
     def ten(self) -> list[Tensor]:
         first = [attr.Saliency(self.net).attribute(self.x, self.target), self.gradient()]
-        product = attr.InputXGradient(self.net).attribute(self.x, self.target)
+        product = attr.InputXGradient(self.net).attribute(self.x, self.target).detach()
         return [*first, product, self.grad_cam(), *self.norms(self.product, self.layer)]
 
     def ten_shared(self) -> list[Tensor]:
