@@ -1,14 +1,18 @@
 """LRP of any module: against the LRP of the CDC network, captum, closed forms, and what must hold."""
 
+from collections import OrderedDict
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from saliency_targets import NetTarget, small_net
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from xiqa.models.small_resnet import SmallResNet
-from xiqa.saliency import lrp
+from xiqa.models.zoo import TABLE, build
+from xiqa.saliency import attribute, lrp
 from xiqa.saliency import lrp_of_module as module_lrp
 from xiqa.saliency.explained import Explained
 
@@ -146,6 +150,41 @@ def test_max_pooling_gives_all_to_the_winner():
     close(found[0, 0], torch.tensor([[0.0, 7.0], [0.0, 0.0]], dtype=torch.float64))
 
 
+def test_batch_norm_in_front_shares_by_absolute_values():
+    net = nn.Sequential(nn.BatchNorm2d(2, eps=0), nn.ReLU(), nn.Flatten()).double().eval()
+    with torch.no_grad():
+        net[0].running_mean.copy_(torch.tensor([2.0, 1.0]))
+        net[0].running_var.copy_(torch.tensor([4.0, 1.0]))
+        net[0].weight.copy_(torch.tensor([6.0, 2.0]))
+        net[0].bias.copy_(torch.tensor([1.0, 5.0]))
+    # 3 x - 5 and 2 x + 3: of 4 the input 3 gets 9 / 14, of 7 the input 2 gets 4 / 7; a dead unit hands nothing on.
+    for x, expected in (([3.0, 2.0], [4 * 9 / 14, 4.0]), ([1.0, -1.0], [0.0, 1 * 2 / 5])):
+        x = torch.tensor(x, dtype=torch.float64).reshape(1, 2, 1, 1)
+        found = module_lrp.relevance(Explained(net, lambda output: output.sum(1)), x)
+        close(found.maps.flatten(), torch.tensor(expected, dtype=torch.float64))
+        close(found.maps.sum((1, 2, 3)) + found.absorbed, found.output)
+
+
+def test_gates_are_constant_factors():
+    class Gated(nn.Module):
+        """Squeeze and excitation, with the gates of one image or computed from it."""
+
+        def __init__(self, gate):
+            super().__init__()
+            self.conv, self.gate, self.last = nn.Conv2d(2, 4, 3), gate, nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = functional.silu(self.conv(x))
+            gate = self.gate if isinstance(self.gate, Tensor) else self.gate(x.mean((2, 3), keepdim=True)).sigmoid()
+            return self.last((x * gate).mean((2, 3)))
+
+    net, x = randomise(Gated(nn.Conv2d(4, 4, 1))), normal(1, 2, 8, 8)
+    gates = net.gate(functional.silu(net.conv(x)).mean((2, 3), keepdim=True)).sigmoid().detach()
+    constant = Gated(gates).double()
+    constant.load_state_dict(net.state_dict(), strict=False)
+    close(module_lrp.explain(Explained(net, 1), x), module_lrp.explain(Explained(constant, 1), x))
+
+
 @pytest.mark.parametrize(
     "net", [sequential(1), resnet(2), resnet(3, blocks=2, first_pooling=False), randomise(Functional())]
 )
@@ -201,6 +240,17 @@ def test_the_target_is_as_it_was_afterwards():
     assert torch.equal(target.gradient(x), before)
     assert torch.equal(module_lrp.explain(target, x), maps)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in target.net.modules())
+
+
+@pytest.mark.parametrize("architecture", [name for name, entry in TABLE.items() if "vgg" not in name])
+def test_every_architecture_accounts_for_all_relevance(architecture):
+    net = randomise(build(architecture, channels=1, outputs=2, seed=0))
+    target, x = Explained(net, 1), normal(1, 1, 75, 75)
+    found = module_lrp.relevance(target, x)
+    close(found.output, target.value(x))
+    close(found.maps.sum((1, 2, 3)) + found.absorbed, found.output)
+    assert found.maps.isfinite().all()
+    assert found.maps.abs().max() > 0
 
 
 # Independent implementations
@@ -270,13 +320,56 @@ def test_network_as_captum(convolutions, residual):
     close(ours, captum_lrp(theirs_net, x, convolutions), 1e-6)
 
 
+@pytest.fixture(scope="module", params=["random", "trained"])
+def golden(request):
+    """The network of tests/golden/relevance.py and its maps there."""
+    with np.load(Path(__file__).with_name("golden_relevance.npz")) as arrays:
+        maps = {key: torch.from_numpy(arrays[key]) for key in arrays if arrays[key].ndim}
+    start = f"{request.param} "
+    weights = {key.removeprefix(f"{start}weights "): maps.pop(key) for key in list(maps) if f"{start}weights " in key}
+    layers = {
+        "conv1": nn.Conv2d(2, 5, 3, padding=1), "norm1": nn.BatchNorm2d(5, eps=1e-12), "relu1": nn.ReLU(),
+        "pool1": nn.MaxPool2d(2), "conv2": nn.Conv2d(5, 6, 3, stride=2, padding=1),
+        "norm2": nn.BatchNorm2d(6, eps=1e-12), "relu2": nn.ReLU(), "pool2": nn.AvgPool2d(2), "flatten": nn.Flatten(),
+        "linear1": nn.Linear(54, 8), "relu3": nn.ReLU(), "linear2": nn.Linear(8, 2),
+    }  # fmt: skip
+    net = nn.Sequential(OrderedDict(layers)).double().eval()
+    net.load_state_dict(weights)
+    return net, maps["x"], maps["targets"], {key.removeprefix(start): value for key, value in maps.items()}
+
+
+@pytest.mark.parametrize("hidden", ["epsilon", "z_plus"])
+@pytest.mark.parametrize("first", ["w_squared", "flat", "epsilon"])
+def test_network_as_zennit(golden, hidden, first):
+    net, x, targets, theirs = golden
+    rules = {"convolutions": hidden, "linear": "epsilon", "input_layer": first, "epsilon": 1e-9}
+    close(module_lrp.explain(Explained(net, targets), x, **rules), theirs[f"lrp {hidden} {first}"], 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("gradient", {"reduce_channels": False}),
+        ("guided_backprop", {"reduce_channels": False}),
+        ("grad_cam", {"layers": ["relu2"], "normalise": False}),
+        ("occlusion", {"patch": 4, "stride": 4}),
+    ],
+)
+def test_network_as_monai(golden, method, options):
+    net, x, targets, theirs = golden
+    ours, expected = attribute(net, x, targets, method, **options), theirs[method]
+    if method == "grad_cam":
+        expected = functional.interpolate(expected[:, None], x.shape[2:], mode="bilinear")[:, 0]
+    close(ours, expected.double(), 5e-6 if method == "occlusion" else 1e-6)  # occlusion is float32 there
+
+
 # Refusals
 
 
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (nn.SiLU(), r"found silu in module '1' \(SiLU\)"),
+        (nn.LogSigmoid(), r"found log_sigmoid in module '1' \(LogSigmoid\)"),
         (nn.BatchNorm2d(4), None),
         (nn.Softmax(1), "explain a logit"),
         (nn.GroupNorm(2, 4), r"found group_norm in module '1' \(GroupNorm\)"),
@@ -293,10 +386,16 @@ def test_layers_without_a_rule_are_named(layer, message):
             module_lrp.explain(target, x)
 
 
-def test_batch_norm_that_is_not_folded_is_named():
-    net = randomise(nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 2)))
-    with pytest.raises(ValueError, match=r"found batch_norm in module '0' \(BatchNorm2d\).*folded"):
+def test_batch_norm_without_running_statistics_is_named():
+    net = randomise(nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False), nn.Flatten(), nn.Linear(32, 2)))
+    with pytest.raises(ValueError, match=r"found batch_norm in module '0' \(BatchNorm2d\).*running statistics"):
         module_lrp.explain(Explained(net, 0), normal(1, 2, 4, 4))
+
+
+def test_probabilities_are_refused():
+    net = randomise(nn.Sequential(nn.Flatten(), nn.Linear(8, 1), nn.Sigmoid()))
+    with pytest.raises(ValueError, match="expected logits"):
+        module_lrp.explain(Explained(net), normal(1, 2, 2, 2))
 
 
 @pytest.mark.parametrize("forward", [lambda x: x * x, lambda x: 1 / x, lambda x: x * x.mean((2, 3), keepdim=True)])

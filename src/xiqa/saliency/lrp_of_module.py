@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation (LRP) through any feed-forward torch module, residual additions included.
+"""Layer-wise relevance propagation (LRP) through any feed-forward torch module, residual additions and gates included.
 
 The backward pass of autograd carries relevance instead of gradients: within a mode, every function of the network that
 changes numbers gets a backward pass by its rule, while what only moves or selects numbers keeps its own.
@@ -43,10 +43,13 @@ def explain(
 
     Convolutions and linear layers have a rule by option. Average pooling, sums, and factors that do not depend on the
     image follow the epsilon rule; so do additions: the summands get relevance in proportion to their values. ReLU and
-    other activations without offset, and dropout, hand on what they get; max-pooling gives all to the largest.
+    other activations without offset, and dropout, hand on what they get; max-pooling gives all to the largest. Batch
+    normalisation is folded into a convolution in front of it; elsewhere its input and its offset share by their
+    absolute values, so that no relevance blows up where they cancel. A gate (a sigmoid that scales activations, as in
+    squeeze-and-excitation) counts as a constant factor: all relevance goes to what it scales.
 
     Args:
-        target: what is explained. Batch normalisation must follow a convolution, into which it is folded.
+        target: what is explained.
         x: (n, c, h, w).
         convolutions: rule of all convolutions but that of the input.
         linear: rule of the fully connected layers.
@@ -61,7 +64,8 @@ def explain(
         ValueError: an unknown rule; the network uses a function that has no rule here (named with its module).
 
     Reference: Bach et al. 2015, doi:10.1371/journal.pone.0130140, equations 56 and 58; Montavon et al. 2019,
-    "Layer-wise relevance propagation: an overview", table 10.1 (z⁺, w² and flat rule).
+    "Layer-wise relevance propagation: an overview", table 10.1 (z⁺, w² and flat rule); batch normalisation after Hui
+    and Binder 2019, doi:10.1007/978-3-030-20518-8_24; gates after Arras et al. 2017, doi:10.18653/v1/W17-5221.
     """
     return relevance(target, x, convolutions, linear, input_layer, epsilon).maps
 
@@ -111,7 +115,10 @@ _OF_LAYERS = {"conv2d", "linear"}
 _AVERAGES = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "sum"}
 _FACTORS = {"mul", "__mul__", "__rmul__", "multiply", "div", "__truediv__", "divide", "neg", "__neg__"}
 _SUMS = {"add": 1, "__add__": 1, "__radd__": 1, "__iadd__": 1, "add_": 1, "sub": -1, "__sub__": -1, "__isub__": -1}
-_ACTIVATIONS = {"relu", "relu_", "relu6", "leaky_relu", "elu", "tanh", "dropout", "dropout2d"}
+_ACTIVATIONS = {
+    "relu", "relu_", "relu6", "leaky_relu", "elu", "silu", "gelu", "hardswish", "mish", "tanh", "dropout", "dropout2d",
+}  # fmt: skip
+_GATES = {"sigmoid", "sigmoid_", "hardsigmoid"}
 # Each number of the result is one number of the input or a constant: relevance takes the way of the gradient.
 _MOVES = {
     "flatten", "unflatten", "reshape", "reshape_as", "view", "view_as", "squeeze", "unsqueeze", "permute", "transpose",
@@ -121,7 +128,7 @@ _MOVES = {
     "max_pool2d", "max_pool2d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices",
 }  # fmt: skip
 _HINTS = {
-    "batch_norm": "batch normalisation is folded where it is the only reader of a plain convolution in front of it",
+    "batch_norm": "batch normalisation needs running statistics, without them images depend on each other",
     "softmax": "explain a logit instead",
     "log_softmax": "explain a logit instead",
 }
@@ -164,7 +171,11 @@ class _Rules(TorchFunctionMode):
             self._inside.pop()
 
         def start(module, args, output):
-            return _Start.apply(output, self.entered) if isinstance(output, Tensor) else output
+            if not isinstance(output, Tensor):
+                return output
+            if not output.requires_grad and torch.is_grad_enabled():
+                raise ValueError("LRP: found an output behind a sigmoid, expected logits; explain what enters it")
+            return _Start.apply(output, self.entered)
 
         for name, module in net.named_modules():
             hooks += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave)]
@@ -188,6 +199,10 @@ class _Rules(TorchFunctionMode):
         if name in _ACTIVATIONS:
             # A copy, because the function may work in place.
             return _HandOn.apply(args[0], lambda a: function(a.clone(), *args[1:], **kwargs))
+        if name in _GATES:
+            return function(*args, **kwargs).detach()
+        if name == "batch_norm" and args[1] is not None:
+            return self._normalised(function, *args, **kwargs)
         result = function(*args, **kwargs)
         if name in _MOVES or not _carries([result]):
             return result
@@ -222,6 +237,17 @@ class _Rules(TorchFunctionMode):
             return relevance_below("epsilon", a, relevance_out, self.epsilon, apply, _transposed(apply, a), None, None)
 
         return _Linear.apply(args[place], apply, back)
+
+    @staticmethod
+    def _normalised(function: Callable, a: Tensor, *rest, **options) -> Tensor:
+        """Batch normalisation with running statistics, an affine function of each number."""
+        offset = function(torch.zeros_like(a[:1]), *rest, **options)
+
+        def back(a: Tensor, relevance_out: Tensor) -> Tensor:
+            scaled = (function(a, *rest, **options) - offset).abs()
+            return relevance_out * quotient(scaled, scaled + offset.abs())
+
+        return _Linear.apply(a, lambda a: function(a, *rest, **options), back)
 
     @staticmethod
     def _one_carries(name: str, args: tuple, kwargs: dict) -> bool:
