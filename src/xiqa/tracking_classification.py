@@ -111,6 +111,6 @@ def comparison_run(paths: Sequence[str], data: str) -> RunRecord:
 
 def _metrics(scores: pd.DataFrame, *prefix: str) -> dict[str, float]:
     """Scores over all classes as metric names that MLflow takes."""
-    scores = scores[scores["class_name"].fillna("") == ""]
+    scores = scores[scores["class_name"].isna() | (scores["class_name"] == "")]
     names = scores[[*prefix, "metric"]].agg("_".join, axis=1).str.replace(r"[^a-z0-9]+", "_", regex=True)
     return dict(zip(names, scores["value"], strict=True))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xiqa.config import ATTRIBUTIONS
 from xiqa.saliency.base import validity
-from xiqa.saliency.explained import Explained, TargetOf
+from xiqa.saliency.explained import MEMORY_GB, Explained, TargetOf
 from xiqa.saliency.references import noisy_copies
 
 
@@ -27,11 +27,11 @@ def attribute(model: nn.Module, x: Tensor, target: TargetOf = None, method: str 
         target: class, or (n,) classes; a callable output -> (n,); None: mean of the outputs. A single logit z takes
             the sign: (2 target - 1) z.
         method: one of `xiqa.config.ATTRIBUTIONS`.
-        options: of the method. For all: memory_gb (bound on a batch, 2); reduce_channels (True: signed maps are summed
-            over channels; False: (n, c, h, w)); smooth_samples (0; more: the smooth variant of the method, the mean of
-            its maps of that many noisy copies) and smooth_noise_level (0.15, over the image's range). Maps of layers:
-            layers (names of `model.named_modules()`), alignment ("published" or "centred"), normalise (True: min-max;
-            False: the raw definition).
+        options: of the method. For all: memory_gb (bound on a batch, 0.75); reduce_channels (True: signed maps are
+            summed over channels; False: (n, c, h, w)); smooth_samples (0; more: the smooth variant of the method, the
+            mean of its maps of that many noisy copies) and smooth_noise_level (0.15, over the image's range). Maps of
+            layers: layers (names of `model.named_modules()`), alignment ("published" or "centred"), normalise (True:
+            min-max; False: the raw definition).
 
     Returns:
         Maps (n, h, w) in the dtype of x.
@@ -53,7 +53,7 @@ def attribute_many(
     unknown = [name for name in methods if name not in ATTRIBUTIONS]
     if unknown:
         raise ValueError(f"method: found '{unknown[0]}', expected one of {', '.join(ATTRIBUTIONS)}")
-    memory_gb, reduce_channels = options.pop("memory_gb", 2.0), options.pop("reduce_channels", True)
+    memory_gb, reduce_channels = options.pop("memory_gb", MEMORY_GB), options.pop("reduce_channels", True)
     samples, noise_level = options.pop("smooth_samples", 0), options.pop("smooth_noise_level", 0.15)
     copies = noisy_copies(x, samples, noise_level, options.get("seed", 0)) if samples else [x]
     if isinstance(options.get("layers"), str):

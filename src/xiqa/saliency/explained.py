@@ -15,6 +15,9 @@ from xiqa.models.folding import fold_batch_norm
 TargetOf = int | Tensor | Callable[[Tensor], Tensor] | None
 """Which output is explained: a class, a class for each image, a function outputs -> (n,), or None: their mean."""
 
+MEMORY_GB = 0.75
+"""Bound on the memory of a batch. On a CPU larger batches are slower, because they leave its caches."""
+
 
 class Activation(NamedTuple):
     """What one layer gave, and how the explained scalar changes with it.
@@ -69,7 +72,7 @@ class Explained:
         model: nn.Module,
         target: TargetOf = None,
         layers: Sequence[str] = (),
-        memory_gb: float = 2.0,
+        memory_gb: float = MEMORY_GB,
         fold: bool = True,
     ):
         if isinstance(model, torch.jit.ScriptModule):

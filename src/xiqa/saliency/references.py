@@ -20,8 +20,7 @@ def normal_noise(x: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
     """`samples` times standard normal noise (n, c, h, w)."""
     drawn = generators(len(x), seed, "noise")
     for _ in range(samples):
-        noise = torch.stack([torch.randn(x.shape[1:], generator=g, dtype=torch.float64) for g in drawn])
-        yield noise.to(x)
+        yield torch.stack([torch.randn(x.shape[1:], generator=g) for g in drawn]).to(x)
 
 
 def noisy_copies(x: Tensor, samples: int, noise_level: float, seed: int) -> Iterator[Tensor]:
