@@ -1,15 +1,40 @@
-"""Print docs/real-maps.md: python docs/real_maps_page.py results/real_data COMMIT "time, machine" >
-docs/real-maps.md"""
+"""Print docs/real-maps.md or docs/twin-maps.md, from the tables of a run:
+python docs/maps_page.py results/real_data COMMIT "time, machine" brain_blocks > docs/real-maps.md"""
 
 import sys
 from pathlib import Path
 
 import pandas as pd
 
-folder, commit, machine = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+folder, commit, machine, datasets = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
+READING = """All methods explain the true class. **Bold**: better than the best control (random, centre prior, edges) on
+the same images, by an interval over patients above 0 and Wilcoxon's test with Holm's correction. Intervals are 95 %
+bootstrap intervals over patients. Absolute maps; the CSV tables have the signed ones, and relevance, agreement,
+severities and costs."""
+INTRODUCTIONS = {
+    "real": f"""# Maps on real images
+
+Numbers of one run of `snakemake --cores all classification --configfile config/real_data.yaml brain.yaml` at commit
+`{commit}` ({machine}), where `brain.yaml` leaves the other real sets out; `python docs/maps_page.py` made this page
+from its tables. Set, networks and their scores: [real images](real-data.md). Its blocks stand for patients.
+
+{READING}
+
+The tumours lie near the middle: a Gaussian there has a high pixel AUC, so read the AUC inside the head, the Pointing
+Game, and the controls.
+""",
+    "simulated": f"""# Maps on simulated images
+
+Numbers of one run of `snakemake --cores all classification --configfile config/full.yaml` at commit `{commit}`
+({machine}); `python docs/maps_page.py` made this page from its tables. Every image is simulated ([twins](twins.md)); what these
+networks get right says nothing about real patients.
+
+{READING}
+""",
+}
 
 
-def table_of(name: str, dataset: str = "brain_blocks") -> pd.DataFrame:
+def table_of(name: str, dataset: str) -> pd.DataFrame:
     """A table of the maps, without the sign, of the first architecture where there are several."""
     table = pd.read_csv(folder / dataset / f"tables/{name}.csv")
     table = table[table["form"] == "absolute"] if "form" in table else table
@@ -28,12 +53,14 @@ def markdown(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def maps_against_masks() -> str:
+def maps_against_masks(dataset: str) -> str:
     """Scores of the trained networks' maps, methods by falling Pointing Game accuracy."""
     names = {"roc_auc": "roc_auc", "roc_auc_within": "roc_auc", "region_dice": "region_dice", "fidelity": "fidelity"}
-    pointing = table_of("pointing_game").query("weights == 'trained' and smoothing == 'none'").set_index("method")
+    pointing = (
+        table_of("pointing_game", dataset).query("weights == 'trained' and smoothing == 'none'").set_index("method")
+    )
     others = {
-        metric: table_of(name).query("weights == 'trained' and metric == @metric").set_index("method")
+        metric: table_of(name, dataset).query("weights == 'trained' and metric == @metric").set_index("method")
         for metric, name in names.items()
     }
     rows = []
@@ -42,13 +69,13 @@ def maps_against_masks() -> str:
         rows.append([method, cell(pointing.loc[method], "accuracy"), *found, f"{pointing.loc[method, 'n']:.0f}"])
     first = pointing.iloc[0]
     chance = f"Tolerance {first['tolerance_px']:.1f} px, chance by area {first['chance']:.2f}."
-    heads = ["Method", "Pointing Game", "pixel AUC", "AUC in the head", "region Dice", "fidelity F", "n"]
+    heads = ["Method", "Pointing Game", "pixel AUC", "AUC in the body", "region Dice", "fidelity F", "n"]
     return f"{chance}\n\n{markdown(heads, rows)}"
 
 
-def randomised_maps() -> str:
+def randomised_maps(dataset: str) -> str:
     """Pointing Game accuracy of trained and randomised networks, with the spread over folds and trainings."""
-    table = table_of("randomisation").query("metric == 'pointing_game'")
+    table = table_of("randomisation", dataset).query("metric == 'pointing_game'")
     full = table[table["compared_with"] == "fully_random"].set_index("method")
     semi = table[table["compared_with"] == "semi_random"].set_index("method")
     rows = []
@@ -62,10 +89,10 @@ def randomised_maps() -> str:
     return markdown(["Method", "trained", "last layer random", "all random", "trained - all random"], rows)
 
 
-def smoothing_and_architectures() -> str:
+def smoothing_and_architectures(dataset: str) -> str:
     """What smoothing and another architecture do to the Pointing Game accuracy."""
-    smoothing = table_of("smoothing").query("weights == 'trained'").set_index("method")
-    means = table_of("difference_of_means").query("metric == 'pointing_game_smooth'").set_index("method")
+    smoothing = table_of("smoothing", dataset).query("weights == 'trained'").set_index("method")
+    means = table_of("difference_of_means", dataset).query("metric == 'pointing_game_smooth'").set_index("method")
     rows = []
     for method in smoothing.index:
         change = smoothing.loc[method]
@@ -76,9 +103,9 @@ def smoothing_and_architectures() -> str:
     return markdown(["Method", "smoothed - unsmoothed", "Difference of Means (smoothed)"], rows)
 
 
-def alignments() -> str:
+def alignments(dataset: str) -> str:
     """Maps of layers as published and centred."""
-    table = table_of("alignment")
+    table = table_of("alignment", dataset)
     rows = [
         [row["method"], row["metric"], f"{row['published']:.2f}", f"{row['centred']:.2f}", cell(row, "difference")]
         for _, row in table.iterrows()
@@ -86,34 +113,27 @@ def alignments() -> str:
     return markdown(["Method", "Score", "published", "centred", "centred - published"], rows)
 
 
-print(f"""# Maps on real images
+print(INTRODUCTIONS[table_of("pointing_game", datasets[0])["data"].iloc[0]])
+for dataset in datasets:
+    print(f"""## {dataset}: maps against masks
 
-Numbers of one run of `snakemake --cores all classification --configfile config/real_data.yaml brain.yaml` at commit
-`{commit}` ({machine}), where `brain.yaml` leaves the other real sets out; `python docs/real_maps_page.py` made this
-page from its tables. Set, networks and their scores: [real images](real-data.md).
+{maps_against_masks(dataset)}
 
-All methods explain the true class. **Bold**: better than the best control (random, centre prior, edges) on the same
-images, by an interval over blocks above 0 and Wilcoxon's test with Holm's correction. Intervals are 95 % bootstrap
-intervals over blocks. The tumours lie near the middle: a Gaussian there has a high pixel AUC, so read the AUC inside
-the head, the Pointing Game, and the controls. Absolute maps; the CSV tables have the signed ones.
+### Randomised networks
 
-{maps_against_masks()}
+Mean ± standard deviation over networks (seeds).
 
-## Randomised networks
+{randomised_maps(dataset)}
 
-Mean ± standard deviation over two folds of two trainings each.
+### Smoothing, and another architecture
 
-{randomised_maps()}
+{smoothing_and_architectures(dataset)}
 
-## Smoothing, and another architecture
-
-{smoothing_and_architectures()}
-
-## Alignment of maps of layers
+### Alignment of maps of layers
 
 The same maps of one network, drawn as published or with each cell where padded strided convolutions have it.
 
-{alignments()}
+{alignments(dataset)}
 """)
 print("## Which can be trusted\n")
-print((folder / "findings.md").read_text().split("\n", 2)[2].replace("## ", "### ").strip() + "\n")
+print((folder / "findings.md").read_text().split("\n", 2)[2].replace("## ", "### ").strip())
