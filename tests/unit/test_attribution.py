@@ -153,6 +153,27 @@ def test_layer_gradients_are_those_of_autograd(net, x):
     close(part.activations["first"].g, a.grad, 1e-12)
 
 
+def test_maps_of_layers_alone_are_those_with_the_gradient_of_the_image():
+    class Adds(torch.nn.Module):
+        """What follows the first layer works in place; the second one reads it."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (torch.nn.Conv2d(2, 2, 3, padding=1) for _ in range(2))
+
+        def forward(self, x):
+            y = self.first(x)
+            y += x
+            return self.second(y).relu().mean((2, 3))
+
+    x = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    names, layers = ["grad_cam", "normgrad_conv1x1_multi"], {"layers": ["first"], "multi_layers": ["first", "second"]}
+    net = Adds().double()
+    alone, beside = (attribute_many(net, x, 0, [*more, *names], **layers) for more in ([], ["gradient"]))
+    for name in names:
+        torch.testing.assert_close(alone[name], beside[name], rtol=1e-12, atol=1e-15)
+
+
 def test_joined_maps_leave_out_layers_without_range():
     maps = torch.rand(2, 4, 4, dtype=torch.float64)
     flat = torch.full((2, 4, 4), 3.0, dtype=torch.float64)

@@ -174,7 +174,7 @@ def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
     axes.set_title(
         "F finds the defect, M faithful when masked, T depends on training, ✓ all that was tested", fontsize=7
     )
-    style.colour_bar(axes, shown, "Pointing Game accuracy")
+    style.colour_bar(axes, shown, "Pointing Game accuracy", extend="neither")
     style.note_data(figure, data)
     return figure
 

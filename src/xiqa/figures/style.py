@@ -253,9 +253,10 @@ def show_image(
 
 
 def colour_bar(axes: Axes | Sequence[Axes], shown: ScalarMappable, label: str, **options) -> None:
-    """A colour bar beside one or more axes of a figure, with pointed ends, because limits are robust."""
+    """A colour bar beside one or more axes of a figure; its ends are pointed, because most limits are robust."""
     first = axes if isinstance(axes, Axes) else axes[0]
-    bar = first.figure.colorbar(shown, ax=axes, label=label, extend="both", **{"shrink": 0.85, "pad": 0.02} | options)
+    options = {"shrink": 0.85, "pad": 0.02, "extend": "both"} | options
+    bar = first.figure.colorbar(shown, ax=axes, label=label, **options)
     upright = bar.orientation == "vertical"
     bar.locator = MaxNLocator(5 if upright else 3, steps=[1, 2, 5, 10])
     if upright:

@@ -128,7 +128,7 @@ class Explained:
         """
         self._prepare(x)
         for rows in _slices(len(x), self._batch_size(x)):
-            part = self._laid(x[rows]).detach().requires_grad_(True)
+            part = self._laid(x[rows]).detach().requires_grad_(gradient)
             found: dict[str, Tensor] = {}
             hooks = [self._layers[name].register_forward_hook(_keep(found, name)) for name in layers]
             try:
@@ -219,7 +219,11 @@ def check_images(x: Tensor) -> None:
 
 def _keep(found: dict[str, Tensor], name: str) -> Callable:
     def hook(module, args, output):
+        if isinstance(output, Tensor) and not output.requires_grad:
+            # Nothing in front of the first layer is saved; a copy, because what follows may work in place.
+            output = output.requires_grad_(True).clone()
         found[name] = output
+        return output
 
     return hook
 
@@ -229,4 +233,6 @@ def _of(of: Tensor | None, rows: slice) -> Tensor | None:
 
 
 def _slices(n: int, size: int) -> list[slice]:
+    """As few parts as `size` allows, of about equal lengths: a last small batch would use the cores badly."""
+    size = -(-n // -(-n // size))
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
