@@ -134,9 +134,9 @@ def cases(architecture: str, x: Tensor, target: Tensor) -> Iterator[Case]:
         both,
         lambda: [captum.tunnel(f"smoothgrad{end}") for end in ("", "_sq")],
     )
-    mine = ours("expected_gradients", samples=5, references=x.flip(0), k=few)
-    # Few images, because captum puts all samples of all images into one batch.
-    yield Case("expected gradients, 5 samples", few, "captum", mine, lambda: [captum.expected_gradients(few)])
+    mine = ours("expected_gradients", samples=5, references=x.flip(0))
+    # captum puts all samples of all images into one batch.
+    yield Case("expected gradients, 5 samples", n, "captum", mine, lambda: [captum.expected_gradients()])
 
     given = {"fraction": 0.5, "max_dist": 1.0}
     yield Case(
@@ -238,9 +238,9 @@ class Captum:
         method = attr.NoiseTunnel(attr.Saliency(self.net))
         return method.attribute(self.x, nt_type=kind, target=self.target, abs=False, **options)
 
-    def expected_gradients(self, k: int) -> Tensor:
+    def expected_gradients(self) -> Tensor:
         method = attr.GradientShap(self.net)
-        return method.attribute(self.x[:k], self.x.flip(0), n_samples=5, stdevs=0.0, target=self.target[:k])
+        return method.attribute(self.x, self.x.flip(0), n_samples=5, stdevs=0.0, target=self.target)
 
     def guided_grad_cam(self) -> Tensor:
         method = attr.GuidedGradCam(self.net, self.net.get_submodule(self.cam))

@@ -27,7 +27,7 @@ def draw(paths: dict[str, str], paths_to_maps: dict[str, str], images: dict[str,
     shown = {"best": found.iloc[0], "median": found.iloc[last // 2], "worst": found.iloc[last]}
     rows = [image["row"] for image in shown.values()]
     titles = [
-        f"{name}: {table['label_name'].iloc[image['row']]}"
+        f"{name}\n{table['label_name'].iloc[image['row']]}"
         + ("" if np.isnan(image["auc"]) else f"\npixel AUC {image['auc']:.2f}")
         for name, image in shown.items()
     ]

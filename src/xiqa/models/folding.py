@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def fold_batch_norm(net: nn.Module, x: Tensor, keep=()) -> int:
+def fold_batch_norm(net: nn.Module, x: Tensor, keep=(), ask: Callable[[Tensor], Any] | None = None) -> int:
     """Fold each batch normalisation that reads nothing but a convolution's output into that convolution, in place.
 
     Pairs are found in a run on `x` (1, c, h, w). Convolutions in `keep` are left, because their output is asked for;
     so are modules that are used several times. If the output changes by more than rounding, everything is undone.
+    `ask`: how the folded network is run on `x`, for what else can be learnt from that run.
 
     Returns:
         How many were folded.
@@ -55,7 +57,7 @@ def fold_batch_norm(net: nn.Module, x: Tensor, keep=()) -> int:
         conv.bias = nn.Parameter(bias, requires_grad=False)
         norm.forward = _only_after_norm(norm)
     if undo:
-        after = _outputs(net, x)
+        after = _joined(ask(x)) if ask else _outputs(net, x)
         tolerance = 1e3 * torch.finfo(before.dtype).eps * float(before.abs().max() + 1)
         if not torch.allclose(before, after, rtol=0, atol=tolerance):
             for conv, weight, bias, norm, _ in undo:
@@ -87,8 +89,11 @@ def work_in_place(net: nn.Module, x: Tensor) -> bool:
 
 @torch.no_grad()
 def _outputs(net: nn.Module, x: Tensor) -> Tensor:
+    return _joined(net(x))
+
+
+def _joined(output: Tensor | Sequence[Tensor]) -> Tensor:
     """All outputs of a network, of which there may be several, in one vector."""
-    output = net(x)
     return torch.cat([part.flatten() for part in ([output] if isinstance(output, Tensor) else output)])
 
 
