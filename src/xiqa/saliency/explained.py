@@ -226,7 +226,7 @@ def _keep(found: dict[str, Tensor], name: str) -> Callable:
     def hook(module, args, output):
         if isinstance(output, Tensor) and not output.requires_grad:
             # Nothing in front of the first layer is saved; a copy, because what follows may work in place.
-            output = output.requires_grad_(True).clone()
+            output = output.detach().requires_grad_(True).clone()
         found[name] = output
         return output
 
