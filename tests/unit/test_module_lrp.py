@@ -165,6 +165,19 @@ def test_batch_norm_in_front_shares_by_absolute_values():
         close(found.maps.sum((1, 2, 3)) + found.absorbed, found.output)
 
 
+def test_batch_norm_by_keywords_is_the_same():
+    class Keywords(nn.Module):
+        def forward(self, x):
+            given = {"running_mean": x.new_tensor([1.0, 2.0]), "running_var": x.new_tensor([4.0, 9.0])}
+            return functional.batch_norm(x, **given).flatten(1)
+
+    net = nn.Sequential(nn.BatchNorm2d(2, affine=False), nn.Flatten()).double().eval()
+    net[0].running_mean.copy_(torch.tensor([1.0, 2.0]))
+    net[0].running_var.copy_(torch.tensor([4.0, 9.0]))
+    x = normal(2, 2, 4, 4)
+    close(module_lrp.explain(Explained(Keywords(), 3), x), module_lrp.explain(Explained(net, 3), x))
+
+
 def test_gates_are_constant_factors():
     class Gated(nn.Module):
         """Squeeze and excitation, with the gates of one image or computed from it."""
