@@ -399,9 +399,22 @@ def test_layers_without_a_rule_are_named(layer, message):
             module_lrp.explain(target, x)
 
 
-def test_batch_norm_without_running_statistics_is_named():
-    net = randomise(nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False), nn.Flatten(), nn.Linear(32, 2)))
-    with pytest.raises(ValueError, match=r"found batch_norm in module '0' \(BatchNorm2d\).*running statistics"):
+class _NormalisesByBatch(nn.Module):
+    """Batch normalisation by the batch, with running statistics that it only updates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("variance", torch.ones(2))
+
+    def forward(self, x):
+        return nn.functional.batch_norm(x, self.mean, self.variance, training=True)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(2, track_running_stats=False), _NormalisesByBatch()])
+def test_batch_norm_by_the_batch_is_named(layer):
+    net = randomise(nn.Sequential(layer, nn.Flatten(), nn.Linear(32, 2)))
+    with pytest.raises(ValueError, match=r"found batch_norm in module '0' \(\w+\).*running statistics"):
         module_lrp.explain(Explained(net, 0), normal(1, 2, 4, 4))
 
 

@@ -1,4 +1,4 @@
-"""The real-data study, short: one fold of each public set, a few epochs."""
+"""The real-data study, short: one or two folds of each public set, a few epochs."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ RESULTS = Path("results/real_data")
 SHORT = """
 datasets:
   brain_blocks:
-    seeds: [0]
+    seeds: [0, 1]
     networks: [{architecture: small_resnet, options: {first_pooling: false}, states: [trained, fully_random]}]
-    training: {epochs: 12}
+    training: {epochs: 20}
   brain_leaky: null
   ct_slices: {seeds: [2], training: {epochs: 10}}
   covid_masks: {seeds: [2], training: {epochs: 2}}
 saliency:
-  methods: [gradient, normgrad_conv1x1_multi, random, centre_prior, edges]
-  images: 60
+  methods: [integrated_gradients, random, centre_prior, edges]
+  images: 100
   costly_methods: []
   costly_images: 6
   masking_images: 6
@@ -30,7 +30,7 @@ saliency:
 
 @pytest.fixture(scope="module")
 def results(root, real_data, tmp_path_factory) -> Path:
-    """A copy of the project in which one fold of each set was learnt and scored."""
+    """A copy of the project in which one or two folds of each set were learnt and scored."""
     folder = copy_project(root, tmp_path_factory.mktemp("real_data") / "xiqa")
     (folder / "short.yaml").write_text(SHORT)
     run(folder, "classification", "--configfile", "config/real_data.yaml", "short.yaml")
@@ -41,7 +41,7 @@ def auc(results: Path, dataset: str, name: str) -> float:
     scores = pd.read_csv(results / dataset / "tables/scores.csv")
     own = scores[(scores["architecture"] == name) & (scores["metric"] == "auc") & scores["class_name"].isna()]
     own = own[own["weights"].isin(["trained"]) | own["weights"].isna()]
-    return own["value"].item()
+    return own["value"].mean()
 
 
 def test_brain_tumours_are_learnt_without_the_neighbours_of_the_test_blocks(results):
@@ -52,12 +52,10 @@ def test_brain_tumours_are_learnt_without_the_neighbours_of_the_test_blocks(resu
     assert not near & set(blocks.loc[blocks["part"].isin(["train", "validation"]), "group"])
 
 
-def test_maps_of_the_trained_network_are_compared_with_those_of_a_random_one(results):
+def test_trained_networks_point_at_tumours_better_than_random_ones(results):
     table = pd.read_csv(results / "brain_blocks/tables/randomisation.csv")
-    row = table[(table["method"] == "gradient") & (table["metric"] == "pointing_game") & (table["form"] == "absolute")]
-    # Twelve epochs of one fold decide little; docs/real-maps.md has the intervals of whole trainings.
-    assert row["difference"].item() > 0
-    assert row["ci_low"].item() < row["difference"].item() < row["ci_high"].item()
+    row = table.query("method == 'integrated_gradients' and metric == 'pointing_game' and form == 'absolute'")
+    assert row["ci_low"].item() > 0
     assert set(table["data"]) == {"real"}
     # A Gaussian in the middle of the slice is good at finding central tumours: the reason why controls are beside.
     auc = pd.read_csv(results / "brain_blocks/tables/roc_auc.csv").query(

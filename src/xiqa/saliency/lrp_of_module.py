@@ -201,7 +201,7 @@ class _Rules(TorchFunctionMode):
             return _HandOn.apply(args[0], lambda a: function(a.clone(), *args[1:], **kwargs))
         if name in _GATES:
             return function(*args, **kwargs).detach()
-        if name == "batch_norm" and (args[1] if len(args) > 1 else kwargs["running_mean"]) is not None:
+        if name == "batch_norm" and not (args[5] if len(args) > 5 else kwargs.get("training")):
             return self._normalised(function, *args, **kwargs)
         result = function(*args, **kwargs)
         if name in _MOVES or not _carries([result]):
