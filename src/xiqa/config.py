@@ -51,9 +51,9 @@ ATTRIBUTIONS: dict[str, str] = {
     "normgrad_scaling_multi": "one_pass",
     "normgrad_conv1x1_multi": "one_pass",
     "normgrad_conv3x3_multi": "one_pass",
-    "guided_backprop": "guided_backprop",
-    "deconvolution": "deconvolution",
-    "guided_grad_cam": "guided_grad_cam",
+    "guided_backprop": "relu_backward",
+    "deconvolution": "relu_backward",
+    "guided_grad_cam": "relu_backward",
     "smoothgrad": "smoothgrad",
     "smoothgrad_squared": "smoothgrad",
     "integrated_gradients": "gradient_paths",
@@ -80,6 +80,8 @@ FALLING: frozenset[str] = frozenset({"occlusion"})
 """Methods whose maps fall where a pixel speaks for the class; scores and peaks take their negative."""
 CONTROLS = ("random", "centre_prior", "edges")
 """Methods that know nothing of the network."""
+WITHOUT_RELU: frozenset[str] = frozenset({"efficientnet_b0"})
+"""Architectures that the methods of `relu_backward` cannot explain."""
 METHOD_MODULES: dict[str, str] = {method: f"xiqa.saliency.{method}" for method in METHOD_FAMILY}
 STEPS = ("no_margin", "small_margins", "large_margins", "recorded")
 SIMULATED_GROUPS = ("scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin")

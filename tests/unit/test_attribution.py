@@ -2,6 +2,7 @@
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from saliency_targets import small_net
 from torch import nn
 from torch.nn import functional
 
-from xiqa.config import ATTRIBUTIONS
+from xiqa.config import ATTRIBUTIONS, WITHOUT_RELU, Architecture
 from xiqa.models.folding import fold_batch_norm, work_in_place
 from xiqa.models.zoo import build
 from xiqa.saliency import attribute, attribute_ensemble, attribute_many, normgrad
@@ -17,6 +18,7 @@ from xiqa.saliency.explained import Activation, Explained
 from xiqa.saliency.layer_maps import upsample
 from xiqa.saliency.midpoint import PlainGradient
 from xiqa.saliency.references import noisy_copies
+from xiqa.saliency.relu_backward import ReluBackward
 
 CALLS = []
 LAYERS = {"layers": ["second"], "multi_layers": ["first", "second"]}
@@ -211,6 +213,14 @@ def test_guided_backpropagation_is_not_the_gradient_and_needs_a_relu(net, x):
     smooth = nn.Sequential(nn.Conv2d(2, 3, 3), nn.SiLU(), nn.Flatten(), nn.Linear(3 * 14 * 14, 2)).double()
     with pytest.raises(ValueError, match="found no ReLU in Sequential"):
         attribute(smooth, x, 0, "guided_backprop")
+
+
+@pytest.mark.parametrize("name", get_args(Architecture))
+def test_architectures_without_relu_are_known(name):
+    net = build(name, channels=1, outputs=2, seed=0).eval()
+    with torch.no_grad(), ReluBackward("guided") as mode:
+        net(torch.zeros(1, 1, 96, 96))
+    assert (mode.replaced == 0) == (name in WITHOUT_RELU)
 
 
 def test_functional_relus_are_guided_too(net, x):

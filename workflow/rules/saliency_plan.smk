@@ -19,8 +19,10 @@ def first_network(dataset):
 
 def families_of(dataset, network):
     """Families of methods that explain a network."""
-    first = network == first_network(dataset)
-    return [family for family in ATTRIBUTION_FAMILIES if first or family not in COSTLY_FAMILIES]
+    left_out = set() if network == first_network(dataset) else COSTLY_FAMILIES
+    if network["architecture"] in WITHOUT_RELU:
+        left_out = left_out | {"relu_backward"}
+    return [family for family in ATTRIBUTION_FAMILIES if family not in left_out]
 
 
 def methods_of(wildcards):

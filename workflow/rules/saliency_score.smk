@@ -79,7 +79,7 @@ rule cascade_classifier:
         mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
     params:
         code=code("cascade_classifier.py", *[f"xiqa.saliency.{ATTRIBUTIONS[method]}" for method in SALIENCY.cascade]),
-        methods=list(SALIENCY.cascade),
+        methods=lambda wildcards: [m for m in SALIENCY.cascade if m in methods_of(wildcards)],
         alignment=SALIENCY.alignment,
         seed=study.seed,
     script:

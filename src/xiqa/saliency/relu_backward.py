@@ -1,15 +1,68 @@
-"""Guided backpropagation and deconvolution: another backward pass of the ReLU, wherever a network applies it."""
+"""Guided backpropagation, guided Grad-CAM and deconvolution: another backward pass of the ReLU, module or function."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from xiqa.saliency import layer_maps, one_pass
+from xiqa.saliency.explained import Explained
+
 _RELUS = {
     torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu, functional.relu_,
 }  # fmt: skip
+
+
+def maps(
+    target: Explained,
+    x: Tensor,
+    names: Sequence[str],
+    layers: Sequence[str] = (),
+    alignment: layer_maps.Alignment = "published",
+) -> dict[str, Tensor]:
+    """Guided backpropagation, guided Grad-CAM from the same pass, and deconvolution, each (n, c, h, w).
+
+    The gradient of a network whose ReLUs hand back p · 1[x > 0] · 1[p > 0] (guided) or p · 1[p > 0] (deconvolution);
+    guided Grad-CAM is the guided gradient ⊙ upsampled Grad-CAM.
+
+    Args:
+        target: what is explained.
+        x: (n, c, h, w).
+        names: methods.
+        layers: the layer of Grad-CAM: the last convolutional block.
+        alignment: how maps of layers lie on the image, see `layer_maps.upsample`.
+
+    Raises:
+        ValueError: the network applies no ReLU: the maps would be the plain gradient; no layer for guided Grad-CAM.
+
+    Reference: Springenberg et al. 2015, "Striving for simplicity", section 3.4; Selvaraju et al. 2017, "Grad-CAM",
+    section 3.2; Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", section 2.1.
+    """
+    found = {}
+    if "guided_grad_cam" in names:
+        cam = one_pass.maps(target, x, ["grad_cam"], layers, alignment=alignment, normalise=False)["grad_cam"]
+    if {"guided_backprop", "guided_grad_cam"} & set(names):
+        found["guided_backprop"] = _gradient(target, x, "guided")
+    if "guided_grad_cam" in names:
+        found["guided_grad_cam"] = found["guided_backprop"] * cam[:, None]
+    if "deconvolution" in names:
+        found["deconvolution"] = _gradient(target, x, "deconvolution")
+    return {name: found[name] for name in names}
+
+
+def _gradient(target: Explained, x: Tensor, rule: str) -> Tensor:
+    with ReluBackward(rule) as mode:
+        gradient = target.gradient(x)
+    if not mode.replaced:
+        raise ValueError(
+            f"{rule} backpropagation: found no ReLU in {type(target.net).__name__}, expected at least one; without it "
+            "the map would be the plain gradient: use method 'gradient'"
+        )
+    return gradient
 
 
 class _Guided(torch.autograd.Function):
@@ -45,8 +98,6 @@ class ReluBackward(TorchFunctionMode):
 
     Attributes:
         replaced: how many ReLUs were met.
-
-    Reference: Springenberg et al. 2015, "Striving for simplicity"; Zeiler and Fergus 2014.
     """
 
     def __init__(self, rule: str):
