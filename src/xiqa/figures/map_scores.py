@@ -102,7 +102,12 @@ def plot_masking(curves: pd.DataFrame, data: str) -> Figure:
         column[1].set_title("least important first (LiF)")
         column[1].set_xlabel("share of masked pixels")
         column[1].legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=6, title="area F", title_fontsize=6
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.22),
+            ncols=2,
+            fontsize=6,
+            title="area F (shaded: the largest)",
+            title_fontsize=6,
         )
         best = rows.loc[rows["area"].idxmax(), "method"] if rows["area"].notna().any() else None
         pair = [rows[(rows["method"] == best) & (rows["order"] == order)] for order in ("MiF", "LiF")]
