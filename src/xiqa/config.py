@@ -528,7 +528,7 @@ class Saliency(Section):
     )
     samples: int = Field(15, ge=1, description="noisy copies of SmoothGrad")
     noise_level: float = Field(0.15, ge=0, description="noise of SmoothGrad over the image's range")
-    steps: int = Field(25, ge=1, description="gradients on each path of integrated gradients")
+    steps: int = Field(25, ge=1, description="gradients on each path of integrated gradients, those of XRAI too")
     memory_gb: float = Field(0.75, gt=0, description="bound on the memory of a batch; larger ones are split")
     fidelity_steps: int = Field(40, ge=2, description="steps in which pixels are masked; 40: 2.5 % each")
     masking_precision: Literal["float32", "bf16"] = Field(

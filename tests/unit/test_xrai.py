@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from skimage.morphology import dilation, disk
+from skimage.segmentation import felzenszwalb
 from torch import nn
 
+from xiqa import segmentation
 from xiqa.saliency import integrated_gradients, xrai
 from xiqa.saliency.explained import Explained
 
@@ -142,6 +145,22 @@ def test_segments_grow_by_a_disc_also_at_the_edges():
     inner = box((40, 50), 20, 23, 44, 49)
     grown = xrai._grown(inner[20:23, 44:49], (slice(20, 23), slice(44, 49)), (40, 50))
     np.testing.assert_array_equal(grown, np.flatnonzero(dilation(inner, disk(5))))
+
+
+@pytest.mark.parametrize("kind", ["blobs", "noise in colour", "steps with ties", "constant"])
+def test_segmentations_are_those_of_scikit_image(kind):
+    rng = np.random.default_rng(0)
+    image = {
+        "blobs": lambda: 30 * ndimage.gaussian_filter(rng.normal(size=(120, 90, 1)), (6, 6, 0)),
+        "noise in colour": lambda: rng.random((50, 70, 3)),
+        "steps with ties": lambda: rng.integers(0, 3, (60, 60, 1)).astype(float),
+        "constant": lambda: np.zeros((30, 40, 1)),
+    }[kind]()
+    found = segmentation.felzenszwalb(image, segmentation.SCALES)
+    for scale, labels in zip(segmentation.SCALES, found, strict=True):
+        expected = felzenszwalb(image, scale=scale, sigma=segmentation.SMOOTHING, min_size=segmentation.MIN_SIZE)
+        np.testing.assert_array_equal(labels, expected)
+    assert kind == "constant" or max(labels.max() for labels in found) > 4
 
 
 @pytest.mark.parametrize("shape", [(1, 224, 224), (3, 60, 90)])

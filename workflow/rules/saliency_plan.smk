@@ -5,7 +5,7 @@ ATTRIBUTION_FAMILIES = {
     for family in dict.fromkeys(ATTRIBUTIONS[m] for m in (*SALIENCY.methods, *SALIENCY.costly_methods))
 }
 COSTLY_FAMILIES = {ATTRIBUTIONS[method] for method in SALIENCY.costly_methods}
-FAMILY_OPTIONS = {"smoothgrad": {"samples", "noise_level"}, "gradient_paths": {"steps"}}
+FAMILY_OPTIONS = {"smoothgrad": {"samples", "noise_level"}, "gradient_paths": {"steps"}, "xrai": {"steps"}}
 COMMON_OPTIONS = {"alignment", "memory_gb"}
 MAPS_OF = f"{DATASET}/saliency/{NETWORK}"
 SCORES_OF = f"{DATASET}/scores/{NETWORK}"
