@@ -41,7 +41,7 @@ def auc(results: Path, dataset: str, name: str) -> float:
     scores = pd.read_csv(results / dataset / "tables/scores.csv")
     own = scores[(scores["architecture"] == name) & (scores["metric"] == "auc") & scores["class_name"].isna()]
     own = own[own["weights"].isin(["trained"]) | own["weights"].isna()]
-    return own["value"].mean()
+    return own["value"].min()  # of the worst fold
 
 
 def test_brain_tumours_are_learnt_without_the_neighbours_of_the_test_blocks(results):
@@ -55,7 +55,7 @@ def test_brain_tumours_are_learnt_without_the_neighbours_of_the_test_blocks(resu
 def test_trained_networks_point_at_tumours_better_than_random_ones(results):
     table = pd.read_csv(results / "brain_blocks/tables/randomisation.csv")
     row = table.query("method == 'integrated_gradients' and metric == 'pointing_game' and form == 'absolute'")
-    assert row["ci_low"].item() > 0
+    assert 0 < row["ci_low"].item() < row["difference"].item() < row["ci_high"].item()
     assert set(table["data"]) == {"real"}
     # A Gaussian in the middle of the slice is good at finding central tumours: the reason why controls are beside.
     auc = pd.read_csv(results / "brain_blocks/tables/roc_auc.csv").query(

@@ -43,11 +43,10 @@ def maps(
     section 3.2; Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", section 2.1.
     """
     found = {}
-    if "guided_grad_cam" in names:
-        cam = one_pass.maps(target, x, ["grad_cam"], layers, alignment=alignment, normalise=False)["grad_cam"]
     if {"guided_backprop", "guided_grad_cam"} & set(names):
         found["guided_backprop"] = _gradient(target, x, "guided")
     if "guided_grad_cam" in names:
+        cam = one_pass.maps(target, x, ["grad_cam"], layers, alignment=alignment, normalise=False)["grad_cam"]
         found["guided_grad_cam"] = found["guided_backprop"] * cam[:, None]
     if "deconvolution" in names:
         found["deconvolution"] = _gradient(target, x, "deconvolution")
