@@ -465,6 +465,12 @@ class Dataset(Section):
     tolerance_width: int = Field(
         224, ge=1, description="width in pixels at which the tolerance of the Pointing Game is 15 px; it scales with it"
     )
+    mask_of: str | None = Field(
+        None,
+        min_length=1,
+        description="what the masks show: defect (which decides the label), or an organ such as lungs; nothing: as the "
+        "format says",
+    )
     masked_with: dict[str, Fraction] | None = Field(
         None, description="class name -> prepared value that takes its evidence away; nothing: the blurred image"
     )

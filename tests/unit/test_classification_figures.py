@@ -205,7 +205,9 @@ def test_examples_show_each_class_with_its_ground_truth():
     (box,) = figure.axes[0].patches
     # On the axes pixel 10 begins at 9.5.
     assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (9.5, 7.5, 20, 12)
-    assert {"contour of the mask", "box"} <= set(texts(figure))
+    assert {"contour of the defect", "box"} <= set(texts(figure))
+    lungs = datasets.plot_examples(images, masks, table.assign(mask_of="lungs"), CLASSES[3])
+    assert "contour of the lungs" in texts(lungs)
 
 
 def test_examples_are_of_different_patients_and_need_no_ground_truth():

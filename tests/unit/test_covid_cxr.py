@@ -56,7 +56,7 @@ def test_the_classes_are_the_folders(radiography, deeper):
         ("COVID-2", 2, "COVID-19"),
     ]
     assert {(r.grouping, r.patient == r.image, r.part) for r in records} == {("proxy", True, None)}
-    assert {r.extra["mask_kind"] for r in records} == {"lung"}
+    assert {r.mask_of for r in records} == {"lungs"}
 
 
 def test_the_published_mask_size_is_fitted_and_a_missing_mask_is_none(radiography):
@@ -72,6 +72,20 @@ def test_the_published_mask_size_is_fitted_and_a_missing_mask_is_none(radiograph
     assert without.header["has_mask"] == 0
     assert len(records[2].files) == 2
     assert len(records[3].files) == 1
+
+
+def test_drawn_opacities_are_the_ground_truth_and_lungs_are_then_no_mask(radiography):
+    mask(radiography / "COVID/opacities/COVID-1.png", LEFT)
+    mask(radiography / "Normal/opacities/Normal-1.png", np.zeros((299, 299)))
+    records = list(read(radiography, SET))
+    assert {r.mask_of for r in records} == {"defect"}
+    normal, viral, first, second = (r.load().mask for r in records)
+    assert normal is not None
+    assert not normal.any()
+    np.testing.assert_array_equal(first, LEFT)
+    # Their lungs are drawn, what is in them is not known.
+    assert viral is None
+    assert second is None
 
 
 @pytest.mark.parametrize("size", [(256, 255), (299, 298), (128, 128)])
@@ -128,7 +142,8 @@ def test_labels_patients_and_frontal_views(tmp_path):
         ("e", "8", 0, "other"),
     ]
     assert {r.grouping for r in records} == {"patient"}
-    assert records[1].extra == {"mask_kind": "lung", "finding": "Pneumonia/Viral/COVID-19", "view": "AP Erect"}
+    assert records[1].mask_of == "lungs"
+    assert records[1].extra == {"finding": "Pneumonia/Viral/COVID-19", "view": "AP Erect"}
     header = records[0].load().header
     assert {key: header[key] for key in ("width", "height", "colour", "has_mask", "view")} == {
         "width": 20,

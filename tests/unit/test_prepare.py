@@ -2,13 +2,14 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import DataError, Loaded, Record, inside
+from xiqa.datasets.base import DataError, Loaded, Record, inside, localisation_check, mask_of
 from xiqa.datasets.prepare import prepare, pseudonym, read_or_make_salt, to_square, to_unit_range
 from xiqa.files import append_array
 
@@ -64,6 +65,17 @@ def test_the_table_the_images_and_the_masks(run, record):
     assert table["header_kvp"][0] == 80.0
     assert images[0].astype(float).mean() == pytest.approx(pixels.mean() / 255, abs=1e-3)
     assert skipped.empty
+
+
+def test_the_table_says_what_its_masks_show_and_a_map_in_an_organ_found_no_defect(run, record):
+    one, other = record("a", gradient()), replace(record("b", gradient().T), mask_of="lungs")
+    assert mask_of(run([one])[0]) == "defect"
+    assert mask_of(run([other])[0]) == "lungs"
+    assert mask_of(run([other], mask_of="tubes")[0]) == "tubes"
+    with pytest.raises(ValueError, match="masks show defect, lungs; expected one"):
+        run([one, other])
+    assert localisation_check("defect") == "finds the defect"
+    assert localisation_check("lungs") == "points into the lungs"
 
 
 def test_patients_are_pseudonyms(run, record):

@@ -1,5 +1,6 @@
 """Twins of chest X-rays obey the physics they claim, and write what the readers of the real sets read."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -256,10 +257,29 @@ def test_annotations_outline_the_objects(written):
             assert (inside & ~near).sum() <= (0.3 if placed.kind == "chain" else 0) * inside.sum()
 
 
-def test_lung_masks_are_those_of_the_reader(written):
+def test_the_ground_truth_of_a_simulated_chest_is_its_opacities_not_its_lungs(written, tmp_path):
+    folder = written["covid_cxr", "a"]
+    table = pd.read_csv(folder / writing.TABLE)
+    found = records("covid_cxr", folder)
+    assert {found[image].mask_of for image in table["image"]} == {"defect"}
+    for row in table.itertuples():
+        mask = found[row.image].load().mask
+        rendered = covid_cxr.render(row.patient_seed, row.image_seed, row.label_name, row.severity)
+        truth = rendered.mask if row.label_name != "Normal" else np.zeros_like(rendered.mask)
+        np.testing.assert_array_equal(mask, truth)
+        assert mask.any() == (row.label_name != "Normal")
+    # As the real set is distributed there are lungs only, and the reader says so.
+    shutil.copytree(folder, tmp_path / "real", ignore=shutil.ignore_patterns("opacities"))
+    row = table.query("label_name == 'COVID'").iloc[0]
+    lungs = records("covid_cxr", tmp_path / "real")[row["image"]]
+    assert lungs.mask_of == "lungs"
+    np.testing.assert_array_equal(lungs.load().mask, covid_cxr.render(
+        row["patient_seed"], row["image_seed"], "COVID", row["severity"]).lungs)  # fmt: skip
+
+
+def test_pixels_are_those_of_the_reader(written):
     folder = written["covid_cxr", "a"]
     row = pd.read_csv(folder / writing.TABLE).query("label_name == 'COVID'").iloc[0]
     rendered = covid_cxr.render(row["patient_seed"], row["image_seed"], "COVID", row["severity"])
     loaded = records("covid_cxr", folder)[row["image"]].load()
-    np.testing.assert_array_equal(loaded.mask, rendered.lungs)
     np.testing.assert_array_equal(loaded.pixels, rendered.pixels)

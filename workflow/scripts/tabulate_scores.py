@@ -2,12 +2,17 @@
 
 import pandas as pd
 
+from xiqa.datasets.base import mask_of
 from xiqa.files import read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps import score_tables
 from xiqa.metrics.maps.beside import with_published
 
 COMPARED = ("pointing_game", "pointing_game_smooth", "roc_auc")
+LOCALISATION = (
+    "pointing_game", "smoothing", "randomisation", "roc_auc", "region_dice", "relevance", "averaged", "dose_response",
+)  # fmt: skip
+"""Tables of scores against the masks; they say what the masks show."""
 METRICS_OF = {
     "roc_auc": ["roc_auc", "roc_auc_within"],
     "region_dice": ["region_dice"],
@@ -49,6 +54,8 @@ def tabulate(
         tables["cascade"] = score_tables.cascade_table(cascade)
     data = "simulated" if (images["data"] == "simulated").all() else "real"
     tables = with_published(tables, study)
+    for name in LOCALISATION:
+        tables[name] = tables[name].assign(mask_of=mask_of(images))
     for name, path in paths.items():
         write_table(path, tables[name].assign(data=data))
 

@@ -12,6 +12,8 @@ import pandas as pd
 
 Box = tuple[float, float, float, float]
 """(x_min, y_min, x_max, y_max) in pixels of the original image, end-exclusive."""
+DEFECT = "defect"
+"""What a ground-truth mask shows if it shows what decides the label; it is empty where there is none."""
 
 
 class DataError(ValueError):
@@ -62,6 +64,8 @@ class Record:
         load: reads the pixels; raises DataError.
         grouping: what `patient` is: "patient", or "proxy" where the set has no patient ids.
         part: the set's official part, "train", "validation" or "test"; None without one.
+        mask_of: what the set's masks show: DEFECT, or the organ in which evidence may lie, in the plural ("lungs"). A
+            map that lies in an organ has not found a defect.
         extra: further plain columns for the table, such as `frame`, `view` or `finding`.
     """
 
@@ -73,6 +77,7 @@ class Record:
     load: Callable[[], Loaded]
     grouping: str = "patient"
     part: str | None = None
+    mask_of: str = DEFECT
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -110,6 +115,23 @@ def same_size(mask_path: str | Path, mask: np.ndarray, pixels: np.ndarray) -> No
         raise DataError(
             mask_path, f"found a mask of {mask.shape}, expected {pixels.shape} (rows, columns) as the image"
         )
+
+
+def localisation_check(mask_of: str) -> str:
+    """What a map does that lies on the ground truth, in the words of tables, figures and findings.
+
+    Args:
+        mask_of: what the masks show, see `Record`.
+
+    Returns:
+        "finds the defect", or "points into the lungs" (or whatever organ the masks show).
+    """
+    return "finds the defect" if mask_of == DEFECT else f"points into the {mask_of}"
+
+
+def mask_of(table: pd.DataFrame) -> str:
+    """What the masks of a prepared set show."""
+    return table["mask_of"].iloc[0]
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import DataError, Loaded, Record, Records, inside, same_size
+from xiqa.datasets.base import DEFECT, DataError, Loaded, Record, Records, inside, same_size
 from xiqa.datasets.folder import MISSING, Rows, read_rows, records
 from xiqa.datasets.images import read_image, read_mask
 
@@ -26,7 +26,9 @@ OTHER = "other"
 CLASSES = (OTHER, "COVID-19")
 FRONTAL = ("pa", "ap", "ap supine", "ap erect")
 UNDECIDED = (*MISSING, "todo", "unknown")
+LUNGS = "lungs"
 MASKS = Path("annotations", "lungVAE-masks")
+OPACITIES = "opacities"
 
 
 def read(folder: Path, dataset: Dataset) -> Records:
@@ -35,13 +37,15 @@ def read(folder: Path, dataset: Dataset) -> Records:
     - COVID-19 Radiography Database: `COVID/images/*.png` with `COVID/masks/*.png`, and so for Normal, Lung_Opacity and
       Viral Pneumonia. Classes are the folders that are there. No patient ids: each image is a group of its own
       ("proxy"). Masks of 256 pixels on images of 299, as the set is distributed, are resized by nearest neighbour.
+      They show the lungs. Where somebody has drawn what the classes differ by, in `COVID/opacities/*.png` and so for
+      the other folders (all black: nothing there), these masks are read instead; an image without one has no mask.
     - ieee8023 collection: `metadata.csv` with `images/` and, if there, `annotations/lungVAE-masks/NAME_mask.png`.
       Classes are "other" and "COVID-19". Only frontal X-rays (PA, AP, AP Supine, AP Erect) are part of the study: CT
       and lateral views are left out; if a `subset.csv` is there, only the files that it names are part. A file that is
       listed twice gives two records, since its rows may name two patients: equal pixels are found when preparing.
 
     `dataset.classes` names other classes: findings, and "other" for all that is not named. Without "other" the rest is
-    no part of the study. Masks show the lungs, not a lesion: a mask that is not there is None.
+    no part of the study. A mask that is not there is None; `mask_of` tells lungs from opacities.
 
     Args:
         folder: the data folder.
@@ -65,6 +69,7 @@ def read(folder: Path, dataset: Dataset) -> Records:
 
 def _radiography(root: Path, names: list[str], classes: tuple[str, ...]) -> Records:
     _check_classes(root, classes, (FOLDERS[name] for name in names))
+    drawn = any((root / name / OPACITIES).is_dir() for name in names)
     for name in names:
         label = _label(root / name, "", FOLDERS[name], classes)
         if label is None:
@@ -73,7 +78,7 @@ def _radiography(root: Path, names: list[str], classes: tuple[str, ...]) -> Reco
         if not paths:
             raise DataError(root / name / "images", "holds no .png, expected the images of this class; unpack it again")
         for path in paths:
-            mask_path = root / name / "masks" / path.name
+            mask_path = root / name / (OPACITIES if drawn else "masks") / path.name
             mask_path = mask_path if mask_path.is_file() else None
             image = re.sub(r"[^\w.-]", "_", f"{name}-{path.stem.removeprefix(f'{name}-')}")
             yield Record(
@@ -84,7 +89,8 @@ def _radiography(root: Path, names: list[str], classes: tuple[str, ...]) -> Reco
                 files=(path,) if mask_path is None else (path, mask_path),
                 load=partial(_load, path, mask_path, {}),
                 grouping="proxy",
-                extra={"mask_kind": "lung", "finding": FOLDERS[name]},
+                mask_of=DEFECT if drawn else LUNGS,
+                extra={"finding": FOLDERS[name]},
             )
 
 
@@ -125,7 +131,8 @@ def _collection(root: Path, classes: tuple[str, ...]) -> Records:
             label_name=classes[label],
             files=(path,) if mask_path is None else (path, mask_path),
             load=partial(_load, path, mask_path, {"view": row["view"]}),
-            extra={"mask_kind": "lung", "finding": row["finding"], "view": row["view"]},
+            mask_of=LUNGS,
+            extra={"finding": row["finding"], "view": row["view"]},
         )
 
     yield from records(rows, record)

@@ -31,6 +31,8 @@ from xiqa.datasets.images import read_mask
 from xiqa.datasets.metaimage import metaimage_header, read_metaimage_slice
 
 CLASSES = ("no contrast", "contrast")
+MASK_OF = "heart and vessels"
+"""Where contrast agent shows if there is any; images without it have the mask as well."""
 _LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 _Member = tuple[SliceKey, Path, str]
 """A slice of a series, its file, and what the table would call it."""
@@ -200,6 +202,7 @@ def _record(
         label_name=names[label],
         files=files if mask is None else (*files, mask),
         load=load if mask is None else partial(_with_mask, load, mask),
+        mask_of=MASK_OF,
         extra={"slice": index, "slices": slices},
     )
 

@@ -91,6 +91,7 @@ def prepare(
                     "spacing_column_mm": spacing_mm[1],
                     "boxes": json.dumps(boxes),
                     "has_mask": loaded.mask is not None,
+                    "mask_of": dataset.mask_of or record.mask_of,
                     "part": record.part,
                     "duplicate_of": first_with.setdefault(digest, record.image),
                     "source_digest": source_digest(record.files),
@@ -106,6 +107,9 @@ def prepare(
                 "says why"
             )
     table = pd.DataFrame(rows)
+    if table["mask_of"].nunique() > 1:
+        found = ", ".join(sorted(table["mask_of"].unique()))
+        raise ValueError(f"{paths['table']}: the masks show {found}; expected one of them, name it in `mask_of`")
     table["duplicate_of"] = table["duplicate_of"].where(table["duplicate_of"] != table["image"])
     if facts is not None:
         table = _with_facts(table, facts, salt)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from xiqa.datasets.base import DEFECT
 from xiqa.figures import style
 from xiqa.figures.classification import GRID, class_look
 
@@ -34,8 +35,8 @@ def plot_examples(
     Args:
         images: (n, h, w) prepared images within 0 to 1.
         masks: (n, h, w) bool, or None.
-        table: n rows of the prepared table in the same order: patient, label, and where there are any has_mask and
-            boxes (JSON, in pixels of the prepared images).
+        table: n rows of the prepared table in the same order: patient, label, and where there are any has_mask, mask_of
+            and boxes (JSON, in pixels of the prepared images).
         classes: names in the order of the labels.
         per_class: images of each class at most.
         seed: seed of the choice.
@@ -169,7 +170,8 @@ def _ground_truth(axes: Axes, masks: np.ndarray | None, row: pd.Series, number: 
     drawn = {}
     if masks is not None and row.get("has_mask", True) and masks[number].any():
         axes.contour(masks[number].astype(float), [0.5], colors=MASK_COLOUR, linewidths=0.8)
-        drawn["contour of the mask"] = Rectangle((0, 0), 1, 1, fill=False, edgecolor=MASK_COLOUR)
+        name = f"contour of the {row.get('mask_of', DEFECT)}"
+        drawn[name] = Rectangle((0, 0), 1, 1, fill=False, edgecolor=MASK_COLOUR)
     for x_min, y_min, x_max, y_max in json.loads(row.get("boxes") or "[]"):
         # Pixel 0 reaches from -0.5 to 0.5 on the axes.
         box = Rectangle(

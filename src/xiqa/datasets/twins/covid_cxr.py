@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from xiqa.config import Twin
+from xiqa.datasets.covid_cxr import OPACITIES
 from xiqa.datasets.twins import thorax, writing
 from xiqa.seeds import stream_seed
 
@@ -82,9 +83,9 @@ def render(patient_seed: int, image_seed: int, disease: str, severity: float, *,
 
 
 def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> None:
-    """Write the twin: Normal, Lung_Opacity and COVID with images/ and masks/ (lungs), twin_masks/, and last twin.csv.
+    """Write the twin: Normal, Lung_Opacity and COVID with images/, masks/ (lungs), opacities/, and last twin.csv.
 
-    The label belongs to the patient. Masks of the opacities, which the real set does not have, are in twin_masks/.
+    The label belongs to the patient. The real set has no masks of opacities; its reader takes them where they are.
 
     Args:
         folder: an empty folder.
@@ -96,7 +97,7 @@ def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> No
     for disease in CLASSES:
         (folder / disease / "images").mkdir(parents=True)
         (folder / disease / "masks").mkdir()
-    (folder / "twin_masks").mkdir()
+        (folder / disease / OPACITIES).mkdir()
     rows = []
     for image in planned:
         disease = image.label_name
@@ -104,7 +105,7 @@ def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> No
         identifier = f"{disease}-{image.image}"
         Image.fromarray(rendered.pixels).save(folder / disease / "images" / f"{identifier}.png", compress_level=1)
         Image.fromarray(rendered.lungs.astype(np.uint8) * 255).save(folder / disease / "masks" / f"{identifier}.png")
-        Image.fromarray(rendered.mask).save(folder / "twin_masks" / f"{identifier}.png")
+        Image.fromarray(rendered.mask).save(folder / disease / OPACITIES / f"{identifier}.png")
         rows.append(writing.twin_row(image, image=identifier, **rendered.facts))
         progress(len(rows), len(planned), "chest X-rays")
     writing.write_twin_table(folder, rows)
