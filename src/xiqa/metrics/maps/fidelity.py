@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from xiqa.metrics.maps.masking import Predict, answers, pixel_ranks, scored_maps
+from xiqa.metrics.maps.masking import Predict, answers, asks_network, over_channels, pixel_ranks, scored_maps
 
 
 class Fidelity(NamedTuple):
@@ -26,6 +26,7 @@ class Fidelity(NamedTuple):
     scored: np.ndarray
 
 
+@asks_network
 def fidelity(
     predict: Predict,
     images: np.ndarray,
@@ -40,12 +41,13 @@ def fidelity(
     """Mask the pixels of each image in the order of its map and in the reverse order.
 
     Args:
-        predict: images (b, h, w) float32 -> class probabilities (b, k).
-        images: (n, h, w).
+        predict: images (b, h, w) or (b, c, h, w) float32 -> class probabilities (b, k). In its place `model=`, a
+            torch module that gives logits, see `module_predictor.ModulePredictor`.
+        images: (n, h, w), or (n, c, h, w), whose channels are masked together.
         labels: (n,) true classes.
         maps: (n, h, w), larger is more important.
-        replacement: (n,) or (n, h, w), what masked pixels become: a value that speaks against the true class (paper
-            004: 0 for contrast agent, 1 for none), or the blurred image.
+        replacement: what masked pixels become: a value that speaks against the true class (paper 004: 0 for contrast
+            agent, 1 for none), (n,), or of each channel, (n, c); or the blurred images, in the shape of the images.
         steps: steps of masking; 40 are 2.5 % each.
         batch: images asked for at once at most.
         ends: answers at the first and the last step from `fidelity_ends`, to share them among methods; None: asked.
@@ -65,15 +67,17 @@ def fidelity(
     found = np.full((2, 2, *labels.shape, steps + 1), np.nan)
     found[..., [0, -1]] = ends[:, None]
     found[:, :, ~scored] = np.nan
-    masked = np.rint(np.arange(1, steps) / steps * images[0].size)[:, None, None]
+    masked = np.rint(np.arange(1, steps) / steps * maps[0].size)[:, None, None]
     for i in np.flatnonzero(scored):
         ranks = pixel_ranks(maps[i], np.random.default_rng([seed, i]))
         hidden = np.concatenate([ranks < masked, ranks >= ranks.size - masked])
-        given = answers(predict, np.where(hidden, filling[i], images[i]), labels[i], batch)
+        masked_images = np.where(over_channels(hidden, images[i]), filling[i], images[i])
+        given = answers(predict, masked_images, labels[i], batch)
         found[:, :, i, 1:-1] = given.reshape(2, 2, steps - 1)
     return Fidelity(*found, scored)
 
 
+@asks_network
 def fidelity_ends(
     predict: Predict, images: np.ndarray, labels: np.ndarray, replacement: np.ndarray, batch: int = 64
 ) -> np.ndarray:
@@ -81,9 +85,9 @@ def fidelity_ends(
 
     Args:
         predict: as for `fidelity`, and so are the others.
-        images: (n, h, w).
+        images: (n, h, w) or (n, c, h, w).
         labels: (n,).
-        replacement: (n,) or (n, h, w).
+        replacement: (n,), (n, c), or in the shape of the images.
         batch: images asked for at once at most.
 
     Returns:
@@ -169,7 +173,9 @@ def fidelity_bootstrap(
 
 
 def _filling(replacement: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """What masked pixels become, (n, h, w) or (n, 1, 1)."""
-    if replacement.shape not in (images.shape, images.shape[:1]):
-        raise ValueError(f"replacement: found {replacement.shape}, expected {images.shape} or {images.shape[:1]}")
-    return replacement.reshape(-1, 1, 1) if replacement.ndim == 1 else replacement
+    """What masked pixels become, to be broadcast to the images."""
+    replacement = np.asarray(replacement)
+    allowed = [images.shape, images.shape[:1], *([images.shape[:2]] if images.ndim == 4 else [])]
+    if replacement.shape not in allowed:
+        raise ValueError(f"replacement: found {replacement.shape}, expected {' or '.join(map(str, allowed))}")
+    return replacement.reshape(*replacement.shape, *[1] * (images.ndim - replacement.ndim))

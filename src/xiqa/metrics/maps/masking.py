@@ -2,19 +2,74 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 Predict = Callable[[np.ndarray], np.ndarray]
-"""Images (b, h, w) float32 -> class probabilities (b, k), k > 1."""
+"""Images (b, h, w) or (b, c, h, w) float32 -> class probabilities (b, k), k > 1."""
+
+
+def asks_network(score: Callable) -> Callable:
+    """Let a score take a torch module, `model=`, in place of its first argument `predict`, and tensors for arrays.
+
+    With `model=` the first argument may be left out or None: `score(images, labels, maps, model=net)`. Torch is
+    imported only then. What becomes of the module and of its output: `module_predictor.ModulePredictor`.
+    """
+
+    @functools.wraps(score)
+    def asked(*args: Any, model: Any = None, **options: Any) -> Any:
+        given = [_as_array(value) for value in args]
+        if "predict" in options and not given:
+            given = [options.pop("predict")]
+        options = {name: _as_array(value) for name, value in options.items()}
+        if model is not None:
+            given = given[1:] if given and given[0] is None else given
+            if given and callable(given[0]):
+                raise ValueError("found both predict and model, expected one of them")
+            given = [model, *given]
+        if given and _is_module(given[0]):
+            from xiqa.metrics.maps.module_predictor import ModulePredictor
+
+            given[0] = ModulePredictor(given[0])
+        elif model is not None or not given or not callable(given[0]):
+            wrong = "neither predict nor model" if model is None else f"a {type(model).__name__} as model"
+            raise ValueError(f"found {wrong}, expected predict, a function, or model=, a torch module")
+        return score(*given, **options)
+
+    own = inspect.signature(score)
+    extra = inspect.Parameter("model", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="nn.Module | None")
+    asked.__signature__ = own.replace(parameters=[*own.parameters.values(), extra])  # type: ignore[attr-defined]
+    return asked
+
+
+def _is_module(value: Any) -> bool:
+    torch = sys.modules.get("torch")  # no torch, no module
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def _as_array(value: Any) -> Any:
+    """A tensor as an array, on the CPU and without history; what is no tensor as it is."""
+    if not hasattr(value, "requires_grad") or not hasattr(value, "detach"):
+        return value
+    value = value.detach().cpu()
+    return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+
+
+def over_channels(masks: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Masks (m, h, w) as they select pixels of an image (h, w), or of all channels of an image (c, h, w) alike."""
+    return masks[:, None] if image.ndim == 3 else masks
 
 
 def scored_maps(images: np.ndarray, labels: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """Which maps can be scored.
 
     Args:
-        images: (n, h, w) finite.
+        images: (n, h, w) or (n, c, h, w) finite.
         labels: (n,) classes 0..k-1.
         maps: (n, h, w).
 
@@ -24,10 +79,11 @@ def scored_maps(images: np.ndarray, labels: np.ndarray, maps: np.ndarray) -> np.
     Raises:
         ValueError: shapes differ, labels are no classes, or an image is not finite.
     """
-    if images.ndim != 3 or not images.size or maps.shape != images.shape or labels.shape != images.shape[:1]:
+    of_maps = (*images.shape[:1], *images.shape[-2:])
+    if images.ndim not in (3, 4) or not images.size or maps.shape != of_maps or labels.shape != images.shape[:1]:
         raise ValueError(
             f"found images {images.shape}, labels {labels.shape} and maps {maps.shape}, "
-            "expected (n, h, w), (n,) and (n, h, w), n > 0"
+            "expected (n, h, w) or (n, c, h, w), (n,) and (n, h, w), n > 0"
         )
     if not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
         raise ValueError(f"labels: found {labels.dtype} from {labels.min()}, expected integers from 0")
@@ -59,7 +115,7 @@ def answers(predict: Predict, images: np.ndarray, labels: np.ndarray, batch: int
 
     Args:
         predict: the network.
-        images: (m, h, w).
+        images: (m, h, w) or (m, c, h, w).
         labels: (m,) true classes, or one for all.
         batch: images asked for at once at most.
 
@@ -70,7 +126,8 @@ def answers(predict: Predict, images: np.ndarray, labels: np.ndarray, batch: int
         ValueError: what `predict` gives are no probabilities, or a label is none of its classes.
     """
     parts = np.array_split(images, -(-len(images) // batch))
-    found = np.concatenate([np.asarray(predict(np.asarray(part, np.float32)), np.float64) for part in parts])
+    dtype = getattr(predict, "dtype", np.float32)
+    found = np.concatenate([np.asarray(predict(np.asarray(part, dtype)), np.float64) for part in parts])
     if found.ndim != 2 or len(found) != len(images) or found.shape[1] < 2:
         raise ValueError(
             f"predict: found {found.shape} of {len(images)} images, expected ({len(images)}, k) with k > 1; "

@@ -9,9 +9,10 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg, splu
 
-from xiqa.metrics.maps.masking import Predict, answers, pixel_ranks, scored_maps
+from xiqa.metrics.maps.masking import Predict, answers, asks_network, over_channels, pixel_ranks, scored_maps
 
 
+@asks_network
 def road(
     predict: Predict,
     images: np.ndarray,
@@ -25,13 +26,15 @@ def road(
     """Half the difference of the true class's probability without the least and without the most important pixels.
 
     Args:
-        predict: images (b, h, w) float32 -> class probabilities (b, k).
-        images: (n, h, w).
+        predict: images (b, h, w) or (b, c, h, w) float32 -> class probabilities (b, k). In its place `model=`, a
+            torch module that gives logits, see `module_predictor.ModulePredictor`.
+        images: (n, h, w), or (n, c, h, w), whose channels are imputed at the same pixels.
         labels: (n,) true classes.
         maps: (n, h, w), larger is more important.
         percentiles: percent of pixels that are imputed; the score is the mean over them.
         batch: images asked for at once at most.
-        noise: standard deviation added to imputed pixels, in units of the images.
+        noise: standard deviation added to imputed pixels, in units of the images; the same in all channels, so that a
+            grey image in three channels stays grey.
         seed: of noise and of the order of equal values, for image number i; both are the same for all methods.
 
     Returns:
@@ -45,8 +48,8 @@ def road(
         orders are combined as in pytorch-grad-cam.
     """
     scored = scored_maps(images, labels, maps)
-    number = np.rint(np.asarray(percentiles) / 100 * images[0].size)[:, None, None]
-    if not number.size or number.min() < 1 or number.max() >= images[0].size:
+    number = np.rint(np.asarray(percentiles) / 100 * maps[0].size)[:, None, None]
+    if not number.size or number.min() < 1 or number.max() >= maps[0].size:
         raise ValueError(f"percentiles: found {list(percentiles)}, expected some that take pixels and leave pixels")
     scores = np.full(labels.shape, np.nan)
     for i in np.flatnonzero(scored):
@@ -54,7 +57,7 @@ def road(
         ranks = pixel_ranks(maps[i], rng)
         removed = np.concatenate([ranks < number, ranks >= ranks.size - number])
         imputed = np.stack([linear_imputation(images[i], mask) for mask in removed])
-        imputed += removed * rng.normal(0, noise, ranks.shape)
+        imputed += over_channels(removed * rng.normal(0, noise, ranks.shape), images[i])
         most, least = np.split(answers(predict, imputed, labels[i], batch)[1], 2)
         scores[i] = (least - most).mean() / 2
     return scores
@@ -64,12 +67,12 @@ def linear_imputation(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """Make each removed pixel the weighted mean of its neighbours, all at the same time.
 
     Args:
-        image: (h, w).
+        image: (h, w), or (c, h, w), each channel by itself.
         removed: (h, w) bool, not all.
 
     Returns:
-        (h, w) float64. Neighbours at an edge weigh 1/6, at a corner 1/12; beyond the border there are none. The
-        error of the solution is below 1e-6 of the image's range.
+        float64 in the shape of the image. Neighbours at an edge weigh 1/6, at a corner 1/12; beyond the border there
+        are none. The error of the solution is below 1e-6 of the image's range.
 
     Raises:
         ValueError: all pixels are removed.
@@ -78,7 +81,7 @@ def linear_imputation(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """
     if removed.all():
         raise ValueError("removed: found all pixels, expected some left to impute from")
-    values, gone = np.array(image, np.float64).ravel(), removed.ravel()
+    values, gone = np.array(image, np.float64).reshape(-1, removed.size), removed.ravel()
     rows = _laplacian(*removed.shape)[gone]
     system = rows[:, gone]
     # Conjugate gradients take hundreds of steps across a wide hole; with the means of 8 x 8 squares solved at once, 60.
@@ -88,8 +91,9 @@ def linear_imputation(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
     sums = squares.T.tocsr()
     coarse = splu((sums @ system @ squares).tocsc())
     preconditioner = LinearOperator(system.shape, lambda rest: rest + squares @ coarse.solve(sums @ rest))
-    values[gone], _ = cg(system, -(rows @ np.where(gone, 0, values)), rtol=1e-8, M=preconditioner)
-    return values.reshape(removed.shape)
+    for channel in values:
+        channel[gone], _ = cg(system, -(rows @ np.where(gone, 0, channel)), rtol=1e-8, M=preconditioner)
+    return values.reshape(image.shape)
 
 
 @lru_cache(maxsize=1)
