@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import to_json
@@ -82,6 +82,13 @@ CONTROLS = ("random", "centre_prior", "edges")
 """Methods that know nothing of the network."""
 WITHOUT_RELU: frozenset[str] = frozenset({"efficientnet_b0"})
 """Architectures that the methods of `relu_backward` cannot explain."""
+OPTIONS_OF: dict[str, frozenset[str]] = {
+    "small_resnet": frozenset({"width", "blocks", "first_pooling"}),
+    "small_vgg": frozenset({"width"}),
+}
+"""Options of our own architectures, for which there are no ImageNet weights; the others have none."""
+SMALLEST_PX: dict[str, int] = {"inception_v3": 75, "inception_resnet_v2": 75}
+"""Smallest side of the images of an architecture; 32 px for the others."""
 METHOD_MODULES: dict[str, str] = {method: f"xiqa.saliency.{method}" for method in METHOD_FAMILY}
 STEPS = ("no_margin", "small_margins", "large_margins", "recorded")
 SIMULATED_GROUPS = ("scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin")
@@ -314,6 +321,16 @@ Architecture = Literal[
     "inception_resnet_v2",
 ]
 WeightState = Literal["trained", "semi_random", "fully_random"]
+CLASSES_OF_FORMAT: dict[str, int] = {
+    "object_cxr": 2,
+    "lvot": 2,
+    "brain_tumor": 3,
+    "brain_tumor_jpg": 3,
+    "ct_contrast": 2,
+}
+"""How many classes a format has; the others have as many as their files, or `classes`, name."""
+WITH_OFFICIAL_PARTS = ("object_cxr", "folder")
+"""Formats whose files say which part an image belongs to."""
 # Settings of the papers by name; keys given beside `preset` override them.
 TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "quick": {},
@@ -360,6 +377,12 @@ class Split(Section):
     official: bool = Field(False, description="use the set's own parts where it has them")
     validation: Fraction = Field(0.15, description="share of patients in validation")
     test: Fraction = Field(0.25, description="share of patients in the test part")
+    sizes: dict[Literal["train", "validation", "test"], Annotated[int, Field(ge=0)]] = Field(
+        {}, description="patients in each part, exactly, instead of shares: {train: 551, validation: 69, test: 70}"
+    )
+    seed: int | None = Field(
+        None, ge=0, description="seed of one split for all trainings, whose seeds then vary the weights only"
+    )
     folds: int = Field(
         0,
         ge=0,
@@ -371,6 +394,22 @@ class Split(Section):
         ge=0,
         description="proxy groups beside a test group left out of training; fold k is then every folds-th group",
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Split:
+        given = [name for name in ("official", "folds", "sizes") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"found {' and '.join(given)}, expected one of them; each of them fixes the parts")
+        if self.sizes and not (self.sizes.get("train") and self.sizes.get("test")):
+            raise ValueError(f"sizes: found {self.sizes}, expected 1 or more in train and in test; add what is missing")
+        shares = [name for name in ("validation", "test") if getattr(self, name) != Split.model_fields[name].default]
+        if self.sizes and shares:
+            raise ValueError(f"found sizes and the share {shares[0]}, expected one of them; take the share out")
+        if self.seed is not None and given and given != ["sizes"]:
+            raise ValueError(f"found seed and {given[0]}, which leaves nothing to draw once for all; take the seed out")
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together leave nothing to train on; keep them below 1")
+        return self
 
 
 class Augmentation(Section):
@@ -438,6 +477,19 @@ class NetworkPlan(Section):
         {}, description="options of the architecture, such as first_pooling: false for small_resnet"
     )
 
+    @model_validator(mode="after")
+    def _consistent(self) -> NetworkPlan:
+        if self.weights == "imagenet" and self.architecture in OPTIONS_OF:
+            raise ValueError(f"weights: there are none of ImageNet for {self.architecture}; set none, or a path")
+        if self.weights not in ("none", "imagenet") and not self.weights.endswith((".safetensors", ".pth")):
+            expected = "none, imagenet, or the path of a .safetensors or .pth file"
+            raise ValueError(f"weights: found '{self.weights}', expected {expected}")
+        known = OPTIONS_OF.get(self.architecture, frozenset())
+        if not set(self.options) <= known:
+            found = f"options: found {sorted(self.options)}"
+            raise ValueError(f"{found}, {self.architecture} knows {sorted(known) or 'none'}; leave out the others")
+        return self
+
 
 class Dataset(Section):
     """A set of images with labels: how it is read, divided and learnt."""
@@ -479,8 +531,12 @@ class Dataset(Section):
     twin: Twin = Twin()
     split: Split = Split()
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (0,), min_length=1, description="seeds: each has its own split and training"
+        (0,),
+        min_length=1,
+        description="seeds: each has its own training, and its own split unless split.seed or official gives one for all",
     )
+    weights: str | None = Field(None, min_length=1, description="initial weights of the networks that name none")
+    channels: Literal[1, 3] | None = Field(None, description="input channels of the networks that name none")
     networks: tuple[NetworkPlan, ...] = Field((NetworkPlan(),), description="networks that are trained")
     training: ClassifierTraining = ClassifierTraining()
 
@@ -500,15 +556,34 @@ class Dataset(Section):
             raise ValueError("bright_above_hu needs intensity: window")
         if self.format == "folder" and self.path is None:
             raise ValueError("format: folder needs path: the folder of your images (a twin exists for the named sets)")
-        if self.split.validation + self.split.test >= 1:
-            raise ValueError("split: validation and test together leave nothing to train on; keep them below 1")
-        if self.training.one_output and len(self.classes) > 2:
-            raise ValueError("training.one_output needs two classes")
+        classes = len(self.classes) or CLASSES_OF_FORMAT.get(self.format)
+        if self.classes and classes != CLASSES_OF_FORMAT.get(self.format, classes):
+            expected = CLASSES_OF_FORMAT[self.format]
+            raise ValueError(f"classes: found {len(self.classes)}, expected {expected} as format: {self.format} has")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes: found {list(self.classes)}, expected each once")
+        if self.training.one_output and classes not in (2, None):
+            raise ValueError(f"training.one_output needs two classes; found {classes}")
+        if self.masked_with and self.classes and set(self.masked_with) != set(self.classes):
+            raise ValueError(f"masked_with: found {list(self.masked_with)}, expected each of {list(self.classes)}")
+        if self.split.official and self.format not in WITH_OFFICIAL_PARTS:
+            raise ValueError(
+                f"split.official: the files of format: {self.format} name no parts, those of "
+                f"{' and '.join(WITH_OFFICIAL_PARTS)} do; set it to false, and give shares or sizes"
+            )
+        made = self.twin.patients * (self.twin.images_per_patient if self.split.by == "image" else 1)
+        if self.path is None and self.split.sizes and sum(self.split.sizes.values()) != made:
+            raise ValueError(f"split.sizes: found {sum(self.split.sizes.values())} in all, but the twin has {made}")
         names = [network.architecture for network in self.networks]
         if len(set(names)) < len(names):
             raise ValueError(f"networks: found {names}, expected each architecture once; another dataset can vary it")
         if any("trained" not in network.states for network in self.networks):
             raise ValueError("networks: states must hold trained; the others are compared with it")
+        for name in names:
+            if self.size < (smallest_px := SMALLEST_PX.get(name, 32)):
+                raise ValueError(f"size: found {self.size} px, {name} needs {smallest_px} px or more; raise it")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: found {list(self.seeds)}, expected each once")
         return self
 
 
@@ -606,6 +681,14 @@ def without_nulls(mapping: Any) -> Any:
     return {name: value for name, value in mapping.items() if value is not None}
 
 
+def with_shared_keys(dataset: Any) -> Any:
+    """A data set whose weights and channels stand in each of its networks that names none itself."""
+    if not isinstance(dataset, dict) or not isinstance(plans := dataset.get("networks", [{}]), list):
+        return dataset
+    shared = {name: dataset[name] for name in ("weights", "channels") if dataset.get(name) is not None}
+    return dataset | {"networks": [shared | plan if isinstance(plan, dict) else plan for plan in plans]}
+
+
 def load_config(content: dict[str, Any]) -> Config:
     """Check a configuration and return it typed.
 
@@ -616,7 +699,10 @@ def load_config(content: dict[str, Any]) -> Config:
         ValueError: one line per fault: the key's path, what was found, what is allowed.
     """
     if "datasets" in content:
-        content = content | {"datasets": without_nulls(content["datasets"])}
+        datasets = without_nulls(content["datasets"])
+        if isinstance(datasets, dict):
+            datasets = {name: with_shared_keys(dataset) for name, dataset in datasets.items()}
+        content = content | {"datasets": datasets}
     try:
         return Config.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
@@ -663,7 +749,7 @@ def _kind(field) -> str:
     def name_of(kind: Any) -> str:
         if get_origin(kind) is Literal:
             return ", ".join(f"`{choice}`" for choice in get_args(kind))
-        if get_origin(kind) is UnionType:
+        if get_origin(kind) in (Union, UnionType):
             return " or ".join(name_of(part) for part in get_args(kind) if part is not NoneType) + " or nothing"
         return names[get_origin(kind) or kind]
 

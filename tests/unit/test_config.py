@@ -1,9 +1,11 @@
 """The configuration: every file is valid, documents match the code, faults are refused with their path."""
 
 import copy
+import inspect
 import json
 import math
 import re
+from typing import get_args
 
 import pytest
 import yaml
@@ -72,6 +74,26 @@ def test_scenarios_are_table_1_of_the_paper(root):
         ("cdmam.upsampling.groups", ["recorded"], "upsampling.groups"),
         ("cdmam.scenarios.scenario_1.noise_level", None, "published needs noise_level"),
         ("results", "/tmp/elsewhere", "results: found '/tmp/elsewhere'"),
+        # What would else stop a job, after the images were prepared.
+        ("datasets.lvot.split", {"sizes": {"train": 551, "test": 70}}, "found 621 in all, but the twin has 160"),
+        ("datasets.lvot.split", {"sizes": {"train": 160}}, "expected 1 or more in train and in test"),
+        ("datasets.lvot.split", {"sizes": {"train": 90, "test": 70}, "test": 0.1}, "sizes and the share test"),
+        ("datasets.lvot.split", {"sizes": {"training": 90}}, "split.sizes.training"),
+        ("datasets.lvot.split", {"official": True}, "format: lvot name no parts"),
+        ("datasets.object_cxr.split", {"official": True, "folds": 5}, "found official and folds, expected one"),
+        ("datasets.object_cxr.split", {"official": True, "seed": 0}, "found seed and official"),
+        ("datasets.object_cxr.split", {"folds": 5, "seed": 0}, "found seed and folds"),
+        ("datasets.lvot.seeds", [0, 1, 0], r"seeds: found \[0, 1, 0\], expected each once"),
+        ("datasets.lvot.weights", "imagenet", "weights: there are none of ImageNet for small_resnet"),
+        ("datasets.lvot.weights", "ImageNet", "weights: found 'ImageNet', expected none, imagenet, or the path"),
+        ("datasets.lvot.channels", 2, "datasets.lvot.channels: found 2.*1 or 3"),
+        ("datasets.lvot.networks", [{"architecture": "resnet34", "options": {"width": 8}}], "knows none"),
+        ("datasets.lvot.networks", [{"architecture": "small_vgg", "options": {"blocks": 2}}], "knows .'width'"),
+        ("datasets.lvot", {"format": "lvot", "size": 64, "networks": [{"architecture": "inception_v3"}]}, "75 px"),
+        ("datasets.brain_tumor.classes", ["glioma", "meningioma"], "classes: found 2, expected 3"),
+        ("datasets.covid_cxr.classes", ["Normal", "Normal"], "expected each once"),
+        ("datasets.brain_tumor.training", {"one_output": True}, "needs two classes; found 3"),
+        ("datasets.ct_contrast.classes", ["without", "with"], "masked_with: found .'no contrast', 'contrast'"),
     ],
 )
 def test_faults_are_refused_with_their_path(root, path, value, message):
@@ -83,6 +105,29 @@ def test_faults_are_refused_with_their_path(root, path, value, message):
     section[key] = value
     with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
         config.load_config(content)
+
+
+def test_networks_take_weights_and_channels_of_their_data_set_unless_they_name_their_own(root):
+    content = read(root, "config")
+    content["datasets"]["lvot"] |= {
+        "channels": 3, "weights": "imagenet", "networks": [{"architecture": "resnet34"}, {"architecture": "small_vgg",
+        "weights": "none"}, {"architecture": "vgg16", "channels": 1, "weights": "mine.pth"}],
+    }  # fmt: skip
+    networks = config.load_config(content).datasets["lvot"].networks
+    assert [(n.weights, n.channels) for n in networks] == [("imagenet", 3), ("none", 3), ("mine.pth", 1)]
+    del content["datasets"]["lvot"]["weights"]
+    del content["datasets"]["lvot"]["networks"]
+    assert config.load_config(content).datasets["lvot"].networks == (config.NetworkPlan(channels=3),)
+
+
+def test_what_the_configuration_says_of_architectures_is_what_they_are():
+    zoo = pytest.importorskip("xiqa.models.zoo")
+    assert set(zoo.TABLE) == set(get_args(config.Architecture))
+    assert {name for name, entry in zoo.TABLE.items() if not entry.source} == set(config.OPTIONS_OF) == set(zoo.OWN)
+    for name, entry in zoo.TABLE.items():
+        assert entry.smallest_px == config.SMALLEST_PX.get(name, 32)
+    for name, known in config.OPTIONS_OF.items():
+        assert set(inspect.signature(zoo.OWN[name]).parameters) == known | {"channels", "outputs"}
 
 
 def test_a_test_setting_in_the_training_grid_is_refused(root):

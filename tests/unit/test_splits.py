@@ -71,6 +71,44 @@ def test_shares_and_labels_are_as_asked():
     assert np.ptp(positive) < 0.03
 
 
+@settings(max_examples=40)
+@given(tables(), st.integers(0, 50), st.integers(5, 15), st.sampled_from([0, 7]))
+def test_sizes_give_exactly_so_many_patients_to_each_part(table, seed, test, validation):
+    groups = len(set(groups_of(table)))
+    sizes = {"train": groups - test - validation, "validation": validation, "test": test}
+    divided = split_images(table, Split(sizes=sizes), seed)
+    found = divided.groupby("part")["group"].nunique()
+    assert {part: found.get(part, 0) for part in sizes} == sizes
+
+
+def test_the_papers_sizes_are_divided_with_even_labels_and_like_patients():
+    rng = np.random.default_rng(1)
+    patients = np.repeat(np.arange(690), rng.integers(15, 35, 690))
+    table = table_of(patients, rng.integers(0, 2, len(patients)))
+    divided = split_images(table, Split(sizes={"train": 551, "validation": 69, "test": 70}), 0)
+    per_patient = divided.groupby("part").size() / divided.groupby("part")["group"].nunique()
+    assert per_patient.max() / per_patient.min() < 1.05
+    assert table["label"].groupby(divided["part"]).mean().between(0.49, 0.51).all()
+
+
+def test_sizes_that_are_not_those_of_the_set_say_what_was_found():
+    table = table_of(np.repeat(np.arange(20), 2), [0, 1] * 20, duplicate_of=[None] * 39 + ["image-0"])
+    message = r"found 19 patients in the set .* expected 12 \+ 0 \+ 8 = 20 for train, validation, test"
+    with pytest.raises(ValueError, match=message):
+        split_images(table, Split(sizes={"train": 12, "test": 8}), 0)
+    with pytest.raises(ValueError, match="found 40 images in the set"):
+        split_images(table, Split(by="image", sizes={"train": 12, "test": 8}), 0)
+
+
+@pytest.mark.parametrize("shares", [{}, {"sizes": {"train": 50, "validation": 10, "test": 20}}])
+def test_trainings_share_the_split_of_its_own_seed(shares):
+    table = table_of(np.arange(80), np.arange(80) % 2)
+    one, other = (split_images(table, Split(seed=5, **shares), seed)["part"] for seed in (0, 1))
+    assert (one == other).all()
+    assert (one == split_images(table, Split(**shares), 5)["part"]).all()
+    assert (one != split_images(table, Split(seed=6, **shares), 0)["part"]).any()
+
+
 def test_a_seed_repeats_and_another_differs():
     table = table_of(np.arange(80), np.arange(80) % 2)
     first, again, other = (split_images(table, Split(), seed)["part"] for seed in (1, 1, 2))

@@ -44,13 +44,17 @@ def listing(folder):
     return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
+# Keys of a data set that the prepared images do not depend on.
+NOT_OF_IMAGES = ("twin", "split", "seeds", "weights", "channels", "networks", "training", "bright_above_hu")
+
+
 def source(wildcards):
     """Everything that determines the prepared images of a data set."""
     dataset = DATASETS[wildcards.dataset]
     return {
         "folder": dataset.path or f"{RESULTS}/{wildcards.dataset}/raw",
         "files": listing(dataset.path) if dataset.path else None,
-        "dataset": plain(dataset, "twin", "split", "seeds", "networks", "training", "bright_above_hu"),
+        "dataset": plain(dataset, *NOT_OF_IMAGES),
         "seed": study.seed,
     }
 

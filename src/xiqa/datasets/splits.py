@@ -22,15 +22,17 @@ def split_images(table: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
 
     Args:
         table: prepared table with image, patient, label, duplicate_of and part (the official part or "severity").
-        split: shares, folds, gap, official or not.
-        seed: number of the split.
+        split: shares or sizes, folds, gap, official or not.
+        seed: seed of the training, which has a split of its own unless `split.seed` gives one for all.
 
     Returns:
         Table with image, part (train, validation, test, severity, unused) and group (number of what stays together).
 
     Raises:
-        ValueError: a label is missing in training, an official split divides a patient, or has no test part.
+        ValueError: a label is missing in training, an official split divides a patient, or has no test part, the sizes
+            are not those of the set.
     """
+    seed = seed if split.seed is None else split.seed
     group = groups_of(table) if split.by == "patient" else np.arange(len(table))
     part = table["part"].to_numpy(object, copy=True)
     free = np.flatnonzero(part != SEVERITY)
@@ -39,6 +41,8 @@ def split_images(table: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
         raise ValueError("patients of the dose-response part also have images in the main parts; write the twin again")
     if split.official:
         _check_official(part[free])
+    elif split.sizes:
+        part[free] = _divide_by_sizes(table["label"].to_numpy()[free], group[free], split, seed)
     else:
         part[free] = _divide(table["label"].to_numpy()[free], group[free], split, seed)
     divided = pd.DataFrame({"image": table["image"].to_numpy(), "part": part, "group": group})
@@ -127,8 +131,32 @@ def _divide(label: np.ndarray, group: np.ndarray, split: Split, seed: int) -> np
     return part
 
 
-def _in_random_order(label: np.ndarray, group: np.ndarray, shares: list[float], rng: np.random.Generator) -> np.ndarray:
-    """Number of the share (n,): group by group to where its labels are missing most, large groups first."""
+def _divide_by_sizes(label: np.ndarray, group: np.ndarray, split: Split, seed: int) -> np.ndarray:
+    """Parts (n,) of exactly so many groups each, with labels as even as in `_divide`."""
+    sizes = [split.sizes.get(part, 0) for part in PARTS]
+    found, one = len(np.unique(group)), "images" if split.by == "image" else "patients"
+    if sum(sizes) != found:
+        expected = " + ".join(map(str, sizes))
+        raise ValueError(
+            f"split.sizes: found {found} {one} in the set (those who share an image count as one), expected "
+            f"{expected} = {sum(sizes)} for {', '.join(PARTS)}; change them, or give the shares validation and test"
+        )
+    rng = np.random.default_rng(stream_seed(seed, "division"))
+    shares = [size / found for size in sizes]
+    return np.array(PARTS, object)[_in_random_order(label, group, shares, rng, sizes)]
+
+
+def _in_random_order(
+    label: np.ndarray,
+    group: np.ndarray,
+    shares: list[float],
+    rng: np.random.Generator,
+    sizes: list[int] | None = None,
+) -> np.ndarray:
+    """Number of the share (n,): group by group to where its labels are missing most, large groups first.
+
+    With `sizes`, the groups that each share has in the end, a share that is full takes no more.
+    """
     names, codes = np.unique(group, return_inverse=True)
     counts = np.zeros((len(names), label.max() + 1 if len(label) else 1))
     np.add.at(counts, (codes, label), 1)
@@ -136,11 +164,13 @@ def _in_random_order(label: np.ndarray, group: np.ndarray, shares: list[float], 
     order = rng.permutation(len(names))
     order = order[np.argsort(-counts[order].sum(1), kind="stable")]
     chosen = np.empty(len(names), int)
+    left = np.full(len(shares), len(names)) if sizes is None else np.array(sizes)
     for index in order:
         # The share whose distance to its target falls most; relative, so that a rare label weighs as a common one.
         gain = ((wanted**2 - (wanted - counts[index]) ** 2) / np.maximum(counts.sum(0), 1) ** 2).sum(1)
-        chosen[index] = np.argmax(gain / np.maximum(shares, 1e-12))
+        chosen[index] = np.argmax(np.where(left > 0, gain / np.maximum(shares, 1e-12), -np.inf))
         wanted[chosen[index]] -= counts[index]
+        left[chosen[index]] -= 1
     return chosen[codes]
 
 
