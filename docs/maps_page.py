@@ -93,13 +93,17 @@ def randomised_maps(dataset: str) -> str:
 def smoothing_and_architectures(dataset: str) -> str:
     """What smoothing and another architecture do to the Pointing Game accuracy."""
     smoothing = table_of("smoothing", dataset).query("weights == 'trained'").set_index("method")
-    means = table_of("difference_of_means", dataset).query("metric == 'pointing_game_smooth'").set_index("method")
+    means = table_of("difference_of_means", dataset).query("metric == 'pointing_game_smooth' and largest")
+    means = means.set_index("method")
     rows = []
     for method in smoothing.index:
         change = smoothing.loc[method]
         told = f"{-change['difference']:+.2f} ({-change['ci_high']:+.2f} to {-change['ci_low']:+.2f})"
         mean = means.loc[method] if method in means.index else None
-        interval = "" if mean is None else f"{cell(mean, 'largest')}: {mean['architectures'].replace(' ', ', ')}"
+        interval = ""
+        if mean is not None:
+            networks = ", ".join(f"{mean[name]}={mean[f'mean_{name}']:.3f}" for name in ("first", "second"))
+            interval = f"{cell(mean, 'difference')}: {networks}"
         rows.append([method, told, interval])
     return markdown(["Method", "smoothed - unsmoothed", "Difference of Means (smoothed)"], rows)
 

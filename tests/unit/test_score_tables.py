@@ -106,8 +106,19 @@ def test_difference_of_means_needs_two_architectures():
     first, second = scores_of({"m": 0.9}), scores_of({"m": 0.6}, architecture="other")
     assert difference_of_means_table(first, ["roc_auc"]).empty
     row = difference_of_means_table(pd.concat([first, second]), ["roc_auc"]).iloc[0]
-    assert row["largest"] == pytest.approx(0.3)
-    assert row["repeats"] == 1
+    assert row[["mean_first", "mean_second", "difference"]].tolist() == pytest.approx([0.9, 0.6, 0.3])
+    assert row[["first", "second", "repeats", "largest"]].tolist() == ["net", "other", 1, True]
+
+
+def test_difference_of_means_has_a_row_for_each_pair_and_marks_the_largest():
+    rows = [
+        scores_of({"m": value, "n": 0.5}, architecture=name) for name, value in (("a", 0.9), ("b", 0.6), ("c", 0.8))
+    ]
+    table = difference_of_means_table(pd.concat(rows), ["roc_auc"]).set_index("method")
+    found = table.loc["m"].set_index(["first", "second"])
+    assert found["difference"].to_dict() == pytest.approx({("a", "b"): 0.3, ("a", "c"): 0.1, ("b", "c"): 0.2})
+    assert found.index[found["largest"]].tolist() == [("a", "b")]
+    assert table.loc["n", "largest"].sum() == 1
 
 
 def test_mass_that_grows_with_severity_is_seen():
@@ -131,10 +142,10 @@ def test_cascade_has_an_interval_for_each_number_of_blocks():
 
 
 def test_the_papers_numbers_stand_beside_ours():
-    known = {"method": ["grad_cam", "random"], "form": "absolute"}
+    known = {"method": ["grad_cam", "random"], "form": "absolute", "architecture": "resnet50"}
     tables = {
         "pointing_game": pd.DataFrame(known | {"weights": "semi_random", "smoothing": "gaussian"}),
-        "smoothing": pd.DataFrame(known),
+        "smoothing": pd.DataFrame(known | {"weights": "trained"}),
         "randomisation": pd.DataFrame(known | {"metric": "pointing_game_smooth", "compared_with": "fully_random"}),
         "relevance": pd.DataFrame(known),
     }

@@ -91,6 +91,7 @@ rule tabulate_scores:
         scores=lambda wildcards: map_scores(wildcards.dataset),
         agreement=lambda wildcards: scores_of_first(wildcards.dataset, "agreement.csv"),
         curves=lambda wildcards: scores_of_first(wildcards.dataset, "curves.csv"),
+        masking=lambda wildcards: scores_of_first(wildcards.dataset, "masking_curves.csv"),
         cascades=lambda wildcards: [scores_of_first(wildcards.dataset, "cascade.parquet")] if SALIENCY.cascade else [],
         table=f"{DATASET}/prepared/table.parquet",
     output:
@@ -106,6 +107,7 @@ rule tabulate_scores:
     params:
         code=code("tabulate_scores.py"),
         study=lambda wildcards: DATASETS[wildcards.dataset].format,
+        first=lambda wildcards: first_network(wildcards.dataset),
     script:
         "../scripts/tabulate_scores.py"
 
@@ -130,6 +132,7 @@ rule tabulate_classifiers:
     params:
         code=code("tabulate_classifiers.py"),
         networks=lambda wildcards: networks(wildcards.dataset),
+        study=lambda wildcards: DATASETS[wildcards.dataset].format,
     script:
         "../scripts/tabulate_classifiers.py"
 

@@ -73,7 +73,8 @@ def _for_claims(scores: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> dict[s
         rows = tables[name][(tables[name]["metric"] == metric) & (tables[name]["weights"] == "trained")]
         given[name] = rows.rename(columns={"mean": "value"})
     means = tables["difference_of_means"]
-    given["difference_of_means"] = means[means["metric"] == "pointing_game_smooth"].rename(columns={"largest": "value"})
+    means = means[(means["metric"] == "pointing_game_smooth") & means["largest"].astype(bool)]
+    given["difference_of_means"] = means.rename(columns={"difference": "value"})
     return given
 
 

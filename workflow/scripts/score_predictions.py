@@ -6,6 +6,7 @@ from xiqa.cdmam.labels import labels_of
 from xiqa.cdmam.samples import read_samples
 from xiqa.files import read_table, write_table
 from xiqa.logs import log_to
+from xiqa.metrics.maps.beside import with_published
 from xiqa.metrics.prediction import diameter_scores, prediction_scores
 from xiqa.metrics.shortcut import background_statistics, fit_shortcut
 
@@ -28,7 +29,8 @@ def score(
     if list(np.repeat(table["image"], labels_um.shape[1])) != list(predictions["image"]):
         raise ValueError(f"{path_to_predictions}: found other images than the test tables list; predict again")
     predictions["shortcut_um"] = shortcut.predict(background_statistics(tested[:, 0])).ravel()
-    write_table(path_to_scores, prediction_scores(predictions, labels_um.mean(0), seed=seed))
+    scores = prediction_scores(predictions, labels_um.mean(0), seed=seed)
+    write_table(path_to_scores, with_published({"prediction_scores": scores}, "cdmam")["prediction_scores"])
     write_table(path_to_diameter_scores, diameter_scores(predictions))
 
 

@@ -6,12 +6,15 @@ import pandas as pd
 
 from xiqa.files import read_table, read_tensors, write_table
 from xiqa.logs import log_to
+from xiqa.metrics.maps.beside import with_published
 
 METRICS = ("accuracy", "balanced_accuracy", "auc")
 
 
-def tabulate(path_to_scores: str, paths_to_weights: list[str], networks: list[dict], path_to_table: str) -> None:
-    """Write one row per network: size, scores over all classes with their intervals (paper 003, table 3)."""
+def tabulate(
+    path_to_scores: str, paths_to_weights: list[str], networks: list[dict], study: str, path_to_table: str
+) -> None:
+    """Write one row per network: size, scores over all classes with their intervals, beside paper 003's table 3."""
     scores = read_table(path_to_scores)
     scores = scores[(scores["class_name"].fillna("") == "") & scores["metric"].isin(METRICS)]
     rows = []
@@ -30,7 +33,7 @@ def tabulate(path_to_scores: str, paths_to_weights: list[str], networks: list[di
                 f"{score.metric}_high": score.ci_high,
             }
         rows.append(row | own.iloc[0][["n_images", "n_patients", "grouping", "data"]].to_dict())
-    write_table(path_to_table, pd.DataFrame(rows))
+    write_table(path_to_table, with_published({"classifier": pd.DataFrame(rows)}, study)["classifier"])
 
 
 if "snakemake" in globals():
@@ -39,5 +42,6 @@ if "snakemake" in globals():
             path_to_scores=snakemake.input.scores,
             paths_to_weights=list(snakemake.input.weights),
             networks=snakemake.params.networks,
+            study=snakemake.params.study,
             path_to_table=snakemake.output.table,
         )

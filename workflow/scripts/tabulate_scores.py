@@ -27,6 +27,7 @@ def tabulate(
     paths_of_first: dict[str, str],
     path_to_images: str,
     study: str,
+    first: dict[str, str],
     paths: dict[str, str],
 ) -> None:
     """Write the tables, the papers' numbers beside ours; each says whether its images are simulated or real."""
@@ -43,8 +44,9 @@ def tabulate(
         "dose_response": score_tables.dose_response_table(scores),
     }
     tables["agreement"] = read_table(paths_of_first["agreement"])
-    curves = read_table(paths_of_first["curves"])
-    tables["averaged"] = curves.drop(columns=["x", "y"]).drop_duplicates(ignore_index=True)
+    curves = [read_table(paths_of_first["curves"]), read_table(paths_of_first["masking"]).assign(kind="fidelity")]
+    areas = pd.concat(curves)[["method", "form", "kind", "area", "n"]].drop_duplicates(ignore_index=True)
+    tables["averaged"] = score_tables.in_both_forms(areas.assign(**first))
     for name, metrics in METRICS_OF.items():
         parts = [score_tables.methods_table(test, metric).assign(metric=metric) for metric in metrics]
         tables[name] = pd.concat(parts, ignore_index=True)
@@ -65,8 +67,9 @@ if "snakemake" in globals():
         tabulate(
             paths_to_scores=list(snakemake.input.scores),
             paths_to_cascades=list(snakemake.input.cascades),
-            paths_of_first={"agreement": snakemake.input.agreement, "curves": snakemake.input.curves},
+            paths_of_first={name: snakemake.input[name] for name in ("agreement", "curves", "masking")},
             path_to_images=snakemake.input.table,
             study=snakemake.params.study,
+            first=snakemake.params.first,
             paths=dict(snakemake.output.items()),
         )

@@ -1,65 +1,137 @@
-"""The papers' own numbers beside ours."""
+"""The papers' own numbers beside the results that they belong to: same study, network, state, method and quantity."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from xiqa.metrics.maps.claims import published
 
-ADDED = ["published", "published_in"]
 STUDIES = {"brain_tumor_jpg": "brain_tumor"}
 """Formats that hold the images of another one."""
+STATES = ("trained", "semi_random", "fully_random")
+CURVES = {"roc_auc": "roc", "region_dice": "region_dice", "fidelity": "fidelity"}
+"""Quantities that paper 004 takes from curves averaged over images -> their kind in averaged.csv."""
+OF_NETWORKS = {"accuracy": 1, "auc": 1, "size": 1, "parameters": 1e6, "depth": 1}
+"""What papers print about networks -> how many of our units one of theirs has; sizes are in MB."""
 
 
 def with_published(tables: dict[str, pd.DataFrame], study: str) -> dict[str, pd.DataFrame]:
-    """Tables with the columns `published` (the paper's number, empty without one) and `published_in`.
+    """Tables with columns `published...` (the paper's numbers, empty beside what the paper did not do) and
+    `published_in` (where they stand).
 
     Args:
-        tables: by name, as `score_tables` makes them.
-        study: format of the data set, which names the paper's study.
+        tables: by name, as `score_tables` and the scripts make them. Those that no number belongs to stay as they are.
+        study: format of the data set, which names the paper's study; "cdmam" is that of paper 000.
     """
     numbers = published()
-    numbers = numbers[numbers["study"] == STUDIES.get(study, study)]
-    place = "paper " + numbers["paper"].astype(str) + ", table " + numbers["table"].astype(str)
-    numbers = numbers.assign(published=numbers["value"], published_in=place)
-    return {name: _joined(table, _numbers_of(name, numbers)) for name, table in tables.items()}
+    numbers = numbers[numbers["study"].isin([STUDIES.get(study, study), ""])]
+    # Sizes of networks stand beside those of the studies of their paper.
+    numbers = numbers[numbers["paper"].isin(numbers.loc[numbers["study"] != "", "paper"])]
+    return {name: _joined(name, table, numbers) if name in OF_TABLES else table for name, table in tables.items()}
 
 
-def _numbers_of(name: str, numbers: pd.DataFrame) -> pd.DataFrame:
-    """The numbers that belong to a table, with the columns that tell which row of it they belong to."""
-    of_001 = numbers[(numbers["paper"] == "001") & (numbers["metric"] == "pointing_game")].assign(form="absolute")
-    by_state = of_001[of_001["row"].isin(["trained", "semi_random", "fully_random"])].rename(columns={"row": "weights"})
-    if name == "pointing_game":
-        plain = of_001[of_001["row"] == "unsmoothed"].assign(weights="trained", smoothing="none")
-        # The paper smooths all maps but those of table 2 that show what smoothing does.
-        return pd.concat([plain, by_state.assign(smoothing="gaussian")])[
-            ["method", "weights", "form", "smoothing", *ADDED]
-        ]
-    if name == "smoothing":
-        plain = of_001[of_001["row"] == "unsmoothed"].set_index("method")["value"]
-        smoothed = of_001[of_001["row"] == "smoothed"]
-        difference = smoothed["method"].map(plain).astype(float) - smoothed["value"]
-        return smoothed.assign(published=difference)[["method", "form", *ADDED]]
-    if name == "randomisation":
-        trained = by_state[by_state["weights"] == "trained"].set_index("method")["value"]
-        others = by_state[by_state["weights"] != "trained"].rename(columns={"weights": "compared_with"})
-        difference = others["method"].map(trained).astype(float) - others["value"]
-        rows = others.assign(published=difference, metric="pointing_game_smooth")
-        return rows[["metric", "method", "form", "compared_with", *ADDED]]
-    if name == "difference_of_means":
-        rows = numbers[numbers["metric"] == name].assign(form="absolute", metric="pointing_game_smooth")
-        return rows[["metric", "method", "form", *ADDED]]
-    if name in ("roc_auc", "region_dice", "fidelity"):
-        return (
-            numbers[numbers["metric"] == name]
-            .rename(columns={"row": "form"})[["metric", "method", "form", *ADDED]]
-            .assign(weights="trained")
-        )
-    return pd.DataFrame(columns=ADDED)
+def _pointing_game(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Paper 001, tables 2 (unsmoothed) and 3 to 6; what two tables print is one number."""
+    rows = numbers[numbers["row"] != "smoothed"]
+    state = rows["row"].where(rows["row"].isin(STATES), "trained")
+    smoothing = rows["row"].eq("unsmoothed").map({True: "none", False: "gaussian"})
+    rows = rows.assign(weights=state, smoothing=smoothing, form="absolute")
+    keys = ["architecture", "weights", "method", "form", "smoothing"]
+    return rows.groupby(keys, as_index=False).agg(
+        published=("value", "first"),
+        published_sd=("sd_or_interval", lambda texts: " or ".join(dict.fromkeys(texts))),
+        published_in=("paper", lambda papers: _places(rows.loc[papers.index])),
+    )
 
 
-def _joined(table: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
-    keys = [name for name in numbers if name not in ADDED]
-    if not keys:
-        return table
-    return table.merge(numbers, on=keys, how="left", validate="many_to_one")
+def _smoothing(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Paper 001, table 2."""
+    rows = numbers[numbers["table"] == 2]
+    keys = ["architecture", "method"]
+    wide = rows.pivot(index=keys, columns="row", values="value").reindex(columns=["unsmoothed", "smoothed"])
+    wide = wide.add_prefix("published_").reset_index().assign(weights="trained", form="absolute")
+    wide["published"] = wide["published_unsmoothed"] - wide["published_smoothed"]
+    return wide.assign(published_in=_places(rows))
+
+
+def _randomisation(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Paper 001, tables 3 and 4: trained less randomised."""
+    rows = _pointing_game(numbers).query("smoothing == 'gaussian'")
+    by = ["architecture", "method"]
+    trained = rows.loc[rows["weights"] == "trained", [*by, "published"]].rename(columns={"published": "trained"})
+    others = rows[rows["weights"] != "trained"].merge(trained, on=by).rename(columns={"weights": "compared_with"})
+    return others.assign(metric="pointing_game_smooth", published=others["trained"] - others["published"])[
+        ["metric", *by, "form", "compared_with", "published", "published_in"]
+    ]
+
+
+def _difference_of_means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Paper 001, tables 5 and 6, for the pair of architectures in either order."""
+    pairs = rows["architecture"].str.split(" and ", expand=True)
+    rows = rows.assign(
+        form="absolute", metric="pointing_game_smooth", published=rows["value"], published_in=_each(rows)
+    )
+    both = [rows.assign(first=pairs[i], second=pairs[1 - i]) for i in (0, 1)]
+    return pd.concat(both)[["metric", "method", "form", "first", "second", "published", "published_in"]]
+
+
+def _averaged(rows: pd.DataFrame) -> pd.DataFrame:
+    """Paper 004, tables 1 to 3: F, area and maximum of curves that are averaged over images."""
+    rows = rows.assign(kind=rows["metric"].map(CURVES), published=rows["value"], published_in=_each(rows))
+    rows = rows.rename(columns={"row": "form"}).assign(weights="trained")
+    return rows[["architecture", "weights", "method", "form", "kind", "published", "published_in"]]
+
+
+def _classifier(rows: pd.DataFrame) -> pd.DataFrame:
+    """Paper 003, table 3, and paper 001, section 4.1: trained networks, each beside its first seed."""
+    wide = rows.assign(value=rows["value"] * rows["metric"].map(OF_NETWORKS))
+    wide = wide.pivot(index="architecture", columns="metric", values="value").dropna(axis="columns", how="all")
+    wide = wide.rename(columns={"size": "size_mb"}).add_prefix("published_").reset_index()
+    return wide.assign(weights="trained", repeat=0, published_in=_places(rows))
+
+
+def _coverage(rows: pd.DataFrame) -> pd.DataFrame:
+    """Paper 000, section 2.2."""
+    rows = rows.rename(columns={"row": "group"})
+    return rows.assign(published_coverage_95=rows["value"], published_in=_each(rows))[
+        ["group", "published_coverage_95", "published_in"]
+    ]
+
+
+OF_TABLES = {
+    "pointing_game": (_pointing_game, {"pointing_game"}),
+    "smoothing": (_smoothing, {"pointing_game"}),
+    "randomisation": (_randomisation, {"pointing_game"}),
+    "difference_of_means": (_difference_of_means, {"difference_of_means"}),
+    "averaged": (_averaged, set(CURVES)),
+    "classifier": (_classifier, set(OF_NETWORKS)),
+    "prediction_scores": (_coverage, {"coverage_95"}),
+}
+"""Tables -> the metrics that belong to them, laid out with the columns that tell which row."""
+
+
+def _joined(name: str, table: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
+    laid_out, metrics = OF_TABLES[name]
+    numbers = numbers[numbers["metric"].isin(metrics)]
+    if numbers.empty:
+        return table.assign(published=np.nan, published_in=np.nan)
+    numbers = laid_out(numbers)
+    keys = [name for name in numbers if not name.startswith("published")]
+    if "repeat" in keys:
+        table = table.assign(repeat=table.groupby(["architecture", "weights"])["seed"].rank("dense") - 1)
+    return table.merge(numbers, on=keys, how="left", validate="many_to_one").drop(columns="repeat", errors="ignore")
+
+
+def _each(rows: pd.DataFrame) -> pd.Series:
+    """Where each number stands."""
+    section = "section " + rows["section"]
+    return "paper " + rows["paper"] + ", " + section.where(rows["section"] != "", "table " + rows["table"].astype(str))
+
+
+def _places(rows: pd.DataFrame) -> str:
+    """Where several numbers of one paper stand: `paper 001, tables 3 and 5`."""
+    places = list(dict.fromkeys(_each(rows)))
+    if len(places) < 2:
+        return "".join(places)
+    return places[0].replace(" table ", " tables ") + "".join(f" and {place.split()[-1]}" for place in places[1:])

@@ -119,12 +119,13 @@ def published() -> pd.DataFrame:
     """The numbers of the papers' tables.
 
     Returns:
-        One row per number: paper, table, study (data set), method (our name; empty: about a network), published_name,
-        row (state, network or form), metric, value (NaN: the paper has none), sd_or_interval (text), unit, note.
+        One row per number: paper, section (of prose), table (NA: prose), study (data set), architecture (empty: none;
+        two of a difference), method (our name; empty: about a network), published_name, row (state, network, form or
+        group), metric, value (NaN: the paper has none), sd_or_interval (text), unit, note.
     """
     with (files(__package__) / "tables/published.csv").open(encoding="utf-8") as file:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    return table.assign(table=table["table"].astype(int), value=pd.to_numeric(table["value"]))
+    return table.assign(table=pd.to_numeric(table["table"]).astype("Int64"), value=pd.to_numeric(table["value"]))
 
 
 def test_claims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

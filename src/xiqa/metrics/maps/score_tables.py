@@ -134,8 +134,9 @@ def difference_of_means_table(scores: pd.DataFrame, metrics: Sequence[str]) -> p
     """How far the score of each method depends on the architecture of the trained network.
 
     Returns:
-        One row per metric, method and form: architectures, largest difference of two with its interval over repeats
-        (empty for a single repeat), mean of all pairs, repeats (the fewest). Empty where one architecture is trained.
+        One row per metric, method, form and pair of architectures (first, second): mean_first, mean_second,
+        difference of the two with its interval over repeats (empty for a single repeat), whether it is the largest
+        of the method's pairs, repeats (the fewer of both). Empty where one architecture is trained.
 
     Reference: paper 001, tables 5 and 6.
     """
@@ -145,13 +146,15 @@ def difference_of_means_table(scores: pd.DataFrame, metrics: Sequence[str]) -> p
         means = part.groupby(["architecture", "seed"])["value"].mean()
         repeats = {name: values.tolist() for name, values in means.groupby("architecture")}
         if len(repeats) > 1:
-            found = difference_of_means(repeats)
-            names = " ".join(f"{name}={np.mean(values):.3f}" for name, values in repeats.items())
-            rows.append(
-                (*key, names, found.largest, found.ci_low, found.ci_high, found.mean, min(map(len, repeats.values())))
-            )
-    columns = ["metric", "method", "form", "architectures", "largest", "ci_low", "ci_high", "mean_of_pairs", "repeats"]
-    return pd.DataFrame(rows, columns=columns)
+            for pair in difference_of_means(repeats).pairs.itertuples():
+                averages = [np.mean(repeats[name]) for name in (pair.first, pair.second)]
+                told = (pair.first, pair.second, *averages, pair.difference, pair.ci_low, pair.ci_high)
+                rows.append((*key, *told, min(pair.n_first, pair.n_second)))
+    by = ["metric", "method", "form"]
+    columns = [*by, "first", "second", "mean_first", "mean_second", "difference", "ci_low", "ci_high", "repeats"]
+    table = pd.DataFrame(rows, columns=columns)
+    largest = table.groupby(by)["difference"].transform(lambda values: values.index == values.idxmax())
+    return table.assign(largest=largest.astype(bool))
 
 
 def dose_response_table(scores: pd.DataFrame) -> pd.DataFrame:
