@@ -159,7 +159,10 @@ class Images(Section):
     no_margin: int = Field(ge=1, description="training images per training setting, step 1 (no margin)")
     small_margins: int = Field(ge=0, description="per training setting, step 2 (smaller margins)")
     large_margins: int = Field(ge=0, description="per training setting, step 3 (largest margins)")
-    recorded: int = Field(ge=0, description="per stand-in training setting, step 4 (recorded or stand-in)")
+    recorded: int = Field(ge=0, description="per recorded or stand-in training setting, step 4")
+    recorded_in_all: int | None = Field(
+        None, ge=1, description="step 4: how many in all, shared evenly by the settings, instead of `recorded` for each"
+    )
     test: int = Field(ge=1, description="test images per scenario, spread over the margins")
     ood: int = Field(ge=1, description="out-of-distribution test images")
     recorded_standin: int = Field(ge=1, description="test images of the stand-in for recordings")
@@ -257,6 +260,9 @@ class Cdmam(Section):
     recordings: tuple[str, ...] = Field(
         (), description="folders of real CDMAM recordings, one folder per exposure setting"
     )
+    recordings_split: dict[Literal["train", "test"], Annotated[int, Field(ge=1)]] = Field(
+        {}, description="a single folder: recordings in training and test, {train: 48, test: 24}; {}: every second one"
+    )
     geometry: Literal["standard_reader", "ptb"] = Field("standard_reader", description="geometry preset")
     margins_mm: tuple[Annotated[float, Field(ge=0, le=60)], ...] = Field(
         min_length=1, description="margins around the phantom's matrix in mm, rising, first 0"
@@ -294,6 +300,13 @@ class Cdmam(Section):
         tested = {setting.name for setting in self.scenarios.values()}
         if trained & tested:
             raise ValueError(f"settings {sorted(trained & tested)} are both in training and in a test group")
+        if self.recordings_split and set(self.recordings_split) != {"train", "test"}:
+            raise ValueError(f"recordings_split: found {self.recordings_split}, expected both train and test")
+        if self.recordings_split and len(self.recordings) > 1:
+            raise ValueError(
+                f"recordings_split: found {len(self.recordings)} folders of recordings, which are divided by folder; "
+                "leave it out, or name one folder"
+            )
         groups = set(self.test_groups)
         if not set(self.upsampling.groups) <= groups:
             raise ValueError(f"upsampling.groups: found {self.upsampling.groups}, expected some of {sorted(groups)}")
@@ -533,7 +546,7 @@ class Dataset(Section):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0,),
         min_length=1,
-        description="seeds: each has its own training, and its own split unless split.seed or official gives one for all",
+        description="seeds of the trainings; each has its own split, unless split.seed or official gives one for all",
     )
     weights: str | None = Field(None, min_length=1, description="initial weights of the networks that name none")
     channels: Literal[1, 3] | None = Field(None, description="input channels of the networks that name none")

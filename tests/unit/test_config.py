@@ -40,7 +40,8 @@ def test_paper_study_has_the_papers_numbers(root):
     images = cdmam.images
     per_setting = images.no_margin + images.small_margins + images.large_margins
     assert len(cdmam.training_settings) * per_setting == 52_800
-    assert len(cdmam.standin_training_settings) * images.recorded == 4_800
+    assert images.recorded_in_all == 4_800
+    assert cdmam.recordings_split == {"train": 48, "test": 24}
     assert (images.test, images.ood, images.recorded_standin) == (1_200, 200, 24)
     assert (cdmam.training.members, sum(cdmam.training.epochs), cdmam.training.batch_size) == (10, 300, 50)
     assert math.isclose(cdmam.training.learning_rate, 1e-5)
@@ -74,6 +75,7 @@ def test_scenarios_are_table_1_of_the_paper(root):
         ("cdmam.upsampling.groups", ["recorded"], "upsampling.groups"),
         ("cdmam.scenarios.scenario_1.noise_level", None, "published needs noise_level"),
         ("results", "/tmp/elsewhere", "results: found '/tmp/elsewhere'"),
+        ("cdmam.recordings_split", {"train": 48}, "expected both train and test"),
         # What would else stop a job, after the images were prepared.
         ("datasets.lvot.split", {"sizes": {"train": 551, "test": 70}}, "found 621 in all, but the twin has 160"),
         ("datasets.lvot.split", {"sizes": {"train": 160}}, "expected 1 or more in train and in test"),
@@ -104,6 +106,13 @@ def test_faults_are_refused_with_their_path(root, path, value, message):
         section = section[parent]
     section[key] = value
     with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
+        config.load_config(content)
+
+
+def test_several_folders_of_recordings_are_not_divided_by_sizes(root):
+    content = read(root, "paper_000")
+    content["cdmam"]["recordings"] = ["a", "b"]
+    with pytest.raises(ValueError, match="found 2 folders of recordings, which are divided by folder"):
         config.load_config(content)
 
 

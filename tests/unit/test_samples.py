@@ -8,7 +8,7 @@ from xiqa.cdmam.labels import labels_of
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, GEOMETRIES, LABEL_GRID
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.registered import structure_of_reading
-from xiqa.cdmam.samples import first_of_each_group, map_samples, read_samples
+from xiqa.cdmam.samples import even_shares, first_of_each_group, map_samples, parts_of_recordings, read_samples
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
 from xiqa.files import write_array, write_table
@@ -77,3 +77,20 @@ def test_structures_of_a_recording_lie_where_the_phantom_is():
         assert (exact[found == label] == label).mean() > 0.97
         assert (found == label).sum() > 0.8 * (exact == label).sum()
     assert (exact[found == LABEL_GRID] == LABEL_GRID).mean() > 0.9
+
+
+def test_recordings_are_divided_as_in_the_paper_or_by_every_second_one():
+    parts = parts_of_recordings(72, {"train": 48, "test": 24})
+    assert parts == ["train", "test", "train"] * 24
+    assert parts_of_recordings(5, "by_image") == ["train", "test", "train", "test", "train"]
+    assert parts_of_recordings(3, "test") == ["test"] * 3
+    uneven = parts_of_recordings(17, {"train": 6, "test": 11})
+    assert (uneven.count("train"), uneven.count("test")) == (6, 11)
+    with pytest.raises(ValueError, match=r"found 16 recordings in the folder, expected 48 \+ 24 = 72"):
+        parts_of_recordings(16, {"train": 48, "test": 24})
+
+
+def test_shares_of_all_recorded_images_add_up():
+    assert even_shares(4800, 48) == [100] * 48
+    assert even_shares(4800, 2) == [2400, 2400]
+    assert even_shares(10, 4) == [3, 3, 2, 2]

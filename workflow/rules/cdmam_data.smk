@@ -86,10 +86,10 @@ if RECORDED:
             mem_mb=3000,
         params:
             code=code("sample_recordings.py"),
-            sampling={
+            sampling=lambda wildcards: {
                 **plain(cdmam.sampling),
                 "seed": study.seed,
-                "training_samplings": cdmam.images.recorded,
+                "training_samplings": images_recorded(wildcards.setting),
             },
             split=lambda wildcards: recording_part(wildcards.setting),
         script:

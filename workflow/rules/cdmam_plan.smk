@@ -1,6 +1,8 @@
 # What the CDMAM chain makes: settings, images, members, maps, tables and figures, and what determines each.
 from pathlib import Path
 
+from xiqa.cdmam.samples import even_shares, parts_of_recordings
+
 # name -> (exposure, detector, images to read out)
 SIMULATED = {
     **{s.name: (s, cdmam.detector, cdmam.readout.images) for s in cdmam.training_settings},
@@ -54,7 +56,7 @@ def sampling_plan(setting):
         first = list(cdmam.scenarios).index(setting) % len(margins)
         part, counts, samplings = "test", {"test": (number, margins[first:] + margins[:first])}, 1
     elif setting in {s.name for s in cdmam.standin_training_settings}:
-        part, counts, samplings = "train", {"recorded": (images.recorded, margins)}, cdmam.sampling.samplings
+        part, counts, samplings = "train", {"recorded": (images_recorded(setting), margins)}, cdmam.sampling.samplings
     else:
         part, samplings = "train", cdmam.sampling.samplings
         counts = {
@@ -73,8 +75,19 @@ def sampling_plan(setting):
 def recording_part(setting):
     """The part of a folder of recordings: split by setting; a single setting is split by image, as in the paper."""
     if len(RECORDED) == 1:
-        return "by_image"
+        split = cdmam.recordings_split or "by_image"
+        parts_of_recordings(len(recorded_images(setting)), split)  # sizes that do not fit stop before any job
+        return split
     return "test" if list(RECORDED).index(setting) % 3 == 0 else "train"
+
+
+def images_recorded(setting):
+    """Training images of a recorded setting, or of a stand-in: those configured for each, or its share of all."""
+    if cdmam.images.recorded_in_all is None:
+        return cdmam.images.recorded
+    trained = [name for name in FINE_TUNING if name in SIMULATED or recording_part(name) != "test"]
+    shares = dict(zip(trained, even_shares(cdmam.images.recorded_in_all, len(trained)), strict=True))
+    return shares.get(setting, 0)
 
 
 MEMBERS = list(range(cdmam.training.members))

@@ -39,7 +39,7 @@ def original(original: dict, image: str, paths_to_recordings: list[str], paths: 
     write_json(paths["facts"], {"image": image, "pixel_mm": pixel_mm, "data": data, "shape": list(counts.shape)})
 
 
-def recordings_with_parts(paths: list[str], parts: dict[str, str]) -> list[tuple[str, str]]:
+def recordings_with_parts(paths: list[str], parts: dict[str, str | dict[str, int]]) -> list[tuple[str, str]]:
     """Each recording's path with its part, as the stage that samples recordings divides them."""
     folders = dict.fromkeys(path.rsplit("/", 1)[0] for path in paths)
     pairs = []

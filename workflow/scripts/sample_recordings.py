@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from xiqa.cdmam.dicom import read_dicom
-from xiqa.cdmam.samples import parts_of_recordings
+from xiqa.cdmam.samples import even_shares, parts_of_recordings
 from xiqa.cdmam.sampling import draw_indices
 from xiqa.cdmam.sampling import sample as take
 from xiqa.files import write_array, write_table
@@ -13,19 +13,24 @@ from xiqa.seeds import stream_seed
 
 
 def sample_recordings(
-    paths_to_recordings: list[str], split: str, sampling: dict, setting: str, paths: dict[str, str], progress: Progress
+    paths_to_recordings: list[str],
+    split: str | dict[str, int],
+    sampling: dict,
+    setting: str,
+    paths: dict[str, str],
+    progress: Progress,
 ) -> None:
     """Sample training recordings often and test recordings once.
 
     Few recordings stand for many training images (paper 000 made 4,800 of 48): `training_samplings` samplings are
-    spread over the training recordings, K to a row. `split` is train, test, or by_image (every second recording each).
+    shared evenly by the training recordings, K to a row. `split`: see `parts_of_recordings`.
     """
     size, repeats = sampling["size"], sampling["samplings"]
     parts = parts_of_recordings(len(paths_to_recordings), split)
-    copies = max(1, sampling["training_samplings"] // max(1, parts.count("train")))
-    plan = [
-        (number, part, copy) for number, part in enumerate(parts) for copy in range(copies if part == "train" else 1)
-    ]
+    trained = [number for number, part in enumerate(parts) if part == "train"]
+    shares = even_shares(sampling["training_samplings"], len(trained)) if trained else []
+    copies = dict(zip(trained, shares, strict=True))
+    plan = [(number, part, copy) for number, part in enumerate(parts) for copy in range(max(1, copies.get(number, 1)))]
     images = np.zeros((len(plan), repeats, size, size), np.float32)
     indices = np.zeros((len(plan), repeats, 2, size), np.int32)
     rows, loaded = [], None

@@ -78,10 +78,31 @@ def map_samples(
     return StackedImages(parts), table
 
 
-def parts_of_recordings(number: int, split: str) -> list[str]:
-    """The part (train or test) of each of `number` recordings of one setting: all of one, or `by_image` in turn."""
-    alternate = ("train", "test") if split == "by_image" else (split, split)
-    return [alternate[position % 2] for position in range(number)]
+def parts_of_recordings(number: int, split: str | dict[str, int]) -> list[str]:
+    """The part (train or test) of each of `number` recordings of one setting, in the order of their files.
+
+    Args:
+        number: how many recordings there are.
+        split: train or test for all of them, by_image for every second one each, or how many of each part, which are
+            spread evenly: {"train": 48, "test": 24} tests one of three.
+
+    Raises:
+        ValueError: the sizes are not those of the folder.
+    """
+    if isinstance(split, str):
+        split = {"train": (number + 1) // 2, "test": number // 2} if split == "by_image" else {split: number}
+    train, test = split.get("train", 0), split.get("test", 0)
+    if train + test != number:
+        raise ValueError(
+            f"cdmam.recordings_split: found {number} recordings in the folder, expected {train} + {test} = "
+            f"{train + test} for training and test; change the sizes, or leave them out"
+        )
+    return ["train" if place * train % number < train else "test" for place in range(number)]
+
+
+def even_shares(total: int, parts: int) -> list[int]:
+    """`total` shared evenly by `parts`: whole numbers whose sum is `total`, the first ones larger by 1 at most."""
+    return [total // parts + (place < total % parts) for place in range(parts)]
 
 
 def first_of_each_group(table: pd.DataFrame, number: int) -> np.ndarray:
