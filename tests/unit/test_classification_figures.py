@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from xiqa.figures import classification, datasets, style
@@ -239,9 +241,31 @@ def test_split_counts_patients_and_images():
     )
     figure = draw(datasets.plot_split(table, CLASSES[2]), "split")
     patients, images = ([bar.get_width() for bar in axes.patches] for axes in figure.axes)
-    # Bars class by class, each in the order train, test; patient 0 has images of both classes.
-    assert patients == [1, 1, 2, 0]
+    # Bars class by class, each in the order train, test; patient 0 has images of both classes and counts once.
+    assert patients == [0, 1, 1, 0, 1, 0]
     assert images == [2, 2, 2, 0]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["train", "test"]
-    assert set(CLASSES[2]) <= set(texts(figure))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["train\n(n = 2)", "test\n(n = 1)"]
+    assert {*CLASSES[2], "patients with both classes"} <= set(texts(figure))
+    assert figure.axes[0].get_title(loc="left") == "no patients in more than one part"
     assert labelled(figure)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 3]))
+@settings(max_examples=8, deadline=None)
+def test_bars_of_a_split_add_up_to_its_patients_and_images(seed, k):
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({"patient": rng.integers(0, 12, 40), "label": rng.integers(0, k, 40)})
+    table["part"] = np.array(["train", "test"])[table["patient"] % 2]
+    patients, images = (
+        sum(bar.get_width() for bar in axes.patches) for axes in datasets.plot_split(table, CLASSES[k]).axes
+    )
+    assert (patients, images) == (table["patient"].nunique(), 40)
+
+
+def test_a_split_that_tears_patients_or_has_none_says_so():
+    table = pd.DataFrame({"patient": [0, 0, 1, 2], "part": ["train", "test", "train", "unused"], "label": [0, 0, 1, 1]})
+    axes = datasets.plot_split(table, CLASSES[2]).axes[0]
+    assert (axes.get_title(loc="left"), axes.get_xlabel()) == ("1 patients in more than one part", "patients")
+    axes = datasets.plot_split(table.assign(grouping="proxy"), CLASSES[2]).axes[0]
+    assert axes.get_title(loc="left") == "1 proxy groups in more than one part"
+    assert axes.get_xlabel() == "proxy groups (no patient ids)"

@@ -16,6 +16,7 @@ from xiqa.figures import style
 from xiqa.figures.classification import GRID, class_look
 
 PARTS = ("train", "validation", "test", "severity", "unused")
+SEVERAL = "several"
 MASK_COLOUR, BOX_COLOUR = style.YELLOW, style.SKY
 
 
@@ -87,38 +88,52 @@ def plot_severity_strip(
 
 @style.styled
 def plot_split(table: pd.DataFrame, classes: Sequence[str], data: str = "simulated") -> Figure:
-    """Patients and images of each part and class.
-
-    A patient with images of several classes counts in each.
+    """Patients and images of each part and class; patients with images of several classes are a bar of their own.
 
     Args:
-        table: one row per image: patient, part, label.
+        table: one row per image: patient, part, label; grouping, where it may be "proxy".
         classes: names in the order of the labels.
         data: `simulated`, `recorded` or `mixed`.
     """
     found = set(table["part"])
     parts = [part for part in PARTS if part in found] + sorted(found - set(PARTS))
-    thickness = 0.8 / len(classes)
-    figure = style.new_figure(style.DOUBLE_COLUMN, 0.16 * len(parts) * len(classes) + 0.12 * len(parts) + 0.9)
+    unit = "patients" if set(table.get("grouping", ["patient"])) == {"patient"} else "proxy groups (no patient ids)"
+    counts = _patients(table, len(classes)), table.pivot_table("patient", "part", "label", "size")
+    kinds = [*range(len(classes)), SEVERAL] if SEVERAL in counts[0] else list(range(len(classes)))
+    names = [*classes, f"{unit.split()[0]} with {'both' if len(classes) == 2 else 'several'} classes"][: len(kinds)]
+    looks = [class_look(c)["color"] for c in range(len(classes))] + [style.GREY]
+    thickness = 0.8 / len(kinds)
+    figure = style.new_figure(style.DOUBLE_COLUMN, 0.16 * len(parts) * len(kinds) + 0.12 * len(parts) + 1.0)
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, (unit, count) in zip(panels, {"patients": "nunique", "images": "size"}.items(), strict=True):
-        largest = 0
-        for c, name in enumerate(classes):
-            counted = table[table["label"] == c].groupby("part")["patient"].agg(count).reindex(parts, fill_value=0)
-            places = np.arange(len(parts)) + (c - (len(classes) - 1) / 2) * thickness
-            bars = axes.barh(places, counted, 0.9 * thickness, color=class_look(c)["color"], label=name)
-            axes.bar_label(bars, fontsize=6.5, padding=2)
-            largest = max(largest, int(counted.max()))
-        axes.set(xlabel=unit, xlim=(0, 1.12 * max(largest, 1)))
+    for axes, label, counted in zip(panels, (unit, "images"), counts, strict=True):
+        counted = counted.reindex(index=parts, columns=kinds).fillna(0)
+        for place, (kind, name) in enumerate(zip(kinds, names, strict=True)):
+            if kind not in range(len(classes)) and label == "images":
+                continue
+            places = np.arange(len(parts)) + (place - (len(kinds) - 1) / 2) * thickness
+            bars = axes.barh(places, counted[kind], 0.9 * thickness, color=looks[place], label=name)
+            axes.bar_label(bars, fmt="%d", fontsize=6.5, padding=2)
+        axes.set(xlabel=label, xlim=(0, 1.12 * max(counted.to_numpy().max(), 1)))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(True, axis="x", **GRID)
         axes.set_axisbelow(True)
-    panels[0].set_yticks(range(len(parts)), [part.replace("_", " ") for part in parts])
+    whole = table.groupby("part")["patient"].nunique()
+    ticks = [f"{part.replace('_', ' ')}\n(n = {whole[part]})" for part in parts]
+    panels[0].set_yticks(range(len(parts)), ticks)
     panels[0].set_ylim(len(parts) - 0.5, -0.5)
     panels[0].set_ylabel("part")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(classes), 5))
+    torn = int((table[table["part"] != "unused"].groupby("patient")["part"].nunique() > 1).sum())
+    panels[0].set_title(f"{torn or 'no'} {unit.split(' (')[0]} in more than one part", fontsize=7, loc="left")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(kinds), 5))
     style.note_data(figure, data)
     return figure
+
+
+def _patients(table: pd.DataFrame, classes: int) -> pd.DataFrame:
+    """Patients by part (rows) and label (columns), each once: those with images of several classes in a column."""
+    held = table.groupby(["part", "patient"])["label"].agg(["nunique", "first"]).reset_index()
+    kind = held["first"].where(held["nunique"] == 1, SEVERAL)
+    return held.groupby(["part", kind.rename("kind")]).size().unstack(fill_value=0)
 
 
 def _found(table: pd.DataFrame) -> np.ndarray:
