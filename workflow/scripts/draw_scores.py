@@ -16,9 +16,15 @@ def draw(paths_to_tables: list[str], path_to_curves: str, path_to_masking: str, 
         "localisation": lambda: plot_localisation(
             tables["pointing_game"], tables["roc_auc"], network["architecture"], data
         ),
-        "map_roc": lambda: plot_curves(roc, "false positive rate", "true positive rate", data),
-        "region_dice": lambda: plot_curves(dice, "most salient area shown (%)", "Dice coefficient", data, log_x=True),
-        "fidelity": lambda: plot_masking(read_table(path_to_masking), data),
+        "map_roc": lambda: plot_curves(
+            roc, "false positive rate", "true positive rate", "area under the averaged curve", data
+        ),
+        "region_dice": lambda: plot_curves(
+            dice, "most salient area shown (%)", "Dice coefficient", "maximum of the averaged curve", data, log_x=True
+        ),
+        "fidelity": lambda: plot_masking(
+            tables["fidelity"], read_table(path_to_masking), network["architecture"], data
+        ),
         "cascade": lambda: plot_cascade(tables["cascade"], data),
     }
     for name, path in paths.items():

@@ -10,7 +10,7 @@ from scipy import ndimage
 from xiqa.config import FALLING
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import Progress, log_to
-from xiqa.metrics.maps.fidelity import class_balanced, fidelity, fidelity_area, fidelity_ends
+from xiqa.metrics.maps.fidelity import fidelity, fidelity_area, fidelity_ends, masking_curves
 from xiqa.metrics.maps.insertion_deletion import insertion_deletion
 from xiqa.metrics.maps.road import road
 from xiqa.models.classifier import load_classifier, predictor
@@ -28,14 +28,15 @@ def score(
     paths_to_results: dict[str, str],
     progress: Progress,
 ) -> None:
-    """Write fidelity, insertion, deletion and ROAD of each image and method, and the class-balanced masking curves."""
+    """Write fidelity, insertion, deletion and ROAD of each image and method, and the masking curves over all images."""
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     classifier.net.to(settings["device"])
     predict, chosen = predictor(classifier, settings["precision"]), read_table(paths["chosen"])
     shown = chosen.query("masking")
     rows = shown["row"].to_numpy()
     pixels = np.asarray(read_array(paths["images"])[rows], np.float64)
-    labels = read_table(paths["table"])["label"].to_numpy()[rows]
+    told = read_table(paths["table"]).iloc[rows]
+    labels, patients = told["label"].to_numpy(), told["patient"].to_numpy()
     blurred = ndimage.gaussian_filter(pixels, (0, *[BLUR_OF_SIDE * side for side in pixels.shape[1:]]))
     masked_with = settings["masked_with"]
     if masked_with and set(masked_with) != set(classifier.classes):
@@ -60,11 +61,7 @@ def score(
             for metric, value in values.items():
                 known = {"method": method, "form": form, "metric": metric}
                 scores.append(shown[["image", "part", "costly"]].assign(**known, value=value))
-            balanced = class_balanced(found.correct, labels)
-            for order, curve in zip(("MiF", "LiF"), balanced, strict=True):
-                known = {"method": method, "form": form, "order": order, "area": fidelity_area(balanced)}
-                x = np.linspace(0, 1, len(curve))
-                curves.append(pd.DataFrame({"x": x, "y": curve}).assign(**known, n=int(found.scored.sum())))
+            curves.append(masking_curves(found.correct, labels, patients).assign(method=method, form=form))
     joined = pd.concat(scores, ignore_index=True)
     reason = np.where(joined["value"].notna(), "", "constant or non-finite map")
     write_table(paths_to_results["scores"], joined.assign(valid=joined["value"].notna(), reason=reason, **network))

@@ -44,8 +44,9 @@ def tabulate(
         "dose_response": score_tables.dose_response_table(scores),
     }
     tables["agreement"] = read_table(paths_of_first["agreement"])
-    curves = [read_table(paths_of_first["curves"]), read_table(paths_of_first["masking"]).assign(kind="fidelity")]
-    areas = pd.concat(curves)[["method", "form", "kind", "area", "n"]].drop_duplicates(ignore_index=True)
+    masking = read_table(paths_of_first["masking"]).drop(columns="area").rename(columns={"area_over_classes": "area"})
+    areas = pd.concat([read_table(paths_of_first["curves"]), masking.assign(kind="fidelity")])
+    areas = areas[["method", "form", "kind", "area", "n"]].drop_duplicates(ignore_index=True)
     tables["averaged"] = score_tables.in_both_forms(areas.assign(**first))
     for name, metrics in METRICS_OF.items():
         parts = [score_tables.methods_table(test, metric).assign(metric=metric) for metric in metrics]

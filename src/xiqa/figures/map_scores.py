@@ -16,6 +16,7 @@ STATES = {
     "semi_random": (style.ORANGE, "s", "last layer random"),
     "fully_random": (style.VERMILION, "^", "all weights random"),
 }
+FORM_LOOKS = {"absolute": (style.BLUE, "o", "absolute value"), "signed": (style.ORANGE, "s", "map as it is")}
 BEST = 5
 
 
@@ -36,33 +37,36 @@ def plot_localisation(pointing_game: pd.DataFrame, roc_auc: pd.DataFrame, archit
     order = accuracy[accuracy["weights"] == "trained"].sort_values("accuracy", na_position="first")["method"].tolist()
     figure = style.new_figure(style.DOUBLE_COLUMN, 1.1 + 0.16 * len(order))
     left, middle, right = figure.subplots(1, 3, sharey=True)
-    _intervals(left, accuracy.rename(columns={"accuracy": "mean"}), order)
+    _intervals(left, accuracy.rename(columns={"accuracy": "mean"}), order, "weights", STATES)
     chance, tolerance = accuracy["chance"].iloc[0], accuracy["tolerance_px"].iloc[0]
+    truth = accuracy["mask_of"].iloc[0]
     left.axvline(chance, color=style.GREY, linewidth=0.8, linestyle=":")
     left.set(xlabel=f"Pointing Game accuracy, τ = {tolerance:.3g} px\n(dotted: chance by area)", xlim=(-0.02, 1.02))
+    left.set_title(f"absolute values of maps against the {truth}, {_counted(accuracy)}", loc="left", fontsize=7)
     for panel, metric, label in (
         (middle, "roc_auc", "pixel AUC"),
         (right, "roc_auc_within", "pixel AUC inside the body"),
     ):
-        _intervals(panel, by_metric[by_metric["metric"] == metric], order)
+        _intervals(panel, by_metric[by_metric["metric"] == metric], order, "weights", STATES)
         panel.axvline(0.5, color=style.GREY, linewidth=0.8, linestyle=":")
         panel.set(xlabel=label, xlim=(0, 1.02))
-    left.set_yticks(range(len(order)), [style.method_name(method) for method in order], fontsize=6.5)
-    for tick, method in zip(left.get_yticklabels(), order, strict=True):
-        tick.set_color(style.GREY if method in CONTROLS else style.BLACK)
+    _name_methods(left, order)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     style.note_data(figure, data)
     return figure
 
 
 @style.styled
-def plot_curves(curves: pd.DataFrame, label_x: str, label_y: str, data: str, log_x: bool = False) -> Figure:
+def plot_curves(
+    curves: pd.DataFrame, label_x: str, label_y: str, label_area: str, data: str, log_x: bool = False
+) -> Figure:
     """Averaged curves of all methods, signed and absolute: the best by area in colour, controls dashed, others grey.
 
     Args:
-        curves: method, form, x, y, and area, by which methods are ranked and which the legend tells.
+        curves: method, form, x, y, n (images), and area, by which methods are ranked and which the legend tells.
         label_x: of the abscissa.
         label_y: of the ordinate.
+        label_area: what the area is.
         data: `simulated` or `real`.
         log_x: logarithmic abscissa.
 
@@ -75,47 +79,60 @@ def plot_curves(curves: pd.DataFrame, label_x: str, label_y: str, data: str, log
         if log_x:
             panel.set_xscale("log")
             style.plain_ticks(panel.xaxis, (1, 2, 5, 10, 20, 50, 100))
-        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=6)
+        counts = curves["n"].agg(["min", "max"]).unique()
+        panel.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=6, title_fontsize=6,
+            title=f"{label_area}, n = {' to '.join(f'{count:d}' for count in counts)} images",
+        )  # fmt: skip
     figure.axes[0].set_ylabel(label_y)
     style.note_data(figure, data)
     return figure
 
 
 @style.styled
-def plot_masking(curves: pd.DataFrame, data: str) -> Figure:
-    """Accuracy while pixels are masked, most important first and least important first; the area between is F.
+def plot_masking(fidelity: pd.DataFrame, curves: pd.DataFrame, architecture: str, data: str) -> Figure:
+    """Fidelity of each method with its interval, and the masking curves of the best method and the best control.
 
     Args:
-        curves: method, form, order (MiF or LiF), x (share of masked pixels), y (class-balanced accuracy), area (F).
+        fidelity: fidelity.csv of a data set.
+        curves: masking_curves.csv: method, form, order (MiF or LiF), x (share of masked pixels), y (accuracy), ci_low,
+            ci_high.
+        architecture: the network that is drawn.
         data: `simulated` or `real`.
 
-    Reference: paper 004, figures 2 and 4.
+    Reference: paper 004, table 1, figures 2 and 4.
     """
-    figure, curves = style.new_figure(style.DOUBLE_COLUMN, 6.0), _in_both_forms(curves)
-    panels = figure.subplots(2, 2, sharex=True, sharey=True)
-    for column, (form, title) in zip(panels.T, FORMS.items(), strict=True):
-        rows = curves[curves["form"] == form]
-        for panel, order in zip(column, ("MiF", "LiF"), strict=True):
-            _lines(panel, rows[rows["order"] == order])
-            panel.set(ylim=(-0.02, 1.02))
-        column[0].set_title(f"{title}\nmost important first (MiF)")
-        column[1].set_title("least important first (LiF)")
-        column[1].set_xlabel("share of masked pixels")
-        column[1].legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.22),
-            ncols=2,
-            fontsize=6,
-            title="area F (shaded: the largest)",
-            title_fontsize=6,
-        )
-        best = rows.loc[rows["area"].idxmax(), "method"] if rows["area"].notna().any() else None
-        pair = [rows[(rows["method"] == best) & (rows["order"] == order)] for order in ("MiF", "LiF")]
-        if best is not None:
-            for panel in column:
-                panel.fill_between(pair[0]["x"], pair[0]["y"], pair[1]["y"], color=style.SKY, alpha=0.2, linewidth=0)
-    for panel in panels[:, 0]:
-        panel.set_ylabel("class-balanced accuracy")
+    rows = fidelity[
+        (fidelity["metric"] == "fidelity")
+        & (fidelity["architecture"] == architecture)
+        & (fidelity["weights"] == "trained")
+    ]
+    # Maps without a sign stand in both forms of the table: they are drawn once.
+    rows = rows.sort_values("form").drop_duplicates(["method", "mean", "ci_low", "ci_high"])
+    means = rows[rows["form"] == "absolute"].set_index("method")["mean"].sort_values(na_position="first")
+    order = means.index.tolist()
+    figure = style.new_figure(style.DOUBLE_COLUMN, max(4.2, 1.1 + 0.16 * len(order)))
+    panels = figure.subplot_mosaic([["all", "MiF"], ["all", "LiF"]], width_ratios=(1.25, 1))
+    left = panels["all"]
+    _intervals(left, rows, order, "form", FORM_LOOKS)
+    left.axvline(0, color=style.GREY, linewidth=0.8, linestyle=":")
+    left.set(xlabel=f"fidelity F, area between both curves\n{_counted(rows)}", xlim=(-1.02, 1.02))
+    _name_methods(left, order)
+    left.legend(loc="upper left", fontsize=6.5)
+    known = means.dropna()
+    parts = known.drop(list(CONTROLS), errors="ignore"), known.reindex(CONTROLS).dropna()
+    best = [part.idxmax() for part in parts if len(part)]
+    for name, words in (("MiF", "most"), ("LiF", "least")):
+        panel, chosen = panels[name], curves[(curves["form"] == "absolute") & (curves["order"] == name)]
+        for method, colour, line in zip(best, (style.BLUE, style.BLACK), ("-", "--"), strict=False):
+            curve = chosen[chosen["method"] == method]
+            label = f"{style.method_name(method)}, F = {means[method]:.2f}"
+            panel.fill_between(curve["x"], curve["ci_low"], curve["ci_high"], color=colour, alpha=0.12, linewidth=0)
+            panel.plot(curve["x"], curve["y"], line, color=colour, linewidth=1.2, label=label)
+        panel.set(title=f"{words} important pixels first ({name})", ylim=(-0.02, 1.02), xlim=(0, 1), ylabel="accuracy")
+        panel.grid(True, linewidth=0.3, color="#DDDDDD")
+    panels["MiF"].legend(loc="upper right", fontsize=6.5, title="best method and best control", title_fontsize=6.5)
+    panels["LiF"].set_xlabel("share of masked pixels (absolute value of the map)")
     style.note_data(figure, data)
     return figure
 
@@ -194,13 +211,27 @@ def _of(table: pd.DataFrame, architecture: str) -> pd.DataFrame:
     return table[(table["architecture"] == architecture) & (table["form"] == "absolute")]
 
 
-def _intervals(panel: Axes, table: pd.DataFrame, order: list[str]) -> None:
-    """One point with its interval per method and state, states a little apart."""
-    states = [state for state in STATES if (table["weights"] == state).any()]
-    for number, state in enumerate(states):
-        colour, marker, label = STATES[state]
-        rows = table[table["weights"] == state].set_index("method").reindex(order)
-        y = np.arange(len(order)) + 0.22 * ((len(states) - 1) / 2 - number)
+def _counted(rows: pd.DataFrame) -> str:
+    """How many images and patients scores rest on, as a range where methods differ."""
+    counts = [f"{low:d} to {high:d}" if low < high else f"{low:d}"
+              for low, high in ((rows[name].min(), rows[name].max()) for name in ("n", "n_patients"))]  # fmt: skip
+    return f"n = {counts[0]} images of {counts[1]} patients"
+
+
+def _name_methods(panel: Axes, order: list[str]) -> None:
+    """Methods along the ordinate, controls in grey."""
+    panel.set_yticks(range(len(order)), [style.method_name(method) for method in order], fontsize=6.5)
+    for tick, method in zip(panel.get_yticklabels(), order, strict=True):
+        tick.set_color(style.GREY if method in CONTROLS else style.BLACK)
+
+
+def _intervals(panel: Axes, table: pd.DataFrame, order: list[str], column: str, looks: dict[str, tuple]) -> None:
+    """One point with its interval per method and look, such as the states of the network, a little apart."""
+    shown = [name for name in looks if (table[column] == name).any()]
+    for number, name in enumerate(shown):
+        colour, marker, label = looks[name]
+        rows = table[(table[column] == name) & table["mean"].notna()]
+        y = rows["method"].map(order.index) + 0.22 * ((len(shown) - 1) / 2 - number)
         span = [rows["mean"] - rows["ci_low"], rows["ci_high"] - rows["mean"]]
         panel.errorbar(
             rows["mean"], y, xerr=np.clip(span, 0, None), fmt=marker, color=colour, markersize=2.8, elinewidth=0.8,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from xiqa.metrics.maps.masking import Predict, answers, asks_network, over_channels, pixel_ranks, scored_maps
+from xiqa.metrics.statistics import wilson_interval
 
 
 class Fidelity(NamedTuple):
@@ -123,6 +124,31 @@ def fidelity_area(curves: np.ndarray) -> np.ndarray:
     Reference: paper 004, figure 2 (its table 1 gives 10 F).
     """
     return np.trapezoid(curves[1] - curves[0], dx=1 / (curves.shape[-1] - 1), axis=-1)
+
+
+def masking_curves(correct: np.ndarray, labels: np.ndarray, patients: Sequence) -> pd.DataFrame:
+    """Accuracy while pixels are masked, over all scored images: the area between both curves is their mean F.
+
+    Args:
+        correct: (2, n, steps + 1), as in `Fidelity`; images with NaN are left out.
+        labels: (n,) true classes.
+        patients: (n,) whose image it is.
+
+    Returns:
+        2 (steps + 1) rows: order (MiF, LiF), x (share of masked pixels), y (accuracy), ci_low, ci_high (95 % Wilson
+        interval for as many trials as there are patients); the same in all rows: area (F), area_over_classes (F of the
+        class-balanced curves), n, n_patients.
+    """
+    kept = np.isfinite(correct).all((0, 2))
+    count, trials, x = int(kept.sum()), len(pd.unique(np.asarray(patients)[kept])), np.linspace(0, 1, correct.shape[-1])
+    curves = correct[:, kept].mean(1) if count else np.full((2, len(x)), np.nan)
+    areas = {"area": fidelity_area(curves), "area_over_classes": fidelity_area(class_balanced(correct, labels))}
+    parts = []
+    for order, y in zip(("MiF", "LiF"), curves, strict=True):
+        ends = [wilson_interval(share * trials, trials) if count else (np.nan, np.nan) for share in y]
+        low, high = np.transpose(ends)
+        parts.append(pd.DataFrame({"order": order, "x": x, "y": y, "ci_low": low, "ci_high": high}))
+    return pd.concat(parts, ignore_index=True).assign(**areas, n=count, n_patients=trials)
 
 
 def fidelity_bootstrap(

@@ -27,16 +27,18 @@ def methods_table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean of one metric for each network and method, and whether it beats the best control.
 
     Args:
-        scores: one row per map: architecture, weights, seed, method, form, metric, image, patient, value.
+        scores: one row per map: architecture, weights, seed, method, form, metric, image, patient, label_name, value.
         metric: which rows.
 
     Returns:
         One row per architecture, weights, method and form: mean, ci_low, ci_high (95 % bootstrap over patients), n,
-        not_scored, n_patients, sd_over_seeds, seeds; control (the best one), gain (mean difference to it on the same
-        images), gain_low, gain_high, p_holm, verdict.
+        not_scored, n_patients, mean_over_classes (each class counts the same), sd_over_seeds, seeds; control (the best
+        one), gain (mean difference to it on the same images), gain_low, gain_high, p_holm, verdict.
     """
     rows = scores[scores["metric"] == metric]
-    table = summarise(rows, MAP).merge(_over_seeds(rows), on=MAP, how="left")
+    by_class = rows.groupby([*MAP, "label_name"])["value"].mean().groupby(MAP).mean()
+    table = summarise(rows, MAP).merge(by_class.rename("mean_over_classes").reset_index(), on=MAP, how="left")
+    table = table.merge(_over_seeds(rows), on=MAP, how="left")
     compared = against_best_control(rows, [*NETWORK, "form"], pairs=["image", "seed"])
     compared = compared.rename(columns={"difference": "gain", "ci_low": "gain_low", "ci_high": "gain_high"})
     return table.merge(
@@ -51,10 +53,7 @@ def pointing_game_table(scores: pd.DataFrame) -> pd.DataFrame:
     """
     parts = []
     for smoothing, metric in (("none", "pointing_game"), ("gaussian", "pointing_game_smooth")):
-        rows = scores[scores["metric"] == metric]
-        by_class = rows.groupby([*MAP, "label_name"])["value"].mean().groupby(MAP).mean()
-        table = methods_table(scores, metric).rename(columns={"mean": "accuracy"}).assign(smoothing=smoothing)
-        parts.append(table.merge(by_class.rename("mean_over_classes").reset_index(), on=MAP, how="left"))
+        parts.append(methods_table(scores, metric).rename(columns={"mean": "accuracy"}).assign(smoothing=smoothing))
     chance = scores.loc[scores["metric"] == "chance", "value"].mean()
     return pd.concat(parts, ignore_index=True).assign(
         chance=chance, tolerance_px=scores["tolerance_px"].iloc[0] if len(scores) else np.nan
