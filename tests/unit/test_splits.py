@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xiqa.config import Split
-from xiqa.datasets.splits import groups_of, split_images
+from xiqa.datasets.splits import groups_of, reference_images, split_images
 
 
 def table_of(patients, labels, duplicate_of=None, part=None):
@@ -169,3 +169,30 @@ def test_a_split_by_image_divides_patients():
     table = table_of(np.repeat(np.arange(20), 5), np.repeat(np.arange(20) % 2, 5))
     part = split_images(table, Split(by="image"), 0)["part"]
     assert part.groupby(table["patient"]).nunique().max() > 1
+
+
+def test_references_come_from_all_classes_and_patients_not_from_the_first_rows():
+    # As real sets have it: class after class, each patient's images together.
+    label = np.repeat([0, 1, 2], [3000, 900, 20])
+    patients = np.arange(3920) // 4
+    divided = split_images(table_of(patients, label), Split(), 0)
+    rows = reference_images(label, divided, 64, 0)
+    assert len(set(rows)) == 64
+    assert (divided["part"][rows] == "train").all()
+    shares = np.bincount(label[rows]) - 64 * np.bincount(label) / len(label)
+    assert (np.abs(shares) < 1).all()
+    assert len(set(patients[rows])) == 64, "no patient twice while others are left"
+    assert np.ptp(rows[label[rows] == 0]) > 2500
+    assert (reference_images(label, divided, 64, 0) == rows).all()
+    assert set(reference_images(label, divided, 64, 1)) != set(rows)
+    # Rare classes are drawn from too, and a small training part is taken as a whole.
+    assert set(label[reference_images(label, divided, 3, 0)]) == {0, 1, 2}
+    assert (reference_images(label, divided, 10**6, 0) == np.flatnonzero(divided["part"] == "train")).all()
+
+
+def test_references_draw_each_patient_alike_whatever_their_images():
+    patients = np.repeat(np.arange(40), np.where(np.arange(40) < 20, 1, 9))
+    divided = pd.DataFrame({"part": "train", "group": patients})
+    label = np.zeros(len(patients), int)
+    found = [patients[reference_images(label, divided, 10, seed)] for seed in range(300)]
+    assert np.mean([(drawn < 20).mean() for drawn in found]) == pytest.approx(0.5, abs=0.03)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from xiqa.datasets.splits import reference_images
 from xiqa.files import read_array, read_table, write_array, write_table
 from xiqa.logs import log_to
 from xiqa.models.classifier import load_classifier
@@ -26,14 +27,15 @@ def explain(
     `images` selects the chosen images in the form of a pandas query.
     """
     classifier = load_classifier(Path(paths["weights"]).parent, build)
-    pixels, table, part = read_array(paths["images"]), read_table(paths["table"]), read_table(paths["split"])["part"]
+    pixels, label = read_array(paths["images"]), read_table(paths["table"])["label"].to_numpy()
     chosen = read_table(paths["chosen"]).query(images)
     rows = chosen["row"].to_numpy()
-    x, target = classifier.inputs(pixels[rows]), torch.tensor(table["label"].to_numpy()[rows])
+    x, target = classifier.inputs(pixels[rows]), torch.tensor(label[rows])
+    references = reference_images(label, read_table(paths["split"]), REFERENCES, options["seed"])
     options = options | {
         "layers": [cam_layer(classifier.architecture)],
         "multi_layers": list(multi_layers(classifier.architecture)),
-        "references": classifier.inputs(pixels[np.flatnonzero(part == "train")[:REFERENCES]]),
+        "references": classifier.inputs(pixels[references]),
     }
     start = time.perf_counter()
     maps = attribute_many(classifier.net, x, target, methods, **known_options(methods, options))

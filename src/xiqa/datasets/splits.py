@@ -83,6 +83,33 @@ def explained_images(
     return chosen.assign(costly=np.isin(rows, costly), masking=np.isin(rows, masking))
 
 
+def reference_images(label: np.ndarray, divided: pd.DataFrame, number: int, seed: int) -> np.ndarray:
+    """Training images that stand for all of them, such as the references of expected gradients.
+
+    Each class has its share, and one at least; within a class patients come in random order, and none has a second
+    image before each has one. Pseudonyms and the order of the files play no part in who is drawn.
+
+    Args:
+        label: (n,) labels.
+        divided: the split, from `split_images`.
+        number: how many images; all of the training part where it has fewer.
+        seed: of the draw.
+
+    Returns:
+        Rows (m,) in rising order.
+    """
+    rng = np.random.default_rng(stream_seed(seed, "references"))
+    rows = rng.permutation(np.flatnonzero(divided["part"] == "train"))
+    drawn = pd.DataFrame({"row": rows, "label": label[rows], "group": divided["group"].to_numpy()[rows]})
+    drawn["place_of_patient"] = rng.permutation(divided["group"].max() + 1)[drawn["group"]]
+    drawn["image_of_patient"] = drawn.groupby(["label", "group"]).cumcount()
+    drawn = drawn.sort_values(["image_of_patient", "place_of_patient"])
+    classes = drawn.groupby("label")["row"]
+    place, images = classes.cumcount(), classes.transform("size")
+    drawn["share"] = ((place + 0.5) / images).where(place > 0, 0.0)
+    return np.sort(drawn.nsmallest(number, "share")["row"].to_numpy())
+
+
 def _evenly_by_class(table: pd.DataFrame, rows: np.ndarray, number: int) -> np.ndarray:
     label, masked = table["label"].to_numpy()[rows], table["has_mask"].to_numpy(bool)[rows]
     names = np.unique(label)
