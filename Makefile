@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
+WORKERS ?= 2
 export MLFLOW_DISABLE_TELEMETRY := true
 # Compiled modules are kept: without them each of the many short jobs compiles torch again, 2 s every time.
 unexport PYTHONDONTWRITEBYTECODE
 # Scripts run by snakemake find the same interpreter.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: results quick full test lint format ui report bench schema
+.PHONY: results quick full test test-all lint format ui report bench schema
 
 results: .venv/installed
 	snakemake --cores $(CORES)
@@ -19,8 +20,14 @@ quick: .venv/installed
 full: .venv/installed
 	snakemake --cores $(CORES) --configfile config/full.yaml
 
+# A file of tests stays with one worker, which makes its fixtures once; long files come first (tests/conftest.py).
+TESTS = python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: lint
-	python -m pytest
+	$(TESTS) -m "not long"
+
+test-all: lint
+	$(TESTS)
 
 lint: .venv/installed
 	ruff check .

@@ -1,4 +1,4 @@
-"""What all tests share: the folder of real images, and the project's root."""
+"""What all tests share: the folder of real images, the project's root, and how workers share the tests."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,30 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if WORKER:
+    # Read when torch is loaded, by a test. With more threads, workers would wait for each other's.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_generate_tests(metafunc):
+    """Refuse parameters from a set: its order differs between processes, and workers must find the same tests."""
+    for marker in metafunc.definition.iter_markers("parametrize"):
+        values = marker.kwargs.get("argvalues", marker.args[1] if len(marker.args) > 1 else ())
+        if isinstance(values, set | frozenset):
+            pytest.fail(f"{metafunc.definition.nodeid}: parameters are a set, whose order changes; sort it")
+
+
+def pytest_collection_modifyitems(items):
+    """Workers take the tests that run Snakemake first: they are the longest, and none must be left for the end."""
+    if WORKER:
+        items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
 
 
 @pytest.fixture(scope="session")
