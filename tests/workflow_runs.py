@@ -33,8 +33,9 @@ def environment() -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str) -> str:
+    # Half an hour is far more than any run takes, also on a busy machine: what takes longer hangs.
     done = subprocess.run(
-        command(*arguments), cwd=folder, capture_output=True, text=True, env=environment(), timeout=600
+        command(*arguments), cwd=folder, capture_output=True, text=True, env=environment(), timeout=1800
     )
     output = done.stdout + done.stderr
     assert done.returncode == 0, output[-8000:]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from workflow_runs import copy_project, run
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
 RESULTS = Path("results/real_data")
 SHORT = """
 datasets:
