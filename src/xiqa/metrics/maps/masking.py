@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from xiqa.arrays import as_array
+
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images (b, h, w) or (b, c, h, w) float32 -> class probabilities (b, k), k > 1."""
 
@@ -23,10 +25,10 @@ def asks_network(score: Callable) -> Callable:
 
     @functools.wraps(score)
     def asked(*args: Any, model: Any = None, **options: Any) -> Any:
-        given = [_as_array(value) for value in args]
+        given = [as_array(value) for value in args]
         if "predict" in options and not given:
             given = [options.pop("predict")]
-        options = {name: _as_array(value) for name, value in options.items()}
+        options = {name: as_array(value) for name, value in options.items()}
         if model is not None:
             given = given[1:] if given and given[0] is None else given
             if given and callable(given[0]):
@@ -50,14 +52,6 @@ def asks_network(score: Callable) -> Callable:
 def _is_module(value: Any) -> bool:
     torch = sys.modules.get("torch")  # no torch, no module
     return torch is not None and isinstance(value, torch.nn.Module)
-
-
-def _as_array(value: Any) -> Any:
-    """A tensor as an array, on the CPU and without history; what is no tensor as it is."""
-    if not hasattr(value, "requires_grad") or not hasattr(value, "detach"):
-        return value
-    value = value.detach().cpu()
-    return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
 
 
 def over_channels(masks: np.ndarray, image: np.ndarray) -> np.ndarray:
