@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from printed_numbers import assert_drawn, assert_printed, texts_of
 
 from xiqa.figures import classification, datasets, style
 from xiqa.files import write_figure
@@ -130,7 +131,9 @@ def test_dose_response_marks_the_levels_and_limits():
               {"small_resnet": levels, "lvot": alone}.items()}  # fmt: skip
     figure = draw(classification.plot_auc_by_severity(tables), "severity")
     (axes,) = figure.axes
-    assert {text.get_text() for text in axes.texts} == {"0.9", "0.75", "chance"}
+    assert {text.get_text() for text in axes.texts} == {"chance"}
+    assert_drawn(figure, *tables.values())
+    assert_drawn(figure, [0.1, 0.5, 1.0], along="x")
     assert list(axes.get_xticks()) == [0.1, 0.5, 1.0]
     assert {"small ResNet", "LVOT"} <= set(texts(figure))
     assert labelled(figure)
@@ -159,11 +162,20 @@ def test_embedding_has_silhouettes_in_its_titles_and_names_the_classes():
     points, found = embed(spaces, table, draws=20)
     figure = draw(classification.plot_embedding(points, found, CLASSES[3]), "embedding")
     assert len(figure.axes) == 4
+    assert_printed([figure.axes[1].get_title()], found)
     assert f"silhouette {found['silhouette'][1]:.2f}" in figure.axes[1].get_title()
     assert "not defined" in [text.get_text() for text in figure.axes[2].texts]
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
     counts = table["label"].value_counts()
     assert {f"{name} (n = {counts[c]})" for c, name in enumerate(CLASSES[3])} <= set(texts(figure))
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [((-0.0148, -0.0051), "-0.010 (-0.015 to -0.005)"), ((0.12, 0.31), "0.21 (0.12 to 0.31)")],
+)
+def test_a_narrow_interval_is_not_printed_as_none(ends, text):
+    assert classification._interval(sum(ends) / 2 - 0.005 * (ends[0] > 0), *ends) == text
 
 
 def test_overview_has_a_point_for_every_network_and_shortcut():
@@ -184,6 +196,10 @@ def test_overview_has_a_point_for_every_network_and_shortcut():
         "my own\nsmall ResNet (patients: 60)",
         "LVOT\nVGG16 (patients: 1)",
     ]
+    assert_printed(texts_of(figure), [60, 1])
+    assert_drawn(figure, table, along="x")
+    proxies = texts_of(classification.plot_overview(table.assign(grouping="proxy")))
+    assert "my own\nsmall ResNet (proxy groups: 60)" in proxies
     assert {"network", *(f"shortcut: {name}" for name in SHORTCUTS)} <= set(texts(figure))
     assert axes.get_xlabel().startswith("AUC")
 

@@ -121,3 +121,15 @@ def test_legends_of_averaged_curves_say_which_area_and_of_how_many_images():
     figure = map_scores.plot_curves(curves, "x", "y", "area under the averaged curve", "real")
     assert_printed(texts_of(figure), curves[["area", "n"]].drop_duplicates())
     assert "area under the averaged curve, n = 10 to 11 images" in texts_of(figure)
+
+
+def test_the_cascade_says_what_is_randomised_and_of_how_many_images():
+    rows = [
+        {"method": "gradient", "measure": measure, "blocks": blocks, "block": f"block{blocks}", "mean": 0.9 / blocks,
+         "ci_low": 0.8 / blocks, "ci_high": 1 / blocks, "n": 23, "n_patients": 17}
+        for measure in ("rank_correlation", "rank_correlation_absolute", "structural_similarity")
+        for blocks in (1, 2, 3)
+    ]  # fmt: skip
+    figure = draw(map_scores.plot_cascade(pd.DataFrame(rows), "simulated"), "cascade")
+    assert figure.axes[1].get_xlabel() == "randomised from the output down to\nn = 23 images of 17 patients"
+    assert_drawn(figure, pd.DataFrame(rows)[["mean"]])

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from xiqa.figures import classification as figures
 from xiqa.files import read_json, read_table, write_figure
 from xiqa.logs import log_to
@@ -15,7 +17,12 @@ def draw(
     paths_to_figures: dict[str, str],
 ) -> None:
     """Draw the trained network of the first seed beside the shortcuts, and the training of all seeds."""
-    first = min(folders_of_networks)
+    first, number = min(folders_of_networks), len(folders_of_networks)
+
+    def write(name: str, figure: Figure) -> None:
+        if number > 1:
+            figure.suptitle(f"seed or fold {first}, the first of {number}", fontsize=7)
+        write_figure(paths_to_figures[name], figure)
 
     def rows_of(table, name: str):
         own = (table["architecture"] == name) & (table["weights"] == "trained") & (table["seed"] == first)
@@ -27,18 +34,16 @@ def draw(
     texts = {name: rows_of(scores, name).fillna({"class_name": "", "reason": ""}) for name in names}
     curves = {name: rows_of(tables["roc"], name) for name in names}
     bands = {architecture: rows_of(tables["roc_band"], architecture)}
-    write_figure(paths_to_figures["roc"], figures.plot_roc(curves, bands, texts, data))
-    write_figure(
-        paths_to_figures["confusion"], figures.plot_confusion(rows_of(tables["confusion"], architecture), data)
-    )
+    write("roc", figures.plot_roc(curves, bands, texts, data))
+    write("confusion", figures.plot_confusion(rows_of(tables["confusion"], architecture), data))
     bins = rows_of(tables["calibration"], architecture)
-    write_figure(paths_to_figures["calibration"], figures.plot_reliability(bins, texts[architecture], data))
+    write("calibration", figures.plot_reliability(bins, texts[architecture], data))
     histories = {f"seed {seed}": read_table(folder / "history.csv") for seed, folder in folders_of_networks.items()}
     best = {f"seed {seed}": read_json(f / "model.json")["best_epoch"] for seed, f in folders_of_networks.items()}
     write_figure(paths_to_figures["history"], figures.plot_training(histories, best, data))
     points, silhouettes = map(read_table, paths_to_embedding)
     classes = list(dict.fromkeys(tables["confusion"]["truth"]))
-    write_figure(paths_to_figures["embedding"], figures.plot_embedding(points, silhouettes, classes, data))
+    write("embedding", figures.plot_embedding(points, silhouettes, classes, data))
 
 
 if "snakemake" in globals():

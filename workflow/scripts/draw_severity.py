@@ -13,9 +13,13 @@ def draw(paths: dict[str, str], paths_to_figures: dict[str, str]) -> None:
     classes = classes_of(table)
     write_figure(paths_to_figures["severity"], plot_severity_strip(images, masks, table, classes))
     scores = read_table(paths["scores"])
-    scores = scores[(scores["weights"] == "trained") & (scores["seed"] == scores["seed"].min())]
+    first, number = scores["seed"].min(), scores["seed"].nunique()
+    scores = scores[(scores["weights"] == "trained") & (scores["seed"] == first)]
     curves = {name.replace("(", "").replace(")", ""): rows for name, rows in scores.groupby("architecture", sort=False)}
-    write_figure(paths_to_figures["auc_by_severity"], plot_auc_by_severity(curves))
+    figure = plot_auc_by_severity(curves)
+    if number > 1:
+        figure.suptitle(f"seed or fold {first}, the first of {number}", fontsize=7)
+    write_figure(paths_to_figures["auc_by_severity"], figure)
 
 
 if "snakemake" in globals():

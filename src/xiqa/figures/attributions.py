@@ -24,7 +24,7 @@ def plot_attributions(
     titles: Sequence[str],
     data: str = "simulated",
 ) -> Figure:
-    """Images and their maps; ground truth outlined, the peak of each map marked.
+    """Images and their maps; ground truth outlined, the largest absolute value marked.
 
     A method has one scale for all images: its robust limit, written above it. Maps with a sign are red where a
     brighter pixel speaks for the class; maps without one begin at 0.
@@ -55,7 +55,7 @@ def plot_attributions(
                 limit = style.signed_limit(maps[name])
                 colours, low = (style.SIGNED_MAP, -1) if signed else (style.AMOUNT_MAP, 0)
                 panel.imshow(maps[name][row] / limit, cmap=colours, vmin=low, vmax=1)
-                y, x = np.unravel_index(np.argmax(maps[name][row]), image.shape)
+                y, x = np.unravel_index(np.argmax(np.abs(maps[name][row])), image.shape)
                 panel.plot(x, y, "+", color=style.BLACK if signed else style.VERMILION, markersize=5)
                 if row == 0:
                     text = fill(style.method_name(name), 15, break_long_words=False)

@@ -189,7 +189,7 @@ def plot_reliability(bins: pd.DataFrame, scores: pd.DataFrame, data: str = "simu
 
 @style.styled
 def plot_auc_by_severity(tables: Mapping[str, pd.DataFrame], data: str = "simulated") -> Figure:
-    """Dose-response: AUC against the severity of the defect with 95 % intervals; lines at 0.75 and 0.9.
+    """Dose-response: AUC against the severity of the defect with bands of 95 % intervals.
 
     Args:
         tables: name of a network or shortcut -> `xiqa.metrics.classification.auc_by_severity`.
@@ -202,18 +202,14 @@ def plot_auc_by_severity(tables: Mapping[str, pd.DataFrame], data: str = "simula
         return _nothing("no images of graded severity", data)
     logarithmic = levels[0] > 0 and levels[-1] > levels[0]
     for number, (name, table) in enumerate(tables.items()):
-        shift = (number - (len(tables) - 1) / 2) * 0.03
-        span = levels[-1] - levels[0]
-        place = table["severity"] * 10**shift if logarithmic else table["severity"] + shift * span
-        ends = [table["value"] - table["ci_low"], table["ci_high"] - table["value"]]
-        axes.errorbar(
-            place, table["value"], yerr=np.clip(ends, 0, None), capsize=2, elinewidth=0.8,
-            label=plain_name(name),
-            **_curve_look(name, number),
+        look = _curve_look(name, number)
+        axes.plot(table["severity"], table["value"], label=plain_name(name), **look)
+        axes.fill_between(
+            table["severity"], table["ci_low"].astype(float), table["ci_high"].astype(float), color=look["color"],
+            alpha=0.13, linewidth=0,
         )  # fmt: skip
-    for value, text in ((0.9, "0.9"), (0.75, "0.75"), (0.5, "chance")):
-        axes.axhline(value, zorder=0, **(CHANCE if value == 0.5 else CHANCE | {"linestyle": "--"}))
-        axes.text(1.01, value, text, transform=axes.get_yaxis_transform(), fontsize=6.5, va="center", color=style.GREY)
+    axes.axhline(0.5, zorder=0, **CHANCE)
+    axes.text(1.01, 0.5, "chance", transform=axes.get_yaxis_transform(), fontsize=6.5, va="center", color=style.GREY)
     if logarithmic:
         axes.set_xscale("log")
     style.plain_ticks(axes.xaxis, levels)
@@ -310,7 +306,8 @@ def plot_overview(comparisons: pd.DataFrame, data: str = "simulated") -> Figure:
 
     Args:
         comparisons: rows of `xiqa.metrics.shortcut_classification.compare` with the columns `dataset` and `network`:
-            shortcut, network_auc, network_low, network_high, shortcut_auc, shortcut_low, shortcut_high, n_patients.
+            shortcut, network_auc, network_low, network_high, shortcut_auc, shortcut_low, shortcut_high, n_patients,
+            and grouping where it may be "proxy".
         data: `simulated`, `recorded` or `mixed`.
     """
     groups = list(comparisons.groupby(["dataset", "network"], sort=False))
@@ -320,7 +317,8 @@ def plot_overview(comparisons: pd.DataFrame, data: str = "simulated") -> Figure:
     for (dataset, network), rows in groups:
         first = rows.iloc[0]
         middles.append(place + len(rows) / 2)
-        labels.append(f"{plain_name(dataset)}\n{plain_name(network)} (patients: {first['n_patients']})")
+        who = "patients" if first.get("grouping", "patient") == "patient" else "proxy groups"
+        labels.append(f"{plain_name(dataset)}\n{plain_name(network)} ({who}: {first['n_patients']})")
         look = {"color": NETWORK_COLOUR, "marker": "o"}
         handles["network"] = _interval_point(axes, place, first, "network", look)
         for below, (_, row) in enumerate(rows.iterrows(), place + 1):
@@ -332,7 +330,6 @@ def plot_overview(comparisons: pd.DataFrame, data: str = "simulated") -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(place - 1, -1)
     axes.axvline(0.5, **CHANCE)
-    axes.axvline(0.9, **CHANCE | {"linestyle": "--"})
     lowest = comparisons[["network_low", "shortcut_low", "network_auc", "shortcut_auc"]].min().min()
     axes.set_xlim(np.nanmin([0.45, lowest - 0.03]), 1.01)
     axes.set_xlabel("AUC on the test part (dotted: chance)")
@@ -352,7 +349,8 @@ def _interval(value: float, low: float, high: float) -> str:
     """`0.91 (0.85 to 0.95)`, as far as it is known."""
     if np.isnan(value):
         return "not defined"
-    digits = 3 if value > 0.99 else 2
+    # Two digits would print a narrow interval as no interval at all.
+    digits = 3 if value > 0.99 or 0 < high - low < 0.02 else 2
     found = [f"{number:z.{digits}f}" for number in (value, low, high)]
     return found[0] if np.isnan(low) else f"{found[0]} ({found[1]} to {found[2]})"
 

@@ -162,7 +162,7 @@ def plot_cascade(table: pd.DataFrame, data: str) -> Figure:
         panel.axhline(0, color=style.GREY, linewidth=0.6)
         panel.set(ylabel=label, ylim=(min(-0.2, panel.get_ylim()[0]), 1.02))
         panel.set_xticks(blocks["blocks"], blocks["block"], rotation=60, ha="right", fontsize=6)
-    figure.supxlabel("randomised down to", fontsize=8)
+    figure.axes[1].set_xlabel(f"randomised from the output down to\n{_counted(table)}")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     style.note_data(figure, data)
     return figure

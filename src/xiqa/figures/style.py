@@ -83,7 +83,7 @@ DATA_NOTES = {
     "simulated": "simulated images",
     "recorded": "recorded images",
     "real": "real images",
-    "mixed": "simulated and recorded images",
+    "mixed": "simulated and real images",
 }
 _SETTINGS = {
     "font.size": 8,
@@ -127,11 +127,13 @@ def new_figure(width: float = DOUBLE_COLUMN, height: float = 3.0) -> Figure:
 
 
 def note_data(figure: Figure, data: str) -> None:
-    """Say below the figure whether its images are simulated or recorded.
+    """Say below the figure whether its images are simulated or real.
+
+    Its place is that of `Figure.supxlabel`: a figure that has a label for all its panels puts it elsewhere.
 
     Args:
         figure: the figure, drawn.
-        data: `simulated`, `recorded` or `mixed`.
+        data: `simulated`, `recorded`, `real` or `mixed`.
 
     Raises:
         ValueError: data is none of them.

@@ -45,14 +45,17 @@ def plot_history(histories: Mapping[str, pd.DataFrame], data: str = "simulated")
                 rotation=20, transform=axes.get_xaxis_transform(), va="bottom", ha="left", color=style.GREY,
             )  # fmt: skip
         axes.set_xlabel("epoch")
+    validated = any("validation_nll" in history for history in histories.values())
     loss.set_ylabel("negative log likelihood")
     error.set_ylabel("RMSE over the 12 points (µm)")
     error.set_yscale("log")
     style.plain_ticks(error.yaxis, (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5))
     handles, labels = loss.get_legend_handles_labels()
-    if any("validation_nll" in history for history in histories.values()):
-        handles += loss.plot([], [], color=style.GREY, linestyle="--")
-        labels.append("validation")
+    handles += loss.plot([], [], color=style.GREY, linewidth=1)
+    labels.append("training images" if validated else "training images;\nno validation part")
+    if validated:
+        handles += loss.plot([], [], color=style.GREY, linewidth=1, linestyle="--")
+        labels.append("validation images")
     figure.legend(handles, labels, loc="outside right upper")
     style.note_data(figure, data)
     return figure

@@ -38,8 +38,8 @@ def describe_classification(
         by_severity: auc_by_severity.csv of all data sets with the column `dataset`; may be empty.
 
     Returns:
-        (heading, sentence) pairs: first each network that a shortcut equals; then means over seeds, the AUC of each
-        network, its dose-response.
+        (heading, sentence) pairs: first each network that is not shown to beat a shortcut; then means over seeds, the
+        AUC of each network, its dose-response.
     """
     shortcuts, means, results, doses = [], [], [], []
     trained = comparison[comparison["weights"] == "trained"]
@@ -51,8 +51,8 @@ def describe_classification(
         elif unbeaten:
             auc = rows.groupby("shortcut", sort=False)["shortcut_auc"].mean()
             shortcuts.append(
-                f"{dataset}: In {len(unbeaten)} of {len(found)} seeds or folds {architecture} cannot be said to beat "
-                f"all shortcuts. Mean AUC {rows['network_auc'].mean():.2f} against {auc.max():.2f} ({auc.idxmax()})."
+                f"{dataset}: In {len(unbeaten)} of {len(found)} seeds or folds {architecture} is not shown to beat "
+                f"every shortcut. Mean AUC {rows['network_auc'].mean():.2f} against {auc.max():.2f} ({auc.idxmax()})."
             )
     overall = scores[(scores["metric"] == "auc") & scores["class_name"].fillna("").eq("")]
     overall = overall[(overall["weights"] == "trained") & ~overall["architecture"].str.startswith("shortcut")]
@@ -75,7 +75,7 @@ def describe_classification(
             steps = ", ".join(f"{level.value:.2f} at {level.severity:g}" for level in levels.itertuples())
             doses.append(f"{name}: {steps}.")
     parts = {
-        "A shortcut is as good": shortcuts,
+        "A shortcut may be as good": shortcuts,
         "Mean over seeds or folds": means,
         "Test AUC": results,
         "AUC against the severity of the defect": doses,

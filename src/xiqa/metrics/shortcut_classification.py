@@ -217,15 +217,15 @@ def compare(
 
 
 def verdict(comparison: pd.DataFrame, network: str = "the network") -> str | None:
-    """The sentence that must stand first in a report if a shortcut is as good as the network.
+    """The sentence that must stand first in a report if a shortcut may be as good as the network.
 
     Args:
         comparison: rows of `compare`.
         network: what the network is called.
 
     Returns:
-        A sentence about the strongest shortcut that the network does not beat, which is so if the 95 % interval of
-        the AUC difference reaches 0; one that says so where no interval could be had; None if the network beats all.
+        A sentence about the strongest shortcut that the network is not shown to beat, which is so if the 95 % interval
+        of the AUC difference reaches 0; one that says so where no interval could be had; None if the network beats all.
     """
     unbeaten = comparison[~(comparison["ci_low"] > 0)]
     if unbeaten.empty:
@@ -234,9 +234,9 @@ def verdict(comparison: pd.DataFrame, network: str = "the network") -> str | Non
     if np.isnan(row["ci_low"]):
         reason = row["reason"] or "the AUC is not defined"
         return f"Whether {network} beats a shortcut ({row['shortcut']}) cannot be said: {reason}."
-    better = "better than" if row["ci_high"] < 0 else "as good as"
+    better = "is better than" if row["ci_high"] < 0 else "may be as good as"
     return (
-        f"A shortcut ({row['shortcut']}) is {better} {network}: AUC {row['shortcut_auc']:.2f} against "
+        f"A shortcut ({row['shortcut']}) {better} {network}: AUC {row['shortcut_auc']:.2f} against "
         f"{row['network_auc']:.2f}, difference {row['difference']:.2f} (95 % interval {row['ci_low']:.2f} to "
         f"{row['ci_high']:.2f}, {row['n_patients']} patients)."
     )
