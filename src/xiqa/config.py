@@ -349,12 +349,12 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "quick": {},
     "paper_001_object_cxr": {
         "optimiser": "sgd", "learning_rate": 0.005, "momentum": 0.9, "schedule": "step", "step_epochs": 5,
-        "step_factor": 0.1, "epochs": 20, "batch_size": 16, "weight_decay": 0.0,
+        "step_factor": 0.1, "epochs": 20, "batch_size": 16, "weight_decay": 0.0, "class_weights": False,
         "augmentation": {"flip": True, "rotate_deg": 10.0, "translate": 0.05, "scale": 0.1, "jitter": 0.2},
     },
     "paper_001_lvot": {
         "optimiser": "sgd", "learning_rate": 0.0002, "momentum": 0.9, "schedule": "constant", "epochs": 60,
-        "batch_size": 64, "weight_decay": 0.0005,
+        "batch_size": 64, "weight_decay": 0.0005, "class_weights": False,
         "augmentation": {"flip": True, "rotate_deg": 10.0, "translate": 0.05, "scale": 0.1, "jitter": 0.2},
     },
     "paper_003": {

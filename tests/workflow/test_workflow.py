@@ -140,27 +140,6 @@ def test_a_fault_in_the_configuration_stops_before_any_job(study, edit):
     assert "cdmam.training.batch_sise" in done.stdout + done.stderr
 
 
-def test_the_papers_scale_is_planned(study):
-    done = subprocess.run(
-        command("--configfile", "config/paper_000.yaml", "--dry-run", "--quiet", "all", cores=4),
-        cwd=study, capture_output=True, text=True, env=environment(), timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-
-
-def test_networks_without_relus_are_not_asked_for_guided_backpropagation(study):
-    done = subprocess.run(
-        command("--configfile", "config/paper_001.yaml", "--dry-run", "classification"),
-        cwd=study, capture_output=True, text=True, env=environment(), timeout=300,
-    )  # fmt: skip
-    plan = done.stdout + done.stderr
-    assert done.returncode == 0, plan[-4000:]
-    jobs = {family: int(re.search(rf"^explain_classifier_{family} +(\d+)$", plan, re.MULTILINE)[1])
-            for family in ("one_pass", "relu_backward")}  # fmt: skip
-    # Seeds x states of efficientnet_b0: 3 x 3 on both sets.
-    assert jobs["one_pass"] - jobs["relu_backward"] == 9 + 9
-
-
 # The tests below run the copy again, the ones above only plan.
 
 

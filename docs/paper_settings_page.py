@@ -1,0 +1,51 @@
+"""Print docs/paper-settings.md: python docs/paper_settings_page.py > docs/paper-settings.md"""
+
+from pathlib import Path
+
+import pandas as pd
+
+HEAD = """# What the papers print, and what is ours
+
+Each paper has a study of its own, `config/paper_000.yaml`, `paper_001.yaml`, `paper_003.yaml` and `paper_004.yaml`,
+which carries what its paper prints. [paper_settings.csv](paper_settings.csv) lists every setting line by line: the
+section, what is printed, the key of the study or the place in the code that holds it, and its value. A test compares
+each row with the studies, and each key of the studies with the rows. This page is made from the same table. It lists
+what a study does not carry, with the reason, and every choice that we made where a paper is silent.
+"""
+TITLES = {
+    "000": "Paper 000 (OMIG), `paper_000.yaml`",
+    "001": "Paper 001 (NormGrad), `paper_001.yaml`",
+    "003": "Paper 003 (nine networks), `paper_003.yaml`",
+    "004": "Paper 004 (contrast agent in CT), `paper_004.yaml`",
+    "all": "All of them",
+}
+
+
+def page(settings: pd.DataFrame) -> str:
+    """The page as Markdown; settings: the table, all columns text."""
+    parts = [HEAD]
+    for paper, rows in settings.groupby("paper"):
+        parts.append(f"\n## {TITLES[paper]}\n")
+        for status, title, columns in (
+            ("not carried", "Printed, and not carried", ("section", "setting", "printed", "note")),
+            ("ours", "Ours, where the paper is silent", ("setting", "value", "key", "note")),
+        ):
+            chosen = rows[rows["status"] == status]
+            if len(chosen):
+                parts.append(f"\n**{title}**\n\n{_table(chosen, columns)}")
+    return "".join(parts)
+
+
+def _table(rows: pd.DataFrame, columns: tuple[str, ...]) -> str:
+    names = {"note": "reason" if "printed" in columns else "remark"}
+    heading = [names.get(name, name).capitalize() for name in columns]
+    lines = [f"| {' | '.join(heading)} |", "|---" * len(columns) + "|"]
+    for row in rows.to_dict("records"):
+        cells = [f"`{row[name]}`" if name in ("key", "value") and row[name] else row[name] for name in columns]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    table = Path(__file__).with_name("paper_settings.csv")
+    print(page(pd.read_csv(table, dtype=str, keep_default_na=False)), end="")

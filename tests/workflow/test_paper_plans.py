@@ -1,0 +1,41 @@
+"""The studies of the papers, planned as a user without real data would start them: no job runs."""
+
+import re
+
+import pytest
+from workflow_runs import copy_project, run
+
+pytestmark = pytest.mark.workflow
+
+
+@pytest.fixture(scope="module")
+def project(root, tmp_path_factory):
+    """A copy without results: nothing of it can be up to date."""
+    return copy_project(root, tmp_path_factory.mktemp("papers") / "xiqa")
+
+
+def jobs(project, paper: str, target: str) -> dict[str, int]:
+    """Rules with the number of their jobs."""
+    plan = run(project, target, "--configfile", f"config/paper_{paper}.yaml", "--dry-run")
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", plan, re.MULTILINE)}
+
+
+def test_paper_000_is_planned(project):
+    planned = jobs(project, "000", "all")
+    # Two maps of each of four images, and the rotated one, in 20 shards.
+    assert (planned["train"], planned["upsample_omig"], planned["upsample_sensitivity"]) == (10, 100, 80)
+
+
+@pytest.mark.parametrize(
+    ("paper", "trainings", "states"),
+    # Trainings: sets x networks x seeds; states: with the randomised ones.
+    [("001", 2 * 2 * 3, 2 * 2 * 3 * 3), ("003", 2 * 9, 2 * 9), ("004", 1, 1)],
+)
+def test_papers_with_classifiers_are_planned_on_twins(project, paper, trainings, states):
+    planned = jobs(project, paper, "classification")
+    assert planned["train_classifier"] == trainings
+    assert planned["write_twin"] == planned["prepare"]
+    explained = max(n for rule, n in planned.items() if rule.startswith("explain_classifier"))
+    assert explained == states
+    if paper == "001":  # EfficientNet-B0 has no ReLU: its seeds and states on both sets are not asked
+        assert planned["explain_classifier_one_pass"] - planned["explain_classifier_relu_backward"] == 2 * 3 * 3
