@@ -20,7 +20,8 @@ from matplotlib.text import Text
 
 # A number that is no part of a name (conv3x3, scenario_1, ResNet-18, #2); a hyphen behind a digit separates a range.
 _NUMBER = re.compile(r"(?<![\w.#])(?<![A-Za-z]-)(?:(?<![\w.)%])[-+])?\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_PERCENT = re.compile(r"\s*(?:%|per cent|percent)|\s*(?:-|–|to)\s*[-+]?[\d.]+\s*(?:%|per cent|percent)")
+# The number is a percentage itself, or begins a range or list that ends as one ("3 to 5 %", "86 and 100 %").
+_PERCENT = re.compile(r"(?:\s*(?:-|–|to|and|or|,)\s*[-+]?[\d.]+)*\s*(?:%|per cent|percent)")
 # A tick of a scale: a plain number, or a power of ten.
 _SCALE = re.compile(r"[-+\N{MINUS SIGN}]?[\d.]+(?:e[-+]?\d+)?|\$.*\$")
 _EVERYWHERE = ("95 % interval", "95 % confidence interval", "95 % bootstrap interval", "± 1.96")

@@ -166,6 +166,7 @@ class Images(Section):
     test: int = Field(ge=1, description="test images per scenario, spread over the margins")
     ood: int = Field(ge=1, description="out-of-distribution test images")
     recorded_standin: int = Field(ge=1, description="test images of the stand-in for recordings")
+    validation: int = Field(12, ge=1, description="images per validation setting, spread over the margins")
 
 
 class Sampling(Section):
@@ -272,6 +273,10 @@ class Cdmam(Section):
     standin_detector: Detector = Detector(heel=0.08, tilt_deg=0.6, focal_spot_mm=0.3, pixel_mm=0.07)
     training_settings: tuple[Exposure, ...] = Field(min_length=2, description="exposure settings of the training grid")
     standin_training_settings: tuple[Exposure, ...] = Field(description="settings of the stand-in used for training")
+    validation_settings: tuple[Exposure, ...] = Field(
+        (),
+        description="settings that calibrate the uncertainty, neither trained nor tested: none, or at least 2",
+    )
     scenarios: dict[Literal[SIMULATED_GROUPS], Exposure] = Field(
         description="exposure setting of each test group; null leaves one out"
     )
@@ -298,6 +303,7 @@ class Cdmam(Section):
             raise ValueError(f"small_margins: found {self.small_margins}, at most {len(margins) - 1} margins are left")
         trained = {setting.name for setting in (*self.training_settings, *self.standin_training_settings)}
         tested = {setting.name for setting in self.scenarios.values()}
+        validated = {setting.name for setting in self.validation_settings}
         if trained & tested:
             raise ValueError(f"settings {sorted(trained & tested)} are both in training and in a test group")
         if self.recordings_split and set(self.recordings_split) != {"train", "test"}:
@@ -307,6 +313,13 @@ class Cdmam(Section):
                 f"recordings_split: found {len(self.recordings)} folders of recordings, which are divided by folder; "
                 "leave it out, or name one folder"
             )
+        if validated & (trained | tested):
+            raise ValueError(
+                f"validation_settings: found {sorted(validated & (trained | tested))} in training or in a test group "
+                "too, expected settings of their own"
+            )
+        if len(validated) == 1:
+            raise ValueError("validation_settings: found one, expected none or at least 2; add one, or leave it out")
         groups = set(self.test_groups)
         if not set(self.upsampling.groups) <= groups:
             raise ValueError(f"upsampling.groups: found {self.upsampling.groups}, expected some of {sorted(groups)}")

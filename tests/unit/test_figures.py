@@ -10,10 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from printed_numbers import assert_drawn, assert_printed, texts_of
 
 from xiqa.cdmam.phantom import CELL_PRESENT, DIAMETERS_MM, GEOMETRIES, THICKNESSES_UM, disc_centres_mm
 from xiqa.figures import cdmam_images, checks, prediction, saliency_maps, style, training
 from xiqa.files import write_figure
+from xiqa.metrics.modified_image import summarise_modified_images
+from xiqa.metrics.prediction import STOOD_FOR, diameter_scores
+from xiqa.metrics.structure_share import summarise_structure_share
 
 CDC_MM = np.array([1.0, 0.8, 0.63, 0.5, 0.4, 0.31, 0.25, 0.2, 0.16, 0.13, 0.1, 0.08])
 GROUPS = ["scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin"]
@@ -218,6 +222,10 @@ def test_predicted_curves_figure_2a_draw_the_expanded_uncertainty():
     band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
     total = np.hypot(rows["aleatoric_um"], rows["epistemic_um"])
     assert band.max() == pytest.approx((rows["predicted_um"] + 1.96 * total).max())
+    # Where there is a calibration, its band is drawn too.
+    both = prediction.plot_predicted_curves(table.assign(calibrated_um=0.01), titles, LIMITS)
+    band = both.axes[0].collections[1].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx((rows["predicted_um"] + 0.0196).max())
     # A truth that was not measured is marked as such.
     flagged = prediction.plot_predicted_curves(table.assign(censored=table["diameter_mm"] > 0.7), titles, LIMITS)
     crosses = [line for line in flagged.axes[0].lines if line.get_marker() == "x" and len(line.get_xdata())]
@@ -248,6 +256,9 @@ def scores() -> pd.DataFrame:
             "coverage_95": [0.96, 0.971, 0.99, 0.97, 0.61, 0.985, 1.0],
             "coverage_95_low": [0.94, 0.93, 0.95, 0.93, 0.5, 0.9, 0.85],
             "coverage_95_high": [0.98, 0.99, 1.0, 0.99, 0.72, 0.995, 1.0],
+            "coverage_95_calibrated": [0.93, 0.941, 0.95, 0.93, 0.52, 0.965, 0.97],
+            "coverage_95_calibrated_low": [0.91, 0.89, 0.92, 0.91, 0.44, 0.87, 0.78],
+            "coverage_95_calibrated_high": [0.96, 0.97, 0.98, 0.96, 0.68, 0.98, 1.0],
         }
     )
 
@@ -257,9 +268,27 @@ def test_coverage_and_shortcut_are_drawn_in_the_order_of_the_paper():
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels[0].startswith("scenario #1 ")
     assert labels[4].startswith("scenarios #1-#3")
+    assert_drawn(figure, scores().filter(like="coverage"), along="x")
+    assert_printed(texts_of(figure), scores()[["n"]], phrases=["95 %"])
     figure = draw(prediction.plot_shortcut(scores()), "shortcut")
+    assert_drawn(figure, scores().filter(like="rmse"), along="x")
+    assert_printed(texts_of(figure), scores()[["n"]])
     shown = {line.get_label(): line.get_xdata() for line in figure.axes[0].lines}
     assert shown["ensemble"][0] == 0.06
+
+
+def test_error_over_uncertainty_is_drawn_before_and_after_for_every_group():
+    table = predictions()
+    by_diameter = diameter_scores(
+        table.assign(censored=table["diameter_mm"] > 0.9, calibrated_um=0.03 * table["truth_um"])
+    )
+    figure = draw(prediction.plot_error_over_uncertainty(by_diameter), "uncertainty_by_diameter")
+    for panel, column in enumerate(("error_over_uncertainty", "error_over_uncertainty_calibrated")):
+        assert_drawn(figure, by_diameter[[column]], axes=panel)
+        lines = [line for line in figure.axes[panel].lines if len(line.get_xdata()) == 11]
+        assert [line.get_linestyle() for line in lines] == ["-" if group in STOOD_FOR else "--" for group in GROUPS]
+    nothing = prediction.plot_error_over_uncertainty(by_diameter.assign(error_over_uncertainty_calibrated=np.nan))
+    assert "not calibrated: no validation setting" in texts_of(draw(nothing, "not_calibrated"))
 
 
 def test_a_study_too_small_to_measure_anything_is_drawn_all_the_same():
@@ -270,16 +299,28 @@ def test_a_study_too_small_to_measure_anything_is_drawn_all_the_same():
     assert len(draw(prediction.plot_coverage(single), "coverage_single").axes[0].get_yticks()) == 6
     draw(prediction.plot_shortcut(single), "shortcut_single")
     unchanged = modified(1).assign(midpoint_after_um=0.5, midpoint_before_um=0.5)
-    assert "lowered 0 of 1" in draw(checks.plot_modified_midpoints(unchanged), "unchanged").axes[1].texts[0].get_text()
+    figure = draw(checks.plot_modified_midpoints(unchanged, summarise_modified_images(unchanged)), "unchanged")
+    assert "lowered 0 of 1" in figure.axes[1].texts[0].get_text()
 
 
-def test_modified_curves_figure_13_dashed_before_solid_after():
-    before = {"stand-in": (0.08 / CDC_MM) * 1.5, "scenario #1": (0.08 / CDC_MM) * 2}
-    after = {title: 0.8 * curve for title, curve in before.items()}
-    figure = draw(checks.plot_modified_curves(CDC_MM, before, after, LIMITS), "figure_13")
-    dashed, solid = figure.axes[0].lines[:2]
-    assert (dashed.get_linestyle(), solid.get_linestyle()) == ("--", "-")
-    np.testing.assert_array_equal(dashed.get_ydata(), before["stand-in"])
+def test_modified_curves_figure_13_show_the_form_of_the_paper_beside_ours():
+    curve = (0.08 / CDC_MM) * 1.5
+    table = pd.concat(
+        pd.DataFrame(
+            {"group": group, "diameter_mm": CDC_MM, "before_um": curve, "after_um": ours * curve,
+             "after_published_um": 0.998 * curve}
+        )
+        for group, ours in (("scenario_1", 0.83), ("recorded_standin", 0.71))
+    )  # fmt: skip
+    figure = draw(checks.plot_modified_curves(table, "omig", LIMITS), "figure_13")
+    dashed, solid, dotted = figure.axes[0].lines[:3]
+    assert (dashed.get_linestyle(), solid.get_linestyle(), dotted.get_linestyle()) == ("--", "-", ":")
+    np.testing.assert_array_equal(dashed.get_ydata(), curve)
+    np.testing.assert_array_equal(dotted.get_ydata(), 0.998 * curve)
+    texts = texts_of(figure)
+    assert "original + map as printed in the paper (÷ all draws)" in texts
+    # The midpoint falls by as much as its curve.
+    assert_printed(texts, [-17, -29])
 
 
 def modified(n: int) -> pd.DataFrame:
@@ -298,7 +339,10 @@ def modified(n: int) -> pd.DataFrame:
 @pytest.mark.parametrize("n", [3, 60])
 def test_modified_midpoints_count_the_lowered_images(n):
     table = modified(n)
-    figure = draw(checks.plot_modified_midpoints(table), f"modified_midpoints_{n}")
+    summary = summarise_modified_images(table, draws=200)
+    figure = draw(checks.plot_modified_midpoints(table, summary), f"modified_midpoints_{n}")
+    assert_printed(texts_of(figure), summary[summary["group"] == "all"])
+    assert_drawn(figure, table, along="x")
     notes = [text.get_text() for text in figure.axes[1].texts]
     assert notes[1].startswith(f"lowered {n} of {n}\n")
     permuted = table[table["form"] == "permuted"]
@@ -322,25 +366,53 @@ def shares(n: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize("n", [1, 12])
 def test_structure_share_lists_discs_from_large_to_small_then_the_rest(n):
-    figure = draw(checks.plot_structure_share(shares(n), title="OMIG, scenario #1"), f"structure_share_{n}")
+    summary = summarise_structure_share(shares(n).assign(group="all", method="omig"), draws=200)
+    figure = draw(checks.plot_structure_share(summary.sample(frac=1, random_state=1), "OMIG"), f"structure_share_{n}")
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels[0] == "disc 2.00 mm"
     assert labels[15:] == ["disc 0.06 mm", "grid", "writing", "background"]
+    assert_drawn(figure, summary.filter(like="enrichment"), along="x", axes=0)
+    assert_drawn(figure, summary.filter(like="balance"), along="x", axes=1)
+    assert_printed(texts_of(figure), summary[["diameter_mm", "n"]], phrases=["apart from 1"])
 
 
-def test_upsampling_convergence_compares_both_ways_of_drawing():
-    draws = np.array([50, 100, 500, 1000, 5000])
+def test_structure_share_cannot_contradict_its_finding():
+    """Shares and areas that differ between images: unpaired means would call the grid enriched, pairs do not."""
     rows = [
-        {"method": method, "draws": n, "relative_standard_error": scale * n**-0.5, "without_replacement": without}
-        for method, base in (("omig", 6), ("sensitivity", 9))
-        for without, scale in ((True, 0.9 * base), (False, base))
-        for n in draws
-    ]
-    figure = draw(checks.plot_upsampling_convergence(pd.DataFrame(rows)), "upsampling_convergence")
+        ["i0", "grid", np.nan, 0.40, 0.0, 0.20], ["i1", "grid", np.nan, 0.02, 0.0, 0.04],
+        ["i2", "grid", np.nan, 0.03, 0.0, 0.05], ["i3", "grid", np.nan, 0.02, 0.0, 0.03],
+    ]  # fmt: skip
+    columns = ["image", "structure", "diameter_mm", "share_abs", "share_signed", "share_area"]
+    summary = summarise_structure_share(pd.DataFrame(rows, columns=columns).assign(group="all", method="omig"))
+    assert summary["share_abs"][0] / summary["share_area"][0] > 1.4
+    row = summary.iloc[0]
+    assert row["enrichment"] == pytest.approx((2 + 0.5 + 0.6 + 2 / 3) / 4)
+    assert row["lies_there"] == "not told apart"
+    figure = checks.plot_structure_share(summary)
+    colours = [line.get_color() for line in figure.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata())]
+    assert colours == [style.GREY]
+    assert "not told apart from 1" in texts_of(figure)
+
+
+def designs() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "method": "sensitivity",
+            "draws": [150, 150, 300, 300],
+            "without_replacement": [False, True, False, True],
+            "relative_standard_error": [0.91, 0.84, 0.85, 0.71],
+            "relative_error_between_repeats": [0.937, 0.912, 0.863, 0.814],
+        }
+    )
+
+
+def test_upsampling_designs_show_the_error_between_repeats_without_a_line():
+    figure = draw(checks.plot_upsampling_designs(designs()), "upsampling_designs")
+    assert_drawn(figure, designs()[["relative_error_between_repeats"]])
+    assert_printed(texts_of(figure), designs()[["relative_error_between_repeats"]])
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    np.testing.assert_allclose(lines["OMIG, without replacement"].get_ydata(), 540 * draws**-0.5)
-    without = pd.DataFrame(rows).query("without_replacement").drop(columns="without_replacement")
-    assert "OMIG" in [line.get_label() for line in checks.plot_upsampling_convergence(without).axes[0].lines]
+    np.testing.assert_allclose(lines["without replacement"].get_ydata(), [91.2, 81.4])
+    assert {line.get_linestyle() for line in lines.values()} == {"None"}
 
 
 def test_history_marks_the_steps_of_the_training():

@@ -1,11 +1,22 @@
-"""Findings follow the numbers, whichever way they came out; modified images are counted and tested."""
+"""Findings follow the numbers, whichever way they came out, and print no number that is not in their tables."""
+
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from printed_numbers import assert_printed
 
+from xiqa.cdmam.phantom import DIAMETERS_MM
+from xiqa.metrics.calibration import calibrate
 from xiqa.metrics.findings import describe_findings
 from xiqa.metrics.modified_image import summarise_modified_images
+from xiqa.metrics.prediction import diameter_scores, prediction_scores, predictions_table, uncertainty_dependence
+from xiqa.metrics.structure_share import summarise_structure_share
+
+GROUPS = ["scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin"]
+CDC_MM = DIAMETERS_MM[3:15]
+PHRASES = ["0.03-2 µm", "12 diameters", "95 % would be right", "p below 0.05"]
 
 
 def modified_rows(changes: dict[tuple[str, str], np.ndarray]) -> pd.DataFrame:
@@ -39,6 +50,7 @@ def test_counts_medians_and_tests_of_modified_images():
     assert best["lowered_share_low"] == pytest.approx(0.7639, abs=2e-4)
     assert best["lowered_share_high"] == pytest.approx(0.9911, abs=2e-4)
     assert best["median_change_um"] == pytest.approx(np.median(own))
+    assert best["median_change_percent"] == pytest.approx(np.median(own) / 0.5 * 100)
     # All 20 differences have one sign and none is tied: the exact one-sided probability is 1 in 2^20.
     assert table.loc["omig", "permuted"]["p_value"] == pytest.approx(2**-20)
     # Equal changes are no evidence, and the reference is not compared with itself.
@@ -46,37 +58,161 @@ def test_counts_medians_and_tests_of_modified_images():
     assert np.isnan(best["p_value"])
 
 
-def tables(shortcut_um: float) -> dict[str, pd.DataFrame]:
-    scores = pd.DataFrame(
-        {
-            "group": ["scenario_1", "scenario_1_3"], "n": [4, 4], "rmse_midpoint_um": 0.02, "rmse_train_mean_um": 0.1,
-            "rmse_shortcut_um": shortcut_um, "coverage_95": [0.9, 0.9], "rmse_midpoint_low_um": 0.01,
-            "rmse_midpoint_high_um": 0.03,
-        }
-    )  # fmt: skip
-    shares = pd.DataFrame(
-        {
-            "group": "all", "method": "omig", "structure": ["disc", "grid"], "diameter_mm": [2.0, np.nan],
-            "enrichment": [1.5, 2.0], "enrichment_low": [1.2, np.nan], "enrichment_high": [1.8, np.nan],
-        }
-    )  # fmt: skip
-    curves = pd.DataFrame({"setting": ["scenario_1"] * 3 + ["other"], "censored": [True, True, False, True]})
-    modified = summarise_modified_images(modified_rows({("omig", "visit_normalised"): -np.ones(3) / 10}))
-    return {"curves": curves, "scores": scores, "modified": modified, "shares": shares}
+def predictions(ensemble_error: dict[str, float], shortcut_error: float, image_spread: float = 0.0, n: int = 9):
+    """A table in which every error is set: all of a group's images err by about the same, in units of the truth."""
+    rng = np.random.default_rng(3)
+    truth = np.tile((0.08 / CDC_MM) ** 1.2, (len(GROUPS) * n, 1)) * np.repeat(1 + 0.31 * np.arange(6), n)[:, None]
+    groups = np.repeat(GROUPS, n)
+    error = np.array([ensemble_error.get(group, 0.05) for group in groups])[:, None] * (
+        1 + 0.1 * rng.standard_normal((len(groups), 1))
+    )
+    spread = np.exp(image_spread * rng.standard_normal((len(groups), 1)))
+    predicted = {
+        "predicted_um": truth * (1 + error),
+        "aleatoric_um": 0.3 * (0.08 / CDC_MM) * spread,
+        "epistemic_um": 0.1 * (0.08 / CDC_MM) * spread,
+    }
+    names = [f"{group}-{number}" for number, group in enumerate(groups)]
+    rows = predictions_table(names, list(groups), CDC_MM, truth, predicted, truth > 2, 0.437)
+    return rows.assign(shortcut_um=truth.ravel() * (1 + shortcut_error))
 
 
-def test_the_shortcut_comes_first_and_its_verdict_follows_the_numbers():
-    worse, better = describe_findings(**tables(0.04)), describe_findings(**tables(0.01))
-    assert worse[0][0] == better[0][0] == "Shortcut"
-    assert "no evidence that it looks at discs" in better[0][1]
-    assert "0.50 times" in worse[0][1]
-    assert "no evidence" not in worse[0][1]
+def shares(n: int) -> pd.DataFrame:
+    kinds = [("disc", diameter, 3.0 if diameter < 0.5 else 1.0) for diameter in DIAMETERS_MM]
+    kinds += [("grid", np.nan, 0.6), ("writing", np.nan, 1.0), ("background", np.nan, 0.9)]
+    rows = [
+        [f"i{image}", "omig", structure, diameter, 0.01 * times * (1 + 0.1 * (-1) ** image), 0.0037 * times, 0.01]
+        for image in range(n)
+        for structure, diameter, times in kinds
+    ]
+    columns = ["image", "method", "structure", "diameter_mm", "share_abs", "share_signed", "share_area"]
+    return summarise_structure_share(pd.DataFrame(rows, columns=columns).assign(group="all"))
 
 
-def test_findings_give_the_numbers_of_their_tables():
-    text = dict(describe_findings(**tables(0.04)))
-    assert "0.20 times that of predicting the training mean" in text["Accuracy"]
-    assert "scenario_1 2 of 12" in text["Censoring"]
-    assert "lowered in 3 of 3 images" in text["Modified image"]
-    assert "disc 2 mm 1.50 (1.20-1.80)" in text["Structures"]
-    assert "grid 2.00 (one image)" in text["Structures"]
+def tables(shortcut_error=0.01, ensemble_error=None, image_spread=0.0, images=3, settings=5) -> dict[str, pd.DataFrame]:
+    rows = predictions(ensemble_error or {}, shortcut_error, image_spread)
+    validation = rows[rows["group"].isin(GROUPS[:settings])]
+    train_mean = rows.groupby("diameter_mm", sort=False)["truth_um"].mean().to_numpy()
+    changes = {
+        ("omig", "published"): -0.0007, ("omig", "visit_normalised"): -0.113, ("omig", "permuted"): 0.012,
+        ("sensitivity", "visit_normalised"): -0.098,
+    }  # fmt: skip
+    steps = 1 + 0.01 * np.arange(images)
+    designs = {"draws": [150, 150, 300, 300], "without_replacement": [False, True] * 2}
+    return {
+        "curves": pd.DataFrame({"setting": np.repeat([*GROUPS, "other"], 12), "censored": [True] * 3 + [False] * 81}),
+        "scores": prediction_scores(rows, train_mean, draws=200),
+        "uncertainty": uncertainty_dependence(rows),
+        "calibration": calibrate(validation if settings else None),
+        "modified": summarise_modified_images(
+            modified_rows({kind: change * steps for kind, change in changes.items()}), draws=200
+        ),
+        "shares": shares(images),
+        "designs": pd.DataFrame(
+            {**designs, "method": "sensitivity", "relative_error_between_repeats": [0.931, 0.912, 0.862, 0.813]}
+        ),
+    }
+
+
+def sentences(heading: str, **options) -> str:
+    return " ".join(sentence for name, sentence in describe_findings(**tables(**options)) if name == heading)
+
+
+VARIANTS = [
+    {},
+    {"shortcut_error": 0.2},
+    {"shortcut_error": 0.05, "ensemble_error": {"ood": 0.4, "recorded_standin": 0.7}},
+    {"image_spread": 0.8, "images": 1},
+    {"images": 8, "settings": 0},
+]
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_every_number_printed_is_in_its_table(options):
+    parts = tables(**options)
+    # Percentages and counts that stand in a table as a sum or a share.
+    censored = parts["curves"].groupby("setting")["censored"].sum()
+    sources = {
+        "Shortcut": [parts["scores"]],
+        "Accuracy": [parts["scores"]],
+        "Uncertainty": [parts["uncertainty"].head(1), parts["calibration"], parts["scores"].filter(like="coverage")],
+        "Censoring": [list(censored)],
+        "Modified image": [parts["modified"].query("group == 'all'")],
+        "Structures": [parts["shares"]],
+        "Precision of the maps": [parts["designs"].query("draws == 300")],
+    }
+    for heading, sentence in describe_findings(**parts):
+        assert_printed(sentence, *sources[heading], phrases=PHRASES)
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_sentences_are_whole_and_short(options):
+    for _, text in describe_findings(**tables(**options)):
+        for sentence in re.split(r"(?<=\.) (?=[A-Z0-9])", text):
+            assert re.fullmatch(r"[A-Z0-9].*\.", sentence), sentence
+            assert len(sentence.split()) <= 32, sentence
+
+
+def test_the_shortcut_comes_first_and_every_group_that_does_not_beat_it_is_named():
+    assert describe_findings(**tables())[0][0] == "Shortcut"
+    text = sentences("Shortcut", shortcut_error=0.1, ensemble_error={"ood": 0.4, "scenario_2": 0.3})
+    assert "On scenario #2 and OOD background mean and SD alone predict better" in text
+    assert "On scenarios #1, #3-#4 and stand-in (simulated) the ensemble predicts better" in text
+    text = sentences("Shortcut", shortcut_error=0.2)
+    assert "On scenarios #1-#4, OOD and stand-in (simulated) the ensemble predicts better" in text
+    assert "no evidence" not in text
+
+
+def test_a_group_on_which_the_training_mean_is_better_is_named():
+    near_the_mean = {"scenario_3": 0.4, "scenario_4": 0.4}
+    text = sentences("Accuracy", ensemble_error=near_the_mean)
+    assert re.search(r"On scenarios #3-#4 the training mean, which sees no image, predicts better", text), text
+    assert "On scenarios #1-#2, OOD" in text
+
+
+def test_an_uncertainty_that_does_not_depend_on_the_image_says_so_first():
+    first = next(sentence for name, sentence in describe_findings(**tables()) if name == "Uncertainty")
+    assert "varies by only 0 % over the 54 test images" in first
+    assert "depends on the diameter, hardly on the image" in first
+    text = sentences("Uncertainty", image_spread=0.8)
+    assert "it depends on the image too" in text
+    assert "hardly" not in text
+
+
+def test_coverage_is_given_before_and_after_and_apart_for_groups_that_validation_does_not_stand_for():
+    text = sentences("Uncertainty", ensemble_error={"recorded_standin": 0.7}, settings=4)
+    assert "On 4 validation settings, neither trained nor tested" in text
+    assert "the bands are too wide" in text
+    assert "No validation setting stands for OOD and stand-in (simulated)" in text
+    assert "They are not calibrated" in sentences("Uncertainty", settings=0)
+
+
+def test_modified_images_say_which_form_and_that_three_prove_little():
+    text = sentences("Modified image")
+    assert "in our form (divided by the visits of each pixel) lowered the midpoint in all 3 images" in text
+    assert "In the form printed in the paper (divided by all draws)" in text
+    assert "median -0.000707 µm, -0.14 %" in text
+    assert "the OMIG map shuffled lowered it in 0 of 3 images (median +0.0121 µm)" in text
+    assert "3 images prove little" in text
+    text = sentences("Modified image", images=8)
+    assert "by more than the OMIG map shuffled and the map of sensitivity analysis at equal norm (Wilcoxon" in text
+    assert "prove little" not in text
+
+
+def test_structures_are_named_as_the_table_decides():
+    table = shares(8)
+    text = sentences("Structures", images=8)
+    assert "On discs of 0.4 to 0.06 mm lies more of the OMIG map than by area" in text
+    more = table[table["lies_there"] == "more"]
+    assert set(more["diameter_mm"]) == {d for d in DIAMETERS_MM if d < 0.5}
+    assert "grid" in re.search(r"On ([^.]*) lies less", text)[1]
+    assert "not testable with one image" in sentences("Structures", images=1)
+
+
+def test_the_error_of_a_map_is_the_one_between_repeats():
+    assert "from 300 draws has a relative error of 81 % between repeats" in sentences("Precision of the maps")
+    assert "86 % drawn with" in sentences("Precision of the maps")
+
+
+def test_diameter_scores_carry_both_coverages():
+    assert {"coverage_95", "coverage_95_calibrated"} <= set(diameter_scores(predictions({}, 0.1)).columns)

@@ -24,7 +24,15 @@ def test_numbers_are_read_as_they_are_printed(text, expected):
 
 
 def test_percentages_are_recognised_in_ranges_too():
-    assert [percent for _, percent in numbers_in("98-100 % of 3, 4 to 5.5 per cent")] == [True, True, False, True, True]
+    assert [percent for _, percent in numbers_in("98-100 % of 3 maps, 4 to 5.5 per cent, 7 and 8 %")] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("text", ["0.0176 µm", "0.018", "-0.113", "98 % of 24", "98.1 to 100 %", "conv 1 of 7: 3"])

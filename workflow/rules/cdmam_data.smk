@@ -125,7 +125,7 @@ rule fit_training_curves:
 
 rule fit_curves:
     input:
-        detections=expand(f"{CDMAM}/readout/{{setting}}/detections.npy", setting=TEST_ONLY),
+        detections=expand(f"{CDMAM}/readout/{{setting}}/detections.npy", setting=UNTRAINED),
         fitted=TRAINING_CURVES,
     output:
         curves=f"{CDMAM}/tables/cdc.csv",
@@ -140,7 +140,7 @@ rule fit_curves:
         mem_mb=1000,
     params:
         code=code("fit_curves.py"),
-        settings=TEST_ONLY,
+        settings=UNTRAINED,
         readout=CURVE_FIT,
     script:
         "../scripts/fit_curves.py"

@@ -7,6 +7,7 @@ from xiqa.cdmam.samples import even_shares, parts_of_recordings
 SIMULATED = {
     **{s.name: (s, cdmam.detector, cdmam.readout.images) for s in cdmam.training_settings},
     **{s.name: (s, cdmam.standin_detector, cdmam.readout.images) for s in cdmam.standin_training_settings},
+    **{s.name: (s, cdmam.detector, cdmam.readout.images) for s in cdmam.validation_settings},
     **{
         group: (
             exposure,
@@ -19,7 +20,9 @@ SIMULATED = {
 RECORDED = {f"recording_{number}": folder for number, folder in enumerate(cdmam.recordings, 1)}
 FINE_TUNING = list(RECORDED) or [s.name for s in cdmam.standin_training_settings]
 TRAINING_SETTINGS = [*(s.name for s in cdmam.training_settings), *FINE_TUNING]
-TEST_ONLY = list(cdmam.scenarios)
+VALIDATION_SETTINGS = [s.name for s in cdmam.validation_settings]
+# Not trained on: their curves are fitted apart from those of the training settings.
+UNTRAINED = [*cdmam.scenarios, *VALIDATION_SETTINGS]
 CURVE_FIT = {"human": cdmam.readout.human, "bootstrap": cdmam.readout.bootstrap, "seed": study.seed}
 
 
@@ -55,6 +58,8 @@ def sampling_plan(setting):
         # Each group begins with another margin: its first images are the ones that are shown and explained.
         first = list(cdmam.scenarios).index(setting) % len(margins)
         part, counts, samplings = "test", {"test": (number, margins[first:] + margins[:first])}, 1
+    elif setting in VALIDATION_SETTINGS:
+        part, counts, samplings = "validation", {"validation": (images.validation, margins)}, 1
     elif setting in {s.name for s in cdmam.standin_training_settings}:
         part, counts, samplings = "train", {"recorded": (images_recorded(setting), margins)}, cdmam.sampling.samplings
     else:
@@ -152,6 +157,7 @@ PREDICTION_FIGURES = {
     "curves": f"{FIGURES}/figure_02a_predicted_curves.png",
     "errors": f"{FIGURES}/figure_02b_error_against_uncertainty.png",
     "coverage": f"{FIGURES}/coverage.png",
+    "calibration": f"{FIGURES}/uncertainty_by_diameter.png",
     "shortcut": f"{FIGURES}/shortcut.png",
 }
 MAP_FIGURES = {"maps": f"{FIGURES}/figure_03_sampled_maps.png"}
@@ -180,6 +186,8 @@ CDMAM_TABLES = expand(
         "predictions",
         "prediction_scores",
         "prediction_scores_by_diameter",
+        "uncertainty_dependence",
+        "uncertainty_calibration",
         "modified_image",
         "modified_image_summary",
         "structure_share",

@@ -33,6 +33,7 @@ rule draw_predictions:
         histories=expand(f"{CDMAM}/models/member-{{member}}/history.csv", member=MEMBERS),
         predictions=f"{CDMAM}/tables/predictions.csv",
         scores=f"{CDMAM}/tables/prediction_scores.csv",
+        by_diameter=f"{CDMAM}/tables/prediction_scores_by_diameter.csv",
     output:
         **captioned(PREDICTION_FIGURES, "2 Curves and predictions"),
     log:
@@ -116,7 +117,8 @@ rule draw_checks:
     input:
         curves=expand(f"{CDMAM}/checks/{{image}}_curves.csv", image=UPSAMPLED),
         modified=f"{CDMAM}/tables/modified_image.csv",
-        shares=f"{CDMAM}/tables/structure_share.csv",
+        modified_summary=f"{CDMAM}/tables/modified_image_summary.csv",
+        shares=f"{CDMAM}/tables/structure_share_summary.csv",
         designs=f"{CDMAM}/tables/upsampling_designs.csv",
     output:
         **captioned(CHECK_FIGURES, "5 Checks of the explanations"),
@@ -138,8 +140,11 @@ rule write_findings:
     input:
         curves=f"{CDMAM}/tables/cdc.csv",
         scores=f"{CDMAM}/tables/prediction_scores.csv",
+        uncertainty=f"{CDMAM}/tables/uncertainty_dependence.csv",
+        calibration=f"{CDMAM}/tables/uncertainty_calibration.csv",
         modified=f"{CDMAM}/tables/modified_image_summary.csv",
         shares=f"{CDMAM}/tables/structure_share_summary.csv",
+        designs=f"{CDMAM}/tables/upsampling_designs.csv",
     output:
         page=report(f"{CDMAM}/findings.html", caption="../report/findings.rst", category="0 Findings"),
         text=f"{CDMAM}/findings.md",

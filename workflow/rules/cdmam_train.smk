@@ -37,8 +37,11 @@ rule predict:
         curves=f"{CDMAM}/tables/cdc.csv",
         images=expand(f"{CDMAM}/samples/{{setting}}/images.npy", setting=TEST_SETS),
         tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=TEST_SETS),
+        validation_images=expand(f"{CDMAM}/samples/{{setting}}/images.npy", setting=VALIDATION_SETTINGS),
+        validation_tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=VALIDATION_SETTINGS),
     output:
         predictions=f"{CDMAM}/tables/predictions.csv",
+        calibration=f"{CDMAM}/tables/uncertainty_calibration.csv",
     log:
         f"{LOGS}/predict.log",
     benchmark:
@@ -65,6 +68,7 @@ rule score_predictions:
     output:
         scores=f"{CDMAM}/tables/prediction_scores.csv",
         by_diameter=f"{CDMAM}/tables/prediction_scores_by_diameter.csv",
+        dependence=f"{CDMAM}/tables/uncertainty_dependence.csv",
     log:
         f"{LOGS}/score_predictions.log",
     benchmark:

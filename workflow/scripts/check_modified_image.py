@@ -65,9 +65,13 @@ def check(
         )  # fmt: skip
         progress(number + 1, len(candidates), f"maps ({method}, {form})")
     write_table(path_to_table, pd.DataFrame(rows))
+    added = {"after_um": reference, "after_published_um": candidates[0][2]()}
     curves = {
         "before_um": curves_over_samplings(ensemble, counts, **sampling),
-        "after_um": curves_over_samplings(ensemble, modify(counts, reference, ensemble.sd), **sampling),
+        **{
+            name: curves_over_samplings(ensemble, modify(counts, saliency, ensemble.sd), **sampling)
+            for name, saliency in added.items()
+        },
     }
     write_table(path_to_curves, pd.DataFrame({"image": image, "diameter_mm": CDC_DIAMETERS_MM, **curves}))
 

@@ -8,6 +8,7 @@ from xiqa.figures.cdc import plot_cdc
 from xiqa.figures.prediction import (
     plot_coverage,
     plot_error_against_uncertainty,
+    plot_error_over_uncertainty,
     plot_predicted_curves,
     plot_shortcut,
 )
@@ -22,6 +23,7 @@ def draw_predictions(
     paths_to_histories: list[str],
     path_to_predictions: str,
     path_to_scores: str,
+    path_to_diameter_scores: str,
     groups: list[str],
     paths: dict[str, str],
 ) -> None:
@@ -43,6 +45,8 @@ def draw_predictions(
     write_figure(paths["errors"], plot_error_against_uncertainty(predictions, data=data))
     by_group = scores[scores["group"] != "scenario_1_3"]
     write_figure(paths["coverage"], plot_coverage(by_group, data=data))
+    by_diameter = read_table(path_to_diameter_scores)
+    write_figure(paths["calibration"], plot_error_over_uncertainty(by_diameter, data=data))
     write_figure(paths["shortcut"], plot_shortcut(scores, data=data))
 
 
@@ -53,6 +57,7 @@ if "snakemake" in globals():
             paths_to_histories=list(snakemake.input.histories),
             path_to_predictions=snakemake.input.predictions,
             path_to_scores=snakemake.input.scores,
+            path_to_diameter_scores=snakemake.input.by_diameter,
             groups=snakemake.params.groups,
             paths=dict(snakemake.output.items()),
         )

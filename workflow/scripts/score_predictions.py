@@ -7,7 +7,7 @@ from xiqa.cdmam.samples import read_samples
 from xiqa.files import read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps.beside import with_published
-from xiqa.metrics.prediction import diameter_scores, prediction_scores
+from xiqa.metrics.prediction import diameter_scores, prediction_scores, uncertainty_dependence
 from xiqa.metrics.shortcut import background_statistics, fit_shortcut
 
 
@@ -19,6 +19,7 @@ def score(
     seed: int,
     path_to_scores: str,
     path_to_diameter_scores: str,
+    path_to_dependence: str,
 ) -> None:
     """The shortcut is a regression on the background's mean and standard deviation in the same training images."""
     curves, predictions = read_table(path_to_curves), read_table(path_to_predictions)
@@ -32,6 +33,7 @@ def score(
     scores = prediction_scores(predictions, labels_um.mean(0), seed=seed)
     write_table(path_to_scores, with_published({"prediction_scores": scores}, "cdmam")["prediction_scores"])
     write_table(path_to_diameter_scores, diameter_scores(predictions))
+    write_table(path_to_dependence, uncertainty_dependence(predictions))
 
 
 if "snakemake" in globals():
@@ -44,4 +46,5 @@ if "snakemake" in globals():
             seed=snakemake.params.seed,
             path_to_scores=snakemake.output.scores,
             path_to_diameter_scores=snakemake.output.by_diameter,
+            path_to_dependence=snakemake.output.dependence,
         )

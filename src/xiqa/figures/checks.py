@@ -1,63 +1,68 @@
-"""Pictures of the checks: modified images (figure 13), structure share, convergence of the upsampling."""
+"""Pictures of the checks: modified images (figure 13), structure share, designs of the upsampling."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xiqa.figures import style
 from xiqa.figures.prediction import Limits, draw_limits
-from xiqa.metrics.statistics import bootstrap_ci, wilson_interval
 
 FORM_NAMES = {
-    "published": "published form",
-    "visit_normalised": "visit-normalised",
-    "permuted": "pixels permuted",
+    "published": "as printed in the paper (÷ all draws)",
+    "visit_normalised": "our form (÷ visits of the pixel)",
+    "permuted": "our form, pixels shuffled",
 }
-STRUCTURE_NAMES = {"grid": "grid", "writing": "writing", "background": "background"}
+LIES_THERE = {
+    "more": (style.VERMILION, "more than by area"),
+    "less": (style.BLUE, "less than by area"),
+    "not told apart": (style.GREY, "not told apart from 1"),
+}
 
 
 @style.styled
 def plot_modified_curves(
-    diameters_mm: Sequence[float],
-    before_um: Mapping[str, np.ndarray],
-    after_um: Mapping[str, np.ndarray],
-    limits: Limits | None = None,
-    data: str = "simulated",
+    curves: pd.DataFrame, method: str, limits: Limits | None = None, data: str = "simulated"
 ) -> Figure:
-    """Predicted curves of the original (dashed) and of the modified image (solid).
+    """Predicted curves of original images (dashed), with the map in our form (solid) and as printed (dotted).
 
     Args:
-        diameters_mm: (12,).
-        before_um: image title -> (12,) prediction for the original.
-        after_um: image title -> (12,) prediction for original + map.
+        curves: one image per group: group, diameter_mm, before_um, after_um (our form) and after_published_um.
+        method: the method whose map was added.
         limits: limiting curves, or None.
         data: `simulated`, `recorded` or `mixed`.
 
     Reference: Figure 13 of paper 000.
     """
-    figure = style.new_figure(4.6, 3.6)
+    figure = style.new_figure(4.9, 3.9)
     axes = figure.subplots()
-    for colour, (title, before) in zip(style.CYCLE * len(before_um), before_um.items(), strict=False):
-        axes.plot(diameters_mm, before, color=colour, linestyle="--")
-        axes.plot(diameters_mm, after_um[title], color=colour, label=title)
-        axes.fill_between(diameters_mm, before, after_um[title], color=colour, alpha=0.12, linewidth=0)
-    axes.plot([], [], color=style.GREY, linestyle="--", label="original")
-    axes.plot([], [], color=style.GREY, label="original + map")
+    forms = {
+        "before_um": ("original", "--", 1.2),
+        "after_um": ("original + map, our form (÷ visits of the pixel)", "-", 1.2),
+        "after_published_um": ("original + map as printed in the paper (÷ all draws)", ":", 2.2),
+    }
+    for group in style.groups_in_order(curves["group"]):
+        rows, colour = curves[curves["group"] == group], style.group_look(group)["color"]
+        change = 100 * (rows["after_um"].mean() / rows["before_um"].mean() - 1)
+        for column, (_, line, width) in forms.items():
+            axes.plot(rows["diameter_mm"], rows[column], color=colour, linestyle=line, linewidth=width)
+        axes.plot([], [], color=colour, label=f"{style.group_name(group)}: midpoint {change:+.0f} % in our form")
+        axes.fill_between(
+            rows["diameter_mm"], rows["before_um"], rows["after_um"], color=colour, alpha=0.12, linewidth=0
+        )
+    for name, line, width in forms.values():
+        axes.plot([], [], color=style.GREY, linestyle=line, linewidth=width, label=name)
     if limits:
         draw_limits(axes, limits)
     style.detail_axes(axes)
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", title=f"{style.method_name(method)} map added to one image per group")
     style.note_data(figure, data)
     return figure
 
 
 @style.styled
-def plot_modified_midpoints(modified: pd.DataFrame, data: str = "simulated") -> Figure:
+def plot_modified_midpoints(modified: pd.DataFrame, summary: pd.DataFrame, data: str = "simulated") -> Figure:
     """Midpoint of the predicted curve before and after the map was added to the image, for each form of the map.
 
     Left the pairs, right the relative change per image with its median; below zero the predicted quality rose. The
@@ -65,11 +70,13 @@ def plot_modified_midpoints(modified: pd.DataFrame, data: str = "simulated") -> 
 
     Args:
         modified: rows of modified_image.csv (image, group, method, form, midpoint_before_um, midpoint_after_um).
+        summary: rows of modified_image_summary.csv, whose group `all` is printed.
         data: `simulated`, `recorded` or `mixed`.
     """
+    summarised = summary[summary["group"] == "all"].set_index(["method", "form"])
     kinds = list(modified.groupby(["method", "form"], sort=False).groups)
     labels = [_form_label(method, form) for method, form in kinds]
-    figure = style.new_figure(style.DOUBLE_COLUMN, 0.55 * len(kinds) + 1.2)
+    figure = style.new_figure(style.DOUBLE_COLUMN, 0.6 * len(kinds) + 1.2)
     pairs, changes = figure.subplots(1, 2, sharey=True)
     marked: dict[str, object] = {}
     rng = np.random.default_rng(0)
@@ -93,17 +100,19 @@ def plot_modified_midpoints(modified: pd.DataFrame, data: str = "simulated") -> 
                 **look,
             )
             marked.setdefault(style.group_name(group), dot)
-        changes.plot([np.median(change)] * 2, [place - 0.3, place + 0.3], color=style.BLACK, linewidth=1.6)
-        lowered = int((change < 0).sum())
-        low, high = (100 * end for end in wilson_interval(lowered, len(change)))
-        note = f"lowered {lowered} of {len(change)}\n({low:.0f}-{high:.0f} %)"
+        row = summarised.loc[(method, form)]
+        changes.plot([row["median_change_percent"]] * 2, [place - 0.3, place + 0.3], color=style.BLACK, linewidth=1.6)
+        note = (
+            f"lowered {row['lowered']:.0f} of {row['n']:.0f}\n({100 * row['lowered_share_low']:.0f}-"
+            f"{100 * row['lowered_share_high']:.0f} %)\nmedian {row['median_change_percent']:+.2g} %"
+        )
         changes.text(1.01, place, note, transform=changes.get_yaxis_transform(), fontsize=6.5, va="center")
     pairs.set_yticks(range(len(kinds)), [label.replace(", ", ",\n") for label in labels])
     pairs.set_ylim(len(kinds) - 0.5, -0.5)
     pairs.set_xlabel("midpoint of the predicted curve (µm)")
     pairs.set_title("original (upper end) → modified (dot)")
     changes.axvline(0, color=style.GREY, linewidth=0.8)
-    # Forms differ by two orders of magnitude: the published one keeps a 1/136 of the map.
+    # Forms differ by two orders of magnitude: the printed one keeps 1/136 of the map.
     largest = float((100 * (modified["midpoint_after_um"] / modified["midpoint_before_um"] - 1)).abs().max())
     changes.set_xscale("symlog", linthresh=1.0 if largest > 1 else 0.01)
     style.plain_ticks(changes.xaxis, _symlog_ticks(largest))
@@ -127,107 +136,97 @@ def _symlog_ticks(largest: float) -> list[float]:
 
 
 @style.styled
-def plot_structure_share(
-    shares: pd.DataFrame, draws: int = 2000, seed: int = 0, title: str = "", data: str = "simulated"
-) -> Figure:
-    """How much of a map lies on each structure of the phantom, against the share expected from area alone.
+def plot_structure_share(summary: pd.DataFrame, title: str = "", data: str = "simulated") -> Figure:
+    """How much of a map lies on each structure of the phantom, over what its area alone would have.
 
-    Left the share of |map| (filled) and the share of area (open); right the signed share divided by the share of |map|:
-    +1 where a map is positive on all of a structure, -1 where it is negative, near 0 where it is noise. Dots are means
-    over images; bars are 95 % bootstrap intervals over images, where there are at least two.
+    Left the enrichment, share of |map| over share of area in the same image (1: as by area); right the signed share
+    over the share of |map|: +1 where a map is positive on all of a structure, -1 where it is negative, near 0 where it
+    is noise. Dots are means over images; bars their 95 % intervals over images, where there are at least two.
 
     Args:
-        shares: rows of structure_share.csv of one method (image, structure, diameter_mm, share_abs, share_signed,
-            share_area); discs have structure `disc` and their diameter.
-        draws: bootstrap draws.
-        seed: seed of the bootstrap.
+        summary: rows of structure_share_summary.csv of one method and group (structure, diameter_mm, n, enrichment,
+            balance and their intervals, lies_there); discs have structure `disc` and their diameter.
         title: written above, such as method and group.
         data: `simulated`, `recorded` or `mixed`.
     """
-    rows = _structures(shares.dropna(subset=["share_abs"]))
-    figure = style.new_figure(style.DOUBLE_COLUMN, 0.17 * len(rows) + 1.3)
+    rows = _structures(summary)
+    figure = style.new_figure(style.DOUBLE_COLUMN, 0.17 * len(rows) + 1.4)
     size, signed = figure.subplots(1, 2, sharey=True, width_ratios=(1.4, 1))
-    for place, (_, table) in enumerate(rows):
-        area, share = table["share_area"].mean(), table["share_abs"].to_numpy()
-        low, high = bootstrap_ci(share, draws=draws, seed=seed)
-        # Both comparisons are False where a single image leaves no interval (NaN).
-        colour = style.VERMILION if low > area else style.BLUE if high < area else style.GREY
-        _dot(size, place, share, (low, high), colour)
-        size.plot(area, place, "o", color=style.BLACK, markerfacecolor="none", markersize=5.5, markeredgewidth=0.8)
-        balance = (table["share_signed"] / table["share_abs"]).dropna().to_numpy()
-        _dot(signed, place, balance, bootstrap_ci(balance, draws=draws, seed=seed), style.BLACK)
+    for place, row in enumerate(rows.itertuples()):
+        for axes, value, ends, colour in (
+            (size, row.enrichment, (row.enrichment_low, row.enrichment_high), LIES_THERE[row.lies_there][0]),
+            (signed, row.balance, (row.balance_low, row.balance_high), style.BLACK),
+        ):
+            axes.plot(ends, [place, place], color=colour, linewidth=1)
+            axes.plot(value, place, "o", color=colour, markersize=3.5)
     size.set_xscale("log")
-    size.set_yticks(range(len(rows)), [label for label, _ in rows])
+    ticks = [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10]
+    low, high = np.nanmin(rows[["enrichment", "enrichment_low"]]), np.nanmax(rows[["enrichment", "enrichment_high"]])
+    size.set_xlim(min(low / 1.1, 0.65), max(high * 1.1, 1.6))
+    style.plain_ticks(size.xaxis, ticks)
+    size.axvline(1, color=style.BLACK, linewidth=0.8)
+    size.set_yticks(range(len(rows)), [_structure_name(row) for row in rows.itertuples()])
     size.set_ylim(len(rows) - 0.5, -0.5)
-    size.set_xlabel("share of |map|, share of area")
-    size.grid(True, axis="both", linewidth=0.3, color="#DDDDDD")
-    signed.axvline(0, color=style.GREY, linewidth=0.8)
+    size.set_xlabel("share of |map| over share of area")
+    size.set_title("less ← than by area → more")
+    signed.axvline(0, color=style.BLACK, linewidth=0.8)
     signed.set_xlabel("signed share / share of |map|")
-    signed.grid(True, axis="both", linewidth=0.3, color="#DDDDDD")
     signed.set_xlim(-1.05, 1.05)
     signed.set_title("negative ← map → positive")
+    for axes in (size, signed):
+        axes.grid(True, axis="both", linewidth=0.3, color="#DDDDDD")
     handles = [
-        size.plot([], [], "o", color=style.VERMILION, label="more than its area")[0],
-        size.plot([], [], "o", color=style.BLUE, label="less than its area")[0],
-        size.plot([], [], "o", color=style.GREY, label="not told apart")[0],
-        size.plot([], [], "o", color=style.BLACK, markerfacecolor="none", label="share of area")[0],
+        size.plot([], [], "o", color=colour, label=label)[0]
+        for verdict, (colour, label) in LIES_THERE.items()
+        if (rows["lies_there"] == verdict).any()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, title=title, title_fontsize=8)
+    images = int(rows["n"].max())
+    title = f"{title + ': ' if title else ''}mean of n = {images} image{'s' if images > 1 else ''}"
+    title += ", bar: 95 % interval" if images > 1 else ", no interval"
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, title=title, title_fontsize=8)
     style.note_data(figure, data)
     return figure
 
 
-def _structures(shares: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """(label, rows) of the discs from 2.00 mm down, then grid, writing, background, as far as they occur."""
-    discs = shares[shares["structure"] == "disc"]
-    found = [
-        (f"disc {diameter:.2f} mm", discs[discs["diameter_mm"] == diameter])
-        for diameter in sorted(discs["diameter_mm"].unique(), reverse=True)
-    ]
-    for structure, name in STRUCTURE_NAMES.items():
-        table = shares[shares["structure"] == structure]
-        if len(table):
-            found.append((name, table))
-    return found
+def _structures(summary: pd.DataFrame) -> pd.DataFrame:
+    """Discs from 2.00 mm down, then grid, writing, background, as far as they occur."""
+    order = {name: number for number, name in enumerate(("disc", "grid", "writing", "background"))}
+    place = summary["structure"].map(order) * 100 - summary["diameter_mm"].fillna(0)
+    return summary.loc[place.sort_values(kind="stable").index]
 
 
-def _dot(axes: Axes, place: int, values: np.ndarray, interval: tuple[float, float], colour: str) -> None:
-    """The mean over images as a dot, its interval as a bar; nothing where there is no value."""
-    if len(values):
-        axes.plot(interval, [place, place], color=colour, linewidth=1)
-        axes.plot(values.mean(), place, "o", color=colour, markersize=3.5)
+def _structure_name(row) -> str:
+    return f"disc {row.diameter_mm:.2f} mm" if row.structure == "disc" else row.structure
 
 
 @style.styled
-def plot_upsampling_convergence(convergence: pd.DataFrame, data: str = "simulated") -> Figure:
-    """Relative standard error of an upsampled map against the number of draws.
+def plot_upsampling_designs(designs: pd.DataFrame, data: str = "simulated") -> Figure:
+    """Relative error of an upsampled map between repeats, drawn with and without replacement, at equal cost.
 
     Args:
-        convergence: rows of upsampling.csv (method, draws, relative_standard_error) and, where both ways were run,
-            the column `without_replacement` (bool).
+        designs: rows of upsampling_designs.csv (method, draws, without_replacement, relative_error_between_repeats).
         data: `simulated`, `recorded` or `mixed`.
     """
-    figure = style.new_figure(4.4, 3.0)
+    figure = style.new_figure(4.4, 2.8)
     axes = figure.subplots()
-    table = convergence if "without_replacement" in convergence else convergence.assign(without_replacement=False)
-    both = table["without_replacement"].nunique() > 1
-    for colour, (method, rows) in zip(style.CYCLE * 3, table.groupby("method", sort=False), strict=False):
-        for without, part in rows.groupby("without_replacement"):
-            part = part.sort_values("draws")
-            way = (", without replacement" if without else ", with replacement") if both else ""
-            look = {"linestyle": "-", "marker": "o"} if without or not both else {"linestyle": "--", "marker": "s"}
-            axes.plot(
-                part["draws"], 100 * part["relative_standard_error"], color=colour, markersize=3,
-                label=style.method_name(method) + way, **look,
+    looks = {
+        False: ("with replacement", {"marker": "s", "color": style.VERMILION, "markerfacecolor": "white"}),
+        True: ("without replacement", {"marker": "o", "color": style.BLUE}),
+    }
+    for way, (name, look) in looks.items():
+        part = designs[designs["without_replacement"].astype(bool) == way]
+        error = 100 * part["relative_error_between_repeats"]
+        axes.plot(part["draws"], error, linestyle="none", markersize=5, label=name, **look)
+        for draws, value in zip(part["draws"], error, strict=True):
+            axes.annotate(
+                f"{value:.0f} %", (draws, value), xytext=(6 if way else -6, 0), textcoords="offset points", va="center",
+                ha="left" if way else "right", color=look["color"], fontsize=7,
             )  # fmt: skip
-    first = table.sort_values("draws").iloc[0]
-    draws = np.geomspace(table["draws"].min(), table["draws"].max(), 20)
-    # Drawn below the data: only its slope matters.
-    reference = 60 * first["relative_standard_error"] * np.sqrt(first["draws"] / draws)
-    axes.plot(draws, reference, color=style.GREY, linewidth=0.8, linestyle=":", label="∝ 1/√draws")
-    axes.set(xscale="log", yscale="log", xlabel="draws", ylabel="relative standard error of the map (%)")
-    style.plain_ticks(axes.xaxis, sorted(table["draws"].unique()))
-    style.plain_ticks(axes.yaxis, (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100, 200, 500))
-    axes.legend()
+    axes.set(xscale="log", xlabel="draws", ylabel="relative error between repeats (%)")
+    style.plain_ticks(axes.xaxis, sorted(designs["draws"].unique()))
+    axes.margins(x=0.35, y=0.3)
+    axes.set_ylim(bottom=0)
+    method = style.method_name(designs["method"].iloc[0])
+    axes.legend(title=f"{method}, two independent maps each", loc="lower left")
     style.note_data(figure, data)
     return figure

@@ -9,32 +9,27 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from xiqa.figures import style
+from xiqa.metrics.prediction import EXPANSION, STOOD_FOR, total_uncertainty
 
-COVERAGE_FACTOR = 1.96
 Limits = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """Name of a limiting curve -> (diameters in mm, thicknesses in µm)."""
 
 
 def draw_limits(axes, limits: Limits) -> None:
-    """Draw limiting curves in black: the first solid, the others dotted."""
+    """Draw limiting curves in grey, no group's colour: the first solid, the others dotted."""
     for index, (name, (diameters, thicknesses)) in enumerate(limits.items()):
-        axes.plot(diameters, thicknesses, color=style.BLACK, linestyle="-" if index == 0 else ":", label=name)
-
-
-def total_um(predictions: pd.DataFrame) -> np.ndarray:
-    """Total standard uncertainty in µm: aleatoric and epistemic, added in squares."""
-    return np.hypot(predictions["aleatoric_um"].to_numpy(), predictions["epistemic_um"].to_numpy())
+        axes.plot(diameters, thicknesses, color=style.GREY, linestyle="-" if index == 0 else ":", label=name)
 
 
 @style.styled
 def plot_predicted_curves(
     predictions: pd.DataFrame, titles: Mapping[str, str], limits: Limits, data: str = "simulated"
 ) -> Figure:
-    """Predicted contrast-detail curves of chosen images with their expanded total uncertainty.
+    """Predicted contrast-detail curves of chosen images with their expanded total uncertainty, raw and calibrated.
 
     Args:
         predictions: rows of predictions.csv (image, group, diameter_mm, truth_um, predicted_um, aleatoric_um,
-            epistemic_um and, where known, censored).
+            epistemic_um and, where known, censored and calibrated_um).
         titles: image -> legend entry; only these images are drawn.
         limits: limiting curves, the first drawn solid.
         data: `simulated`, `recorded` or `mixed`.
@@ -44,13 +39,17 @@ def plot_predicted_curves(
     figure = style.new_figure(4.6, 3.6)
     axes = figure.subplots()
     lowest, any_flagged = 0.015, False
-    for colour, (image, title) in zip(_colours(titles), titles.items(), strict=True):
+    calibrated = "calibrated_um" in predictions and predictions["calibrated_um"].notna().any()
+    for image, title in titles.items():
         rows = predictions[predictions["image"] == image].sort_values("diameter_mm")
         if rows.empty:
             raise ValueError(f"image '{image}': not found in the predictions, expected one of their column 'image'")
-        half = COVERAGE_FACTOR * total_um(rows)
-        low, high = np.maximum(rows["predicted_um"] - half, lowest / 2), rows["predicted_um"] + half
-        axes.fill_between(rows["diameter_mm"], low, high, color=colour, alpha=0.2, linewidth=0)
+        colour = style.group_look(rows["group"].iloc[0])["color"]
+        bands = [(total_uncertainty(rows), 0.12), *([(rows["calibrated_um"], 0.3)] if calibrated else [])]
+        for uncertainty, alpha in bands:
+            half = EXPANSION * uncertainty
+            low, high = np.maximum(rows["predicted_um"] - half, lowest / 2), rows["predicted_um"] + half
+            axes.fill_between(rows["diameter_mm"], low, high, color=colour, alpha=alpha, linewidth=0)
         axes.plot(rows["diameter_mm"], rows["predicted_um"], color=colour, label=title)
         flagged = _flagged(rows)
         for chosen, marker in ((~flagged, "o"), (flagged, "x")):
@@ -63,7 +62,9 @@ def plot_predicted_curves(
     axes.plot([], [], "o", color=style.GREY, markerfacecolor="white", label="truth (read out)")
     if any_flagged:
         axes.plot([], [], "x", color=style.GREY, label="truth outside the phantom's range")
-    axes.fill_between([], [], color=style.GREY, alpha=0.2, label="± 1.96 total uncertainty")
+    axes.fill_between([], [], color=style.GREY, alpha=0.12, label="± 1.96 total uncertainty as predicted")
+    if calibrated:
+        axes.fill_between([], [], color=style.GREY, alpha=0.42, label="± 1.96 calibrated")
     style.detail_axes(axes)
     axes.set_ylim(bottom=lowest)
     axes.legend(loc="upper right")
@@ -88,7 +89,7 @@ def plot_error_against_uncertainty(predictions: pd.DataFrame, data: str = "simul
     axes = figure.subplots()
     n_flagged = int(_flagged(predictions).sum())
     predictions = predictions[~_flagged(predictions)]
-    uncertainty = total_um(predictions)
+    uncertainty = total_uncertainty(predictions).to_numpy()
     error = (predictions["predicted_um"] - predictions["truth_um"]).abs().to_numpy()
     if not len(predictions):
         axes.text(0.5, 0.5, "no point with a measured truth", ha="center", transform=axes.transAxes)
@@ -103,7 +104,7 @@ def plot_error_against_uncertainty(predictions: pd.DataFrame, data: str = "simul
             markeredgewidth=0, label=style.group_name(group), rasterized=True, **style.group_look(group),
         )  # fmt: skip
     line = np.array([uncertainty.min() * 0.8, uncertainty.max() * 1.25])
-    axes.plot(line, COVERAGE_FACTOR * line, color=style.BLACK, linewidth=1, label="1.96 total uncertainty")
+    axes.plot(line, EXPANSION * line, color=style.BLACK, linewidth=1, label="1.96 total uncertainty")
     axes.set(xscale="log", yscale="log", ylim=(floor * 0.8, None))
     axes.set_xlabel("total standard uncertainty (µm)")
     if n_flagged:
@@ -118,27 +119,69 @@ def plot_error_against_uncertainty(predictions: pd.DataFrame, data: str = "simul
 
 @style.styled
 def plot_coverage(coverage: pd.DataFrame, data: str = "simulated") -> Figure:
-    """Share of points whose error lies within ± 1.96 total uncertainty, per test group, with its interval.
+    """Share of points whose error lies within ± 1.96 total uncertainty, as predicted and calibrated, per test group.
 
     Args:
-        coverage: rows of prediction_scores.csv: group, n (images), coverage_95 and its interval coverage_95_low and
-            coverage_95_high, as shares. A group without any measured point (NaN) is left out.
+        coverage: rows of prediction_scores.csv: group, n (images), coverage_95 and coverage_95_calibrated as shares,
+            and their intervals (_low, _high). A group without any measured point (NaN) is left out.
         data: `simulated`, `recorded` or `mixed`.
     """
     rows = _by_group(coverage.dropna(subset=["coverage_95"]))
-    figure = style.new_figure(style.SINGLE_COLUMN + 0.6, 0.28 * len(rows) + 1.2)
+    figure = style.new_figure(style.SINGLE_COLUMN + 0.9, 0.34 * len(rows) + 1.4)
     axes = figure.subplots()
     for y, row in enumerate(rows.itertuples()):
-        share = 100 * row.coverage_95
-        ends = [[share - 100 * row.coverage_95_low], [100 * row.coverage_95_high - share]]
-        axes.errorbar(share, y, xerr=np.maximum(ends, 0), capsize=2, linewidth=1, **style.group_look(row.group))
+        look = style.group_look(row.group)
+        axes.axhspan(y - 0.5, y + 0.5, color="#F4F4F4" if y % 2 else "white", linewidth=0, zorder=0)
+        for column, below, face in (("coverage_95", -0.16, "white"), ("coverage_95_calibrated", 0.16, look["color"])):
+            share, ends = 100 * getattr(row, column), [100 * getattr(row, f"{column}_{end}") for end in ("low", "high")]
+            axes.plot(ends, [y + below] * 2, color=look["color"], linewidth=1)
+            axes.plot(share, y + below, markerfacecolor=face, **look)
     axes.axvline(95, color=style.GREY, linewidth=0.8, linestyle="--")
     axes.text(95, -0.75, "95 %", ha="center", va="bottom", fontsize=7, color=style.GREY)
     labels = [f"{style.group_name(row.group)} (n = {row.n})" for row in rows.itertuples()]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.8)
-    axes.set_xlim(min(50, 100 * float(rows["coverage_95_low"].min(skipna=True)) - 3), 101)
+    lowest = rows[["coverage_95", "coverage_95_low", "coverage_95_calibrated", "coverage_95_calibrated_low"]].min(
+        axis=None
+    )
+    axes.set_xlim(min(50, 100 * float(lowest) - 3), 102)
     axes.set_xlabel("points within ± 1.96 total uncertainty (%)")
+    _before_and_after(figure, axes)
+    style.note_data(figure, data)
+    return figure
+
+
+@style.styled
+def plot_error_over_uncertainty(scores: pd.DataFrame, data: str = "simulated") -> Figure:
+    """Root mean square error over the standard uncertainty at each diameter, as predicted and calibrated.
+
+    At 1 the uncertainty is right, below the bands are too wide, above too narrow. One curve per test group; groups
+    that no validation setting stands for are dashed.
+
+    Args:
+        scores: rows of prediction_scores_by_diameter.csv: group, diameter_mm, error_over_uncertainty and
+            error_over_uncertainty_calibrated (NaN where no truth is measured, or nothing is calibrated).
+        data: `simulated`, `recorded` or `mixed`.
+    """
+    figure = style.new_figure(style.DOUBLE_COLUMN, 3.2)
+    panels = figure.subplots(1, 2, sharey=True)
+    columns = {"error_over_uncertainty": "as predicted", "error_over_uncertainty_calibrated": "calibrated"}
+    for axes, (column, title) in zip(panels, columns.items(), strict=True):
+        for group in style.groups_in_order(scores["group"]):
+            rows = scores[(scores["group"] == group) & scores[column].notna()]
+            line = "-" if group in STOOD_FOR else (0, (3, 2))
+            label = style.group_name(group) if axes is panels[0] else None
+            axes.plot(rows["diameter_mm"], rows[column], linestyle=line, label=label, **style.group_look(group))
+        axes.axhline(1, color=style.BLACK, linewidth=0.8)
+        axes.set(xscale="log", yscale="log", xlabel="disc diameter (mm)", title=title)
+        style.plain_ticks(axes.xaxis, (0.08, 0.13, 0.2, 0.31, 0.5, 0.8))
+        axes.set_xlim(0.07, 1.15)
+        axes.grid(True, which="major", linewidth=0.3, color="#DDDDDD")
+    style.plain_ticks(panels[0].yaxis, (0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10))
+    panels[0].set_ylabel("RMS of error / standard uncertainty\n(below 1: too wide)")
+    if scores["error_over_uncertainty_calibrated"].isna().all():
+        panels[1].text(0.5, 0.5, "not calibrated: no validation setting", ha="center", transform=panels[1].transAxes)
+    figure.legend(loc="outside upper center", ncols=4, title="dashed: no validation setting stands for it")
     style.note_data(figure, data)
     return figure
 
@@ -184,6 +227,13 @@ def plot_shortcut(scores: pd.DataFrame, data: str = "simulated") -> Figure:
     return figure
 
 
+def _before_and_after(figure: Figure, axes) -> None:
+    """Legend of open and filled markers."""
+    for face, label in (("white", "as predicted"), (style.GREY, "calibrated on validation settings")):
+        axes.plot([], [], "o", color=style.GREY, markerfacecolor=face, label=label)
+    figure.legend(loc="outside upper center", ncols=2)
+
+
 def _flagged(predictions: pd.DataFrame) -> pd.Series:
     """Which points have a truth outside the phantom's range; none where the table does not say."""
     if "censored" not in predictions:
@@ -194,7 +244,3 @@ def _flagged(predictions: pd.DataFrame) -> pd.Series:
 def _by_group(table: pd.DataFrame) -> pd.DataFrame:
     """Rows in the order of the paper's groups."""
     return table.set_index("group", drop=False).loc[style.groups_in_order(table["group"])].reset_index(drop=True)
-
-
-def _colours(titles: Mapping[str, str]) -> list[str]:
-    return [style.CYCLE[index % (len(style.CYCLE) - 1)] for index in range(len(titles))]

@@ -2,104 +2,298 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
-POOLED = "scenario_1_3"
+from xiqa.cdmam.phantom import DIAMETERS_MM
+from xiqa.figures.style import group_name, method_name
+from xiqa.metrics.calibration import ALL
+from xiqa.metrics.modified_image import ENOUGH_FOR_A_TEST, REFERENCE_FORM
+from xiqa.metrics.prediction import POOLED, POOLED_GROUPS, STOOD_FOR
+
+IMAGE_SHARE = 0.10
+"""Below this share of its variance (of the logarithm) between images, an uncertainty hardly depends on the image."""
+
+ABOUT_RIGHT = 1.1
+"""Errors within this factor of the stated uncertainty, either way, are called about right."""
+
+SIGNIFICANT = 0.05
 
 
 def describe_findings(
-    curves: pd.DataFrame, scores: pd.DataFrame, modified: pd.DataFrame, shares: pd.DataFrame
+    curves: pd.DataFrame,
+    scores: pd.DataFrame,
+    uncertainty: pd.DataFrame,
+    calibration: pd.DataFrame,
+    modified: pd.DataFrame,
+    shares: pd.DataFrame,
+    designs: pd.DataFrame,
 ) -> list[tuple[str, str]]:
-    """Sentences with their numbers, whichever way they came out.
+    """Sentences with their numbers, whichever way they came out; lists that would make a sentence long stay in tables.
 
     Args:
         curves: cdc.csv.
         scores: prediction_scores.csv.
+        uncertainty: uncertainty_dependence.csv.
+        calibration: uncertainty_calibration.csv.
         modified: modified_image_summary.csv.
         shares: structure_share_summary.csv.
+        designs: upsampling_designs.csv.
 
     Returns:
-        (heading, sentence) pairs in the order of their weight.
+        (heading, sentence) pairs in the order of their weight; a heading may come several times in a row.
     """
-    return [
-        ("Shortcut", _shortcut(scores)),
-        ("Accuracy", _accuracy(scores)),
-        ("Uncertainty", _coverage(scores)),
-        ("Censoring", _censoring(curves, list(scores["group"]))),
-        ("Modified image", _modified(modified)),
-        ("Structures", _structures(shares)),
+    parts = {
+        "Shortcut": _shortcut(scores),
+        "Accuracy": _accuracy(scores),
+        "Uncertainty": [_dependence(uncertainty), *_coverage(scores, calibration)],
+        "Censoring": [_censoring(curves, list(scores["group"]))],
+        "Modified image": _modified(modified),
+        "Structures": _structures(shares),
+        "Precision of the maps": _precision(designs),
+    }
+    return [(heading, sentence) for heading, sentences in parts.items() for sentence in sentences]
+
+
+def _shortcut(scores: pd.DataFrame) -> list[str]:
+    rows = _by_verdict(scores, "against_shortcut")
+    sentences = []
+    if len(worse := rows["worse"]):
+        sentences.append(
+            f"On {_groups(worse)} background mean and SD alone predict better ({_errors(worse, 'shortcut')}). "
+            "Accuracy there is no evidence of looking at discs."
+        )
+    if len(better := rows["better"]):
+        sentences.append(
+            f"On {_groups(better)} the ensemble predicts better than background mean and SD alone "
+            f"({_errors(better, 'shortcut')})."
+        )
+    if len(equal := rows["not told apart"]):
+        sentences.append(
+            f"On {_groups(equal)} the ensemble is not shown to predict better than background mean and SD alone "
+            f"({_errors(equal, 'shortcut')})."
+        )
+    return sentences
+
+
+def _accuracy(scores: pd.DataFrame) -> list[str]:
+    rows = _by_verdict(scores, "against_train_mean")
+    sentences = []
+    if len(better := rows["better"]):
+        sentences.append(
+            f"On {_groups(better)} the ensemble's RMSE of the midpoint is "
+            f"{_span(better['rmse_over_train_mean'], '.2f')} times that of predicting the training mean."
+        )
+    if len(worse := rows["worse"]):
+        sentences.append(
+            f"On {_groups(worse)} the training mean, which sees no image, predicts better "
+            f"({_errors(worse, 'train_mean')})."
+        )
+    if len(equal := rows["not told apart"]):
+        sentences.append(
+            f"On {_groups(equal)} the ensemble is not shown to predict better than the training mean "
+            f"({_errors(equal, 'train_mean')})."
+        )
+    return sentences
+
+
+def _dependence(uncertainty: pd.DataFrame) -> str:
+    row = uncertainty.iloc[0]
+    varies = f"{100 * row['image_variation']:.0f} % over the {row['n']:.0f} test images"
+    if np.isnan(row["image_share"]):
+        return f"The predicted uncertainty is one number at each diameter (it varies by {varies})."
+    if row["image_share"] < IMAGE_SHARE:
+        return (
+            f"At a given diameter the predicted uncertainty varies by only {varies}: it depends on the diameter, "
+            "hardly on the image."
+        )
+    return f"At a given diameter the predicted uncertainty varies by {varies}: it depends on the image too."
+
+
+def _coverage(scores: pd.DataFrame, calibration: pd.DataFrame) -> list[str]:
+    scored = scores[(scores["group"] != POOLED) & scores["coverage_95"].notna()]
+    known = scored[scored["group"].isin(STOOD_FOR)]
+    foreign = scored[~scored["group"].isin(STOOD_FOR)]
+    used = calibration[calibration["setting"] == ALL]
+    sentences = [
+        f"Bands of ± 1.96 predicted uncertainties cover {_percent(scored['coverage_95'])} of the points per test "
+        "group; 95 % would be right."
     ]
-
-
-def _shortcut(scores: pd.DataFrame) -> str:
-    row = _pooled(scores)
-    ensemble, shortcut = row["rmse_midpoint_um"], row["rmse_shortcut_um"]
-    where = "scenarios #1-#3 together" if row["group"] == POOLED else f"group {row['group']}"
-    if shortcut <= ensemble:
-        verdict = (
-            "A regression on nothing but the background's mean and standard deviation predicts the curve as well as "
-            "the ensemble or better: on these images the ensemble's accuracy is no evidence that it looks at discs."
-        )
-    else:
-        verdict = (
-            f"The ensemble's error is {ensemble / shortcut:.2f} times that of a regression on nothing but the "
-            "background's mean and standard deviation."
-        )
-    return f"{verdict} RMSE of the midpoint, {where}: shortcut {shortcut:.4f} µm, ensemble {ensemble:.4f} µm."
-
-
-def _accuracy(scores: pd.DataFrame) -> str:
-    row = _pooled(scores)
-    ratio = row["rmse_midpoint_um"] / row["rmse_train_mean_um"]
-    return (
-        f"The ensemble's RMSE of the midpoint is {ratio:.2f} times that of predicting the training mean "
-        f"({row['rmse_midpoint_um']:.4f} µm, 95 % interval {row['rmse_midpoint_low_um']:.4f} to "
-        f"{row['rmse_midpoint_high_um']:.4f} µm, against {row['rmse_train_mean_um']:.4f} µm; {int(row['n'])} images)."
+    if used.empty or used["scale"].isna().any():
+        return [*sentences, "They are not calibrated: no validation setting has a measured point."]
+    row = used.iloc[0]
+    ratio = row["error_over_uncertainty"]
+    width = "too wide" if ratio < 1 / ABOUT_RIGHT else "too narrow" if ratio > ABOUT_RIGHT else "about right"
+    sentences.append(
+        f"On {row['settings']:.0f} validation settings, neither trained nor tested, errors are {ratio:.2f} times the "
+        f"predicted uncertainty: the bands are {width}."
     )
-
-
-def _coverage(scores: pd.DataFrame) -> str:
-    parts = [
-        f"{row.group} {100 * row.coverage_95:.0f} %"
-        for row in scores[scores["group"] != POOLED].itertuples()
-        if pd.notna(row.coverage_95)
-    ]
-    return "Points within ± 1.96 total standard uncertainty (95 % would be right): " + ", ".join(parts) + "."
+    left_out = (
+        f"{_percent([row['coverage_95_calibrated']])} of the validation settings, each left out,"
+        if pd.notna(row["coverage_95_calibrated"])
+        else "an unknown share of new settings"
+    )
+    on_known = f" and {_percent(known['coverage_95_calibrated'])} of {_groups(known)}" if len(known) else ""
+    sentences.append(f"Calibrated by a factor of {row['scale']:.2f} they cover {left_out}{on_known}.")
+    if len(foreign):
+        sentences.append(
+            f"No validation setting stands for {_groups(foreign)}: there calibrated bands cover "
+            f"{_each_percent(foreign['coverage_95_calibrated'])}, uncalibrated ones "
+            f"{_each_percent(foreign['coverage_95'])}."
+        )
+    return sentences
 
 
 def _censoring(curves: pd.DataFrame, groups: list[str]) -> str:
-    counts = curves[curves["setting"].isin(groups)].groupby("setting", sort=False)["censored"].sum()
-    parts = [f"{group} {int(count)} of 12" for group, count in counts.items()]
+    counts = curves[curves["setting"].isin(groups)].groupby("setting", sort=False)["censored"].agg(["sum", "size"])
+    parts = [f"{group_name(group).removeprefix('scenario ')} {row['sum']:.0f}" for group, row in counts.iterrows()]
     return (
-        "Thresholds outside the phantom's range of 0.03-2 µm, clamped and left out of errors: " + ", ".join(parts) + "."
+        "Thresholds outside the phantom's range of 0.03-2 µm are clamped and left out of errors "
+        f"(of {counts['size'].max()} diameters: {', '.join(parts)})."
     )
 
 
-def _modified(modified: pd.DataFrame) -> str:
-    rows = modified[modified["group"] == "all"]
-    parts = [
-        f"{row.method}, {row.form.replace('_', '-')}: lowered in {row.lowered} of {row.n} images (Wilson interval "
-        f"{100 * row.lowered_share_low:.0f}-{100 * row.lowered_share_high:.0f} %), median change "
-        f"{row.median_change_um:+.3g} µm"
-        for row in rows.itertuples()
+def _modified(modified: pd.DataFrame) -> list[str]:
+    rows = modified[modified["group"] == "all"].set_index(["method", "form"])
+    first = rows.index[0][0]
+    name = method_name(first)
+    own = rows.loc[(first, REFERENCE_FORM)]
+    n = int(own["n"])
+    sentences = [
+        f"Adding the {name} map in our form (divided by the visits of each pixel) lowered the midpoint in "
+        f"{_of(own)} ({_change(own)})."
     ]
-    return "Midpoint after the upsampled map was added to its image: " + "; ".join(parts) + "."
+    if (first, "published") in rows.index:
+        printed = rows.loc[(first, "published")]
+        sentences.append(
+            f"In the form printed in the paper (divided by all draws) it lowered the midpoint in {_of(printed)} "
+            f"({_change(printed)})."
+        )
+    others = [
+        (f"the {name} map shuffled" if form == "permuted" else f"the map of {method_name(method)} at equal norm", row)
+        for (method, form), row in rows.iterrows()
+        if form == "permuted" or method != first
+    ]
+    sentences += [
+        f"For comparison, {what} lowered it in {_of(row)} (median {row['median_change_um']:+.3g} µm)."
+        for what, row in others
+    ]
+    if n < ENOUGH_FOR_A_TEST:
+        images = "One image proves" if n == 1 else f"{n} images prove"
+        sentences.append(f"{images} little: no test of these differences could be significant.")
+        return sentences
+    # Bonferroni's correction for as many comparisons as the sentence names.
+    by_more = [what for what, row in others if row["p_value"] < SIGNIFICANT / len(others)]
+    not_shown = [what for what, row in others if what not in by_more]
+    if by_more:
+        sentences.append(f"Our {name} map lowers it by more than {_and(by_more)} (Wilcoxon, corrected p below 0.05).")
+    if not_shown:
+        sentences.append(f"Our {name} map is not shown to lower it by more than {_and(not_shown)}.")
+    return sentences
 
 
-def _structures(shares: pd.DataFrame) -> str:
+def _structures(shares: pd.DataFrame) -> list[str]:
     first = shares["method"].iloc[0]
     rows = shares[(shares["group"] == "all") & (shares["method"] == first)]
-    parts = []
-    for row in rows.itertuples():
-        name = f"disc {row.diameter_mm:g} mm" if row.structure == "disc" else row.structure
-        interval = (
-            f" ({row.enrichment_low:.2f}-{row.enrichment_high:.2f})" if pd.notna(row.enrichment_low) else " (one image)"
-        )
-        parts.append(f"{name} {row.enrichment:.2f}{interval}")
-    return f"Share of the {first} map over share of area (1: no more than by area): " + ", ".join(parts) + "."
+    n = int(rows["n"].max())
+    if n < 2:
+        return [f"Where the {method_name(first)} map lies is not testable with one image."]
+    sentences = []
+    for verdict, words in (("more", "more"), ("less", "less")):
+        part = rows[rows["lies_there"] == verdict]
+        if len(part):
+            sentences.append(
+                f"On {_names(part)} lies {words} of the {method_name(first)} map than by area "
+                f"({_span(part['enrichment'], '.2f')} times as much, {n} images)."
+            )
+    part = rows[rows["lies_there"] == "not told apart"]
+    if len(part):
+        sentences.append(f"On {_names(part)} its share is not told apart from that of the area ({n} images).")
+    return sentences
 
 
-def _pooled(scores: pd.DataFrame) -> pd.Series:
-    """The pooled scenarios, or the first group of a study that has none of them."""
-    pooled = scores[scores["group"] == POOLED]
-    return (pooled if len(pooled) else scores).iloc[0]
+def _precision(designs: pd.DataFrame) -> list[str]:
+    most = designs[designs["draws"] == designs["draws"].max()].set_index("without_replacement")
+    errors = {way: 100 * most["relative_error_between_repeats"].get(way, np.nan) for way in (False, True)}
+    return [
+        f"A {method_name(designs['method'].iloc[0])} map upsampled from {most['draws'].iloc[0]:.0f} draws has a "
+        f"relative error of {errors[True]:.0f} % between repeats, drawn without replacement, and {errors[False]:.0f} % "
+        "drawn with."
+    ]
+
+
+def _by_verdict(scores: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
+    """Rows of each verdict; scenarios #1-#3 stand as one row where all three share the verdict of the pooled one."""
+    pooled, single = scores[scores["group"] == POOLED], scores[scores["group"].isin(POOLED_GROUPS)]
+    same = len(pooled) and set(single[column]) == set(pooled[column])
+    out = list(POOLED_GROUPS) if same else [POOLED]
+    kept = pd.concat([pooled, scores[scores["group"] != POOLED]])
+    kept = kept[~kept["group"].isin(out)]
+    return {verdict: kept[kept[column] == verdict] for verdict in ("better", "worse", "not told apart")}
+
+
+def _errors(rows: pd.DataFrame, other: str) -> str:
+    """RMSE of the other answer against the ensemble's, of up to two groups; of more, their ratio."""
+    if len(rows) > 2:
+        return f"the ensemble's RMSE is {_span(rows[f'rmse_over_{other}'], '.2f')} times as large"
+    pairs = [
+        f"{theirs:.2g} against the ensemble's {own:.2g}" if number == 0 else f"{theirs:.2g} against {own:.2g}"
+        for number, (theirs, own) in enumerate(zip(rows[f"rmse_{other}_um"], rows["rmse_midpoint_um"], strict=True))
+    ]
+    return f"RMSE of the midpoint {'; '.join(pairs)} µm"
+
+
+def _groups(rows: pd.DataFrame) -> str:
+    """Names of test groups in one phrase: scenarios #1-#3, OOD and stand-in (simulated)."""
+    members = [group for row in rows["group"] for group in (POOLED_GROUPS if row == POOLED else (row,))]
+    numbers = sorted(int(group.removeprefix("scenario_")) for group in members if group.startswith("scenario_"))
+    parts = [f"#{first}" if first == last else f"#{first}-#{last}" for first, last in _runs(numbers)]
+    if parts:
+        parts[0] = f"scenario{'s' if len(numbers) > 1 else ''} {parts[0]}"
+    return _and([*parts, *(group_name(group) for group in members if not group.startswith("scenario_"))])
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run of whole numbers that follow each other."""
+    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    return [(int(run[0]), int(run[-1])) for run in np.split(np.asarray(numbers), breaks) if len(run)]
+
+
+def _names(rows: pd.DataFrame) -> str:
+    """Names of structures; discs that follow each other by diameter as one range."""
+    place = {round(diameter, 3): number for number, diameter in enumerate(DIAMETERS_MM)}
+    discs = sorted(place[round(diameter, 3)] for diameter in rows.loc[rows["structure"] == "disc", "diameter_mm"])
+    ranges = [
+        f"{DIAMETERS_MM[first]:g}" + (f" to {DIAMETERS_MM[last]:g}" if first != last else "")
+        for first, last in _runs(discs)
+    ]
+    parts = [f"discs of {_and(ranges)} mm"] if ranges else []
+    return _and([*parts, *rows.loc[rows["structure"] != "disc", "structure"]])
+
+
+def _of(row: pd.Series) -> str:
+    n, lowered = int(row["n"]), int(row["lowered"])
+    return f"all {n} images" if lowered == n > 1 else f"{lowered} of {n} images"
+
+
+def _change(row: pd.Series) -> str:
+    return f"median {row['median_change_um']:+.3g} µm, {row['median_change_percent']:+.2g} %"
+
+
+def _span(values: pd.Series, digits: str) -> str:
+    low, high = (format(end, digits) for end in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def _percent(shares: Sequence[float] | pd.Series) -> str:
+    return f"{_span(100 * pd.Series(shares, dtype=float), '.0f')} %"
+
+
+def _each_percent(shares: pd.Series) -> str:
+    return f"{_and([f'{100 * share:.0f}' for share in shares])} %"
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -9,6 +9,7 @@ from scipy.stats import wilcoxon
 from xiqa.metrics.statistics import bootstrap_ci, wilson_interval
 
 ENOUGH_FOR_A_TEST = 6
+REFERENCE_FORM = "visit_normalised"
 
 
 def summarise_modified_images(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -22,14 +23,16 @@ def summarise_modified_images(rows: pd.DataFrame, *, draws: int = 2000, seed: in
 
     Returns:
         One row per group (and `all`), method and form: n (images), lowered (images), lowered_share with _low and
-        _high, median_change_um with _low and _high (below 0: better predicted quality), and p_value: one-sided
+        _high, median_change_um with _low and _high (below 0: better predicted quality), median_change_percent (of the
+        image's own midpoint before), and p_value: one-sided
         Wilcoxon signed-rank test that the reference lowers the midpoint by more on the same images (NaN for the
         reference itself and below 6 images, where no result could be significant).
 
     Reference: Amanova et al. 2022, figure 13; Wilson 1927; Wilcoxon 1945.
     """
-    rows = rows.assign(change_um=rows["midpoint_after_um"] - rows["midpoint_before_um"])
-    reference = rows["method"].iloc[0], "visit_normalised"
+    change_um = rows["midpoint_after_um"] - rows["midpoint_before_um"]
+    rows = rows.assign(change_um=change_um, change_percent=100 * change_um / rows["midpoint_before_um"])
+    reference = rows["method"].iloc[0], REFERENCE_FORM
     summary = []
     for group, of_group in [("all", rows), *rows.groupby("group", sort=False)]:
         by_kind = dict(list(of_group.groupby(["method", "form"], sort=False)))
@@ -51,7 +54,7 @@ def summarise_modified_images(rows: pd.DataFrame, *, draws: int = 2000, seed: in
                     "group": group, "method": method, "form": form, "n": n, "lowered": lowered,
                     "lowered_share": lowered / n, "lowered_share_low": low, "lowered_share_high": high,
                     "median_change_um": change.median(), "median_change_low_um": median_low,
-                    "median_change_high_um": median_high,
+                    "median_change_high_um": median_high, "median_change_percent": part["change_percent"].median(),
                     "p_value": wilcoxon(difference, alternative="less").pvalue if tested else np.nan,
                 }
             )  # fmt: skip

@@ -75,21 +75,30 @@ def summarise_structure_share(rows: pd.DataFrame, *, draws: int = 2000, seed: in
 
     Returns:
         One row per group, method and structure: n (images), share_abs, share_signed and share_area (means over
-        images), and enrichment, the mean over images of share_abs / share_area (1: as expected from area alone);
-        each of share_abs, share_signed and enrichment with columns _low and _high (NaN with a single image). Maps of
-        zeros are left out.
+        images); enrichment, the mean over images of share_abs / share_area, both of one image (1: as expected from
+        area alone), and `lies_there`: `more` or `less` than by area where its interval leaves out 1, else `not told
+        apart`; balance, the mean over images of share_signed / share_abs (+1: the map is positive there, -1:
+        negative; NaN where the map has nothing). Each but the area has columns _low and _high (NaN with a single
+        image). Maps of zeros are left out.
     """
     rows = rows.dropna(subset=["share_abs"])
-    rows = rows.assign(enrichment=rows["share_abs"] / rows["share_area"])
+    rows = rows.assign(
+        enrichment=rows["share_abs"] / rows["share_area"],
+        balance=rows["share_signed"] / rows["share_abs"].where(rows["share_abs"] > 0),
+    )
     keys = ["group", "method", "structure", "diameter_mm"]
     summary = []
     for key, part in rows.groupby(keys, sort=False, dropna=False):
         row = dict(zip(keys, key, strict=True)) | {"n": len(part)}
-        for name in ("share_abs", "share_signed", "enrichment"):
-            low, high = bootstrap_ci(part[name].to_numpy(), draws=draws, seed=seed)
-            row |= {name: part[name].mean(), f"{name}_low": low, f"{name}_high": high}
+        for name in ("share_abs", "share_signed", "enrichment", "balance"):
+            values = part[name].dropna().to_numpy()
+            low, high = bootstrap_ci(values, draws=draws, seed=seed)
+            row |= {name: values.mean() if len(values) else np.nan, f"{name}_low": low, f"{name}_high": high}
         row["share_area"] = part["share_area"].mean()
+        # Both comparisons are False where a single image leaves no interval (NaN).
+        more, less = row["enrichment_low"] > 1, row["enrichment_high"] < 1
+        row["lies_there"] = "more" if more else "less" if less else "not told apart"
         summary.append(row)
     shares = ["share_abs", "share_abs_low", "share_abs_high", "share_signed", "share_signed_low", "share_signed_high"]
-    rest = ["share_area", "enrichment", "enrichment_low", "enrichment_high"]
-    return pd.DataFrame(summary, columns=[*keys, "n", *shares, *rest])
+    rest = ["share_area", "enrichment", "enrichment_low", "enrichment_high", "lies_there"]
+    return pd.DataFrame(summary, columns=[*keys, "n", *shares, *rest, "balance", "balance_low", "balance_high"])
