@@ -117,7 +117,8 @@ def drawn(figure: Figure, along: str = "y", axes: int = 0) -> np.ndarray:
         if isinstance(group, PathCollection):
             places.append(np.asarray(group.get_offsets(), float)[:, column])
         elif isinstance(group, LineCollection):
-            places += [np.asarray(segment, float)[:, column] for segment in group.get_segments()]
+            # A point without an interval has an empty segment.
+            places += [np.asarray(segment, float)[:, column] for segment in group.get_segments() if len(segment)]
     places = np.concatenate(places) if places else np.zeros(0)
     return places[np.isfinite(places)]
 

@@ -82,6 +82,8 @@ def test_roc_names_the_classes_and_gives_the_auc(k):
         table = scores(found["small_resnet"], CLASSES[k], draws=20)
         auc = table[(table["metric"] == "auc") & (table["class_name"] == (name if k > 2 else ""))]["value"].item()
         assert f"AUC {auc:.{3 if auc > 0.99 else 2}f} (" in axes.get_legend().get_texts()[0].get_text()
+    tables = [scores(table, CLASSES[k], draws=20).query("metric == 'auc'") for table in found.values()]
+    assert_printed(texts_of(figure), *tables)
 
 
 def test_roc_of_one_class_says_why_it_is_empty():
@@ -101,6 +103,7 @@ def test_confusion_shows_counts_and_row_shares(k):
     cells = [text.get_text() for text in figure.axes[0].texts]
     assert cells == [f"{row.n}\n{100 * row.share:.0f} %" for row in table.itertuples()]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == CLASSES[k]
+    assert_printed(texts_of(figure), table, derived=table.groupby("truth")["n"].sum())
     assert labelled(figure)
 
 
@@ -114,7 +117,10 @@ def test_confusion_of_an_absent_class_shows_no_share():
 def test_reliability_gives_the_calibration_error(n):
     table = predictions(3, n=n)
     found = scores(table, CLASSES[3], draws=20)
-    figure = draw(classification.plot_reliability(calibration_bins(table, CLASSES[3], draws=20), found), f"bins_{n}")
+    bins = calibration_bins(table, CLASSES[3], draws=20)
+    figure = draw(classification.plot_reliability(bins, found), f"bins_{n}")
+    assert_drawn(figure, bins[["accuracy", "ci_low", "ci_high"]], axes=1)
+    assert_printed(texts_of(figure), found.query("metric.str.startswith('ece')"))
     ece = found.set_index("metric").loc["ece", "value"]
     assert any(text.startswith(f"ECE {ece:.3f}") for text in texts(figure))
     assert sum(bar.get_height() for bar in figure.axes[0].patches) == n

@@ -1,9 +1,11 @@
 """Findings of the classification studies follow their tables."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from printed_numbers import assert_printed
 
-from xiqa.metrics.classification_findings import describe_classification, over_seeds
+from xiqa.metrics.classification_findings import describe_checks, describe_classification, over_seeds
 
 
 def scores(architecture: str, values: list[float], metric: str = "auc") -> list[dict]:
@@ -55,3 +57,29 @@ def test_folds_are_counted_that_no_network_won():
     assert findings[0][1] == (
         "ct: In 1 of 2 seeds or folds net is not shown to beat every shortcut. Mean AUC 0.90 against 0.70 (header)."
     )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_number_of_a_finding_is_in_its_table(seed):
+    rng = np.random.default_rng(seed)
+    rows = scores("net", rng.uniform(0.5, 1, 3).tolist()) + scores(
+        "shortcut: header", rng.uniform(0.4, 0.9, 3).tolist()
+    )
+    table = pd.DataFrame(rows)
+    table["ci_low"], table["ci_high"] = table["value"] - rng.uniform(0, 0.1, 6), table["value"] + rng.uniform(0, 0.1, 6)
+    table["n_patients"], table["n_images"] = rng.integers(100, 999, (2, 6))
+    compared = pd.concat([
+        comparison(low).assign(seed=k, network_auc=rng.uniform(0.5, 1), shortcut_auc=rng.uniform(0.5, 1))
+        for k, low in enumerate((-0.0731, 0.0313, -0.0117))
+    ])  # fmt: skip
+    levels = pd.DataFrame({
+        "dataset": "ct", "architecture": "net", "weights": "trained", "seed": 0, "severity": [0.13, 0.71],
+        "value": rng.uniform(0.5, 1, 2),
+    })  # fmt: skip
+    found = [sentence for _, sentence in describe_classification(table, compared, levels)]
+    means = compared[["network_auc", "shortcut_auc"]].mean()
+    assert_printed(found, table, compared, levels, over_seeds(table), derived=[2, 3, *means])
+    checks = pd.DataFrame(
+        {"dataset": "ct", "weights": "trained", "method": ["a", "a", "b"], "valid": [False, True, True]}
+    )
+    assert_printed(describe_checks(checks)[1], derived=[1, 3])

@@ -170,11 +170,18 @@ def plot_reliability(bins: pd.DataFrame, scores: pd.DataFrame, data: str = "simu
     counts.bar(bins["low"], bins["n_images"], bins["high"] - bins["low"], align="edge", color="#BBBBBB", linewidth=0)
     counts.set_ylabel("images")
     axes.plot([0, 1], [0, 1], label="perfect calibration", **CHANCE)
-    ends = [bins["accuracy"] - bins["ci_low"], bins["ci_high"] - bins["accuracy"]]
+    known = bins["ci_low"].notna()
+    sure, few = bins[known], bins[~known]
+    ends = [sure["accuracy"] - sure["ci_low"], sure["ci_high"] - sure["accuracy"]]
     axes.errorbar(
-        bins["confidence"], bins["accuracy"], yerr=np.clip(ends, 0, None), fmt="o", color=NETWORK_COLOUR, capsize=2,
+        sure["confidence"], sure["accuracy"], yerr=np.clip(ends, 0, None), fmt="o", color=NETWORK_COLOUR, capsize=2,
         elinewidth=0.8, label="network",
     )  # fmt: skip
+    if len(few):
+        axes.plot(
+            few["confidence"], few["accuracy"], "o", color=NETWORK_COLOUR, label="too few patients for an interval",
+            **HOLLOW,
+        )  # fmt: skip
     # Below, there are no top probabilities: with two classes none is under one half.
     axes.set(xlim=(max(0.0, float(bins["low"].min()) - 0.05), 1.01), ylim=(-0.02, 1.02))
     axes.set(xlabel="highest class probability (mean in bin)", ylabel="accuracy in bin")
