@@ -70,6 +70,17 @@ def test_each_severity_has_its_images_and_they_are_not_costly():
     assert chosen["costly"].sum() == 4
 
 
+def test_the_dose_response_has_no_images_without_a_dose():
+    severity, defect = np.repeat([0.1, 1.0], 30), np.arange(60) % 2 == 1
+    table = table_of(defect.astype(int), np.ones(60, bool), severity).assign(has_defect=defect)
+    part = np.array(["test"] * 10 + ["severity"] * 50, object)
+    chosen = explained_images(table, part, images=2, costly_images=2, masking_images=2, severity_images=7)
+    graded = chosen.query("part == 'severity'")["row"]
+    # Healthy images carry the level and the mask of an organ as well.
+    assert defect[graded].all()
+    assert np.bincount((severity[graded] == 1.0).astype(int)).tolist() == [7, 7]
+
+
 def test_fewer_images_than_asked_for_are_all_taken():
     chosen = explained_images(
         table_of(np.array([0, 0, 1]), np.zeros(3, bool)), np.full(3, "test", object),

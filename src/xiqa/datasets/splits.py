@@ -62,12 +62,13 @@ def explained_images(
     """Which images are explained: chosen by rule, spread over the patients, the same for all networks of a split.
 
     Args:
-        table: prepared table.
+        table: prepared table; of a twin with has_defect, since an image without may carry a severity and a mask of an
+            organ, and has no dose to respond to.
         part: (n,) part of each image.
         images: test images, shared equally by the classes; those with a mask come first.
         costly_images: how many of them, chosen likewise, the costly methods explain.
         masking_images: how many of those are scored by masking.
-        severity_images: images with a mask at each severity of the dose-response part.
+        severity_images: images with a defect and a mask at each severity of the dose-response part.
 
     Returns:
         One row per image: row (in the prepared table), image, part (test or severity), costly, masking.
@@ -75,7 +76,8 @@ def explained_images(
     test = _evenly_by_class(table, np.flatnonzero(part == "test"), images)
     costly = _evenly_by_class(table, test, costly_images)
     masking = _evenly_by_class(table, costly, masking_images)
-    graded = np.flatnonzero((part == SEVERITY) & table["has_mask"].to_numpy(bool))
+    holds = table["has_mask"] & table["has_defect"] if "has_defect" in table else table["has_mask"]
+    graded = np.flatnonzero((part == SEVERITY) & holds.to_numpy(bool))
     levels = table["severity"].to_numpy()[graded] if len(graded) else graded
     chosen = [_evenly(graded[levels == level], severity_images) for level in np.unique(levels)]
     rows = np.concatenate([test, *chosen]).astype(int)

@@ -39,6 +39,7 @@ class Planned:
             level too, so that each level is a balanced group.
         label: class index.
         label_name: class name.
+        has_defect: False for images of the negative class, whatever level they carry.
         patient_seed: seed of the anatomy.
         image_seed: seed of all else in this image.
     """
@@ -50,6 +51,7 @@ class Planned:
     severity: float
     label: int
     label_name: str
+    has_defect: bool
     patient_seed: int
     image_seed: int
 
@@ -112,6 +114,7 @@ def plan(
                         severity=float(severity),
                         label=label,
                         label_name=classes[label],
+                        has_defect=classes[label] != negative,
                         patient_seed=patient_seed,
                         image_seed=image_seed,
                     )
@@ -147,7 +150,7 @@ def twin_row(image: Planned, /, **facts: Any) -> dict[str, Any]:
         facts: what the generator drew and must not decide the label, as plain columns (gain, marker, ...); `image`
             among them replaces the planned name.
     """
-    own = ("image", "patient", "part", "severity", "label", "label_name", "patient_seed", "image_seed")
+    own = ("image", "patient", "part", "severity", "label", "label_name", "has_defect", "patient_seed", "image_seed")
     return {name: getattr(image, name) for name in own} | facts
 
 
