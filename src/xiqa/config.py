@@ -488,6 +488,18 @@ class ClassifierTraining(Section):
         return merged
 
 
+def expanded(path: str | None) -> str | None:
+    """A path with its $VARIABLES and ~ in place.
+
+    Raises:
+        ValueError: a variable is not set.
+    """
+    found = path and os.path.expanduser(os.path.expandvars(path))
+    if found and "$" in found:
+        raise ValueError(f"found '{path}', whose variable is not set; export it, or write the folder")
+    return found
+
+
 class NetworkPlan(Section):
     """One architecture that is trained on a data set."""
 
@@ -502,6 +514,8 @@ class NetworkPlan(Section):
     options: dict[str, bool | int] = Field(
         {}, description="options of the architecture, such as first_pooling: false for small_resnet"
     )
+
+    _expand_weights = field_validator("weights")(expanded)
 
     @model_validator(mode="after")
     def _consistent(self) -> NetworkPlan:
@@ -566,13 +580,7 @@ class Dataset(Section):
     networks: tuple[NetworkPlan, ...] = Field((NetworkPlan(),), description="networks that are trained")
     training: ClassifierTraining = ClassifierTraining()
 
-    @field_validator("path")
-    @classmethod
-    def _expanded(cls, path: str | None) -> str | None:
-        expanded = path and os.path.expanduser(os.path.expandvars(path))
-        if expanded and "$" in expanded:
-            raise ValueError(f"found '{path}', whose variable is not set; export it, or write the folder")
-        return expanded
+    _expand_path = field_validator("path")(expanded)
 
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:

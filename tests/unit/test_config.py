@@ -88,6 +88,7 @@ def test_scenarios_are_table_1_of_the_paper(root):
         ("datasets.lvot.seeds", [0, 1, 0], r"seeds: found \[0, 1, 0\], expected each once"),
         ("datasets.lvot.weights", "imagenet", "weights: there are none of ImageNet for small_resnet"),
         ("datasets.lvot.weights", "ImageNet", "weights: found 'ImageNet', expected none, imagenet, or the path"),
+        ("datasets.lvot.weights", "$NOT_SET_ANYWHERE/mine.pth", "whose variable is not set"),
         ("datasets.lvot.channels", 2, "datasets.lvot.channels: found 2.*1 or 3"),
         ("datasets.lvot.networks", [{"architecture": "resnet34", "options": {"width": 8}}], "knows none"),
         ("datasets.lvot.networks", [{"architecture": "small_vgg", "options": {"blocks": 2}}], "knows .'width'"),

@@ -1,9 +1,10 @@
 """The studies of the papers, planned as a user without real data would start them: no job runs."""
 
 import re
+import subprocess
 
 import pytest
-from workflow_runs import copy_project, run
+from workflow_runs import command, copy_project, environment, run
 
 pytestmark = pytest.mark.workflow
 
@@ -39,3 +40,11 @@ def test_papers_with_classifiers_are_planned_on_twins(project, paper, trainings,
     assert explained == states
     if paper == "001":  # EfficientNet-B0 has no ReLU: its seeds and states on both sets are not asked
         assert planned["explain_classifier_one_pass"] - planned["explain_classifier_relu_backward"] == 2 * 3 * 3
+
+
+def test_a_missing_file_of_weights_stops_before_any_job(project):
+    (project / "mine.yaml").write_text("datasets: {ct_contrast_004: {weights: mine.pth, networks: [{}]}}\n")
+    study = ["classification", "--configfile", "config/paper_004.yaml", "mine.yaml", "--dry-run"]
+    done = subprocess.run(command(*study), cwd=project, capture_output=True, text=True, env=environment())
+    assert done.returncode != 0
+    assert re.search(r"Missing input files .*mine\.pth", done.stdout + done.stderr, re.DOTALL)

@@ -21,6 +21,12 @@ def network(wildcards):
     return next(n for n in DATASETS[wildcards.dataset].networks if n.architecture == wildcards.architecture)
 
 
+def weights_file(wildcards):
+    """The user's own file of initial weights: missing, it stops before any job; changed, it is learnt from again."""
+    weights = network(wildcards).weights
+    return [] if weights in ("none", "imagenet") else weights
+
+
 def networks(dataset):
     """Wildcards of all networks of a data set, in the order of the configuration."""
     return [

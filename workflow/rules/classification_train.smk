@@ -4,6 +4,7 @@ rule train_classifier:
         images=f"{DATASET}/prepared/images.npy",
         table=f"{DATASET}/prepared/table.parquet",
         split=f"{DATASET}/splits/seed-{{seed}}.csv",
+        start=weights_file,
     output:
         weights=f"{DATASET}/models/{{architecture}}/trained/seed-{{seed}}/weights.safetensors",
         history=f"{DATASET}/models/{{architecture}}/trained/seed-{{seed}}/history.csv",
@@ -32,6 +33,7 @@ rule train_classifier:
 rule randomise_classifier:
     input:
         trained=f"{DATASET}/models/{{architecture}}/trained/seed-{{seed}}/weights.safetensors",
+        start=weights_file,
     output:
         weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
         model=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/model.json",
