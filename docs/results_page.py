@@ -43,7 +43,8 @@ def by_setting(rows: pd.DataFrame, column: str, digits: str, scale: float = 1.0)
 findings = (folder / "findings.md").read_text().split("\n", 2)[2].strip()
 scores = table("prediction_scores")[
     ["group", "n", "rmse_midpoint_um", "rmse_midpoint_low_um", "rmse_midpoint_high_um", "rmse_shortcut_um",
-     "rmse_train_mean_um", "relative_error", "coverage_95", "censored_share"]
+     "rmse_train_mean_um", "relative_error", "coverage_95", "coverage_95_calibrated", "censored_share",
+     "against_shortcut"]
 ]  # fmt: skip
 modified = table("modified_image_summary")[
     ["group", "method", "form", "n", "lowered", "lowered_share_low", "lowered_share_high", "median_change_um",
@@ -62,7 +63,7 @@ groups = shares.query("group != 'all'").pivot(index="structure", columns="group"
 groups = groups.reindex(overall["structure"]).reset_index()
 
 
-better = scores["rmse_shortcut_um"] < scores["rmse_midpoint_um"]
+verdicts = scores.groupby("against_shortcut", sort=False)["group"].agg(", ".join)
 above, below = overall["enrichment_low"] > 1, overall["enrichment_high"] < 1
 upsampling = table("upsampling").groupby("method", sort=False).agg(
     images=("image", "size"), draws=("draws", "first"), seconds_median=("seconds", "median"),
@@ -97,11 +98,14 @@ uncensored points.
 
 {markdown(scores)}
 The labels of `published` images follow from contrast and noise alone, and noise does not follow dose: background mean
-and standard deviation fix the curve. The shortcut has the smaller error in {named(scores[better], "group")}; the
-ensemble in {named(scores[~better], "group")}.
+and standard deviation fix the curve. The ensemble against the shortcut, by the interval of the difference of squared
+errors on the same images: {"; ".join(f"{verdict} in {groups}" for verdict, groups in verdicts.items())}.
 
 ![Ensemble, shortcut, training mean](pictures/shortcut.png)
 
+Calibration of the uncertainty on validation settings, each judged by the factor from the others:
+
+{markdown(table("uncertainty_calibration"))}
 ## Does a map do what it promises?
 
 {markdown(modified)}

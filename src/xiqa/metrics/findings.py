@@ -246,13 +246,16 @@ def _errors(rows: pd.DataFrame, other: str) -> str:
 
 
 def _groups(rows: pd.DataFrame) -> str:
-    """Names of test groups in one phrase: scenarios #1-#3, OOD and stand-in (simulated)."""
-    members = [group for row in rows["group"] for group in (POOLED_GROUPS if row == POOLED else (row,))]
-    numbers = sorted(int(group.removeprefix("scenario_")) for group in members if group.startswith("scenario_"))
-    parts = [f"#{first}" if first == last else f"#{first}-#{last}" for first, last in _runs(numbers)]
+    """Names of test groups in one phrase, in the order of the rows: scenarios #1-#3 and #4, OOD."""
+    scenarios = [group for group in rows["group"] if group.startswith("scenario_")]
+    numbers = [int(group.removeprefix("scenario_")) for group in scenarios if group != POOLED]
+    parts = ["#1-#3"] if POOLED in scenarios else []
+    for first, last in _runs(numbers):
+        # A pair is named one by one: errors are then listed one by one too.
+        parts += [f"#{first}-#{last}"] if last > first + 1 else [f"#{number}" for number in range(first, last + 1)]
     if parts:
-        parts[0] = f"scenario{'s' if len(numbers) > 1 else ''} {parts[0]}"
-    return _and([*parts, *(group_name(group) for group in members if not group.startswith("scenario_"))])
+        parts[0] = f"scenario{'s' if len(parts) > 1 or '-' in parts[0] else ''} {parts[0]}"
+    return _and([*parts, *(group_name(group) for group in rows["group"] if group not in scenarios)])
 
 
 def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
