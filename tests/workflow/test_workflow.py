@@ -183,6 +183,7 @@ def test_kill_9_then_run_again_gives_the_same_bytes(root, study, tmp_path):
     assert set(found) == set(expected)
 
 
+@pytest.mark.long
 def test_recordings_are_read_used_for_fine_tuning_and_explained(study, real_data):
     folder = real_data / "cdmam_reference" / "images"
     (study / "recordings.yaml").write_text(f"cdmam:\n  recordings: [{folder}]\n")
