@@ -70,6 +70,8 @@ ATTRIBUTIONS: dict[str, str] = {
     "omig": "omig_of_module",
     "kernel_shap": "shap_lime",
     "lime": "shap_lime",
+    "attention_rollout": "attention",
+    "gradient_attention_rollout": "attention",
     "random": "controls",
     "centre_prior": "controls",
     "edges": "controls",
@@ -82,6 +84,8 @@ CONTROLS = ("random", "centre_prior", "edges")
 """Methods that know nothing of the network."""
 WITHOUT_RELU: frozenset[str] = frozenset({"efficientnet_b0"})
 """Architectures that the methods of `relu_backward` cannot explain."""
+OF_TRANSFORMERS = tuple(method for method, family in ATTRIBUTIONS.items() if family == "attention")
+"""Methods for transformers, of which the pipeline trains none."""
 OPTIONS_OF: dict[str, frozenset[str]] = {
     "small_resnet": frozenset({"width", "blocks", "first_pooling"}),
     "small_vgg": frozenset({"width"}),
@@ -655,6 +659,11 @@ class Saliency(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Saliency:
+        if found := {*self.methods, *self.costly_methods} & set(OF_TRANSFORMERS):
+            raise ValueError(
+                f"{sorted(found)}: no network of a study has attention; leave them out, and explain your own "
+                "transformer with xiqa.saliency.attribute"
+            )
         families = {ATTRIBUTIONS[method] for method in self.methods}
         torn = [method for method in self.costly_methods if ATTRIBUTIONS[method] in families]
         if torn:
