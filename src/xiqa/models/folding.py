@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def fold_batch_norm(net: nn.Module, x: Tensor, keep=(), ask: Callable[[Tensor], Any] | None = None) -> int:
+def fold_batch_norm(
+    net: nn.Module, x: Tensor, keep: Iterable[nn.Module] = (), run: Callable[[Tensor], Any] | None = None
+) -> int:
     """Fold each batch normalisation that reads nothing but a convolution's output into that convolution, in place.
 
-    Pairs are found in a run on `x` (1, c, h, w). Convolutions in `keep` are left, because their output is asked for;
-    so are modules that are used several times. If the output changes by more than rounding, everything is undone.
-    `ask`: how the folded network is run on `x`, for what else can be learnt from that run.
+    Pairs are found in a run on `x` (1, c, h, w) and on noise, which tells more of the network than a blank image.
+    Convolutions in `keep` are left, because their output is asked for; so are modules that are used several times, and
+    convolutions that make their weight anew in each call (weight or spectral normalisation, standardised weights). If
+    the output changes by more than rounding, everything is undone. `run`: how the network is called.
 
     Returns:
         How many were folded.
     """
-    kept = set(keep)
-    outputs: list[tuple[Tensor, nn.Module]] = []
+    run, kept = run or net, set(keep)
+    outputs: list[tuple[Tensor, int, nn.Module]] = []
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
     calls: dict[nn.Module, int] = {}
 
     def after_convolution(module, args, output):
         calls[module] = calls.get(module, 0) + 1
-        outputs.append((output, module))
+        outputs.append((output, output._version, module))
 
     def before_norm(module, args):
         calls[module] = calls.get(module, 0) + 1
-        pairs.extend((conv, module) for output, conv in outputs if output is args[0])
+        pairs.extend(
+            (conv, module) for output, version, conv in outputs if output is args[0] and output._version == version
+        )
 
     hooks = []
     for module in net.modules():
-        if isinstance(module, nn.Conv2d) and module not in kept:
+        if module not in kept and _is_plain_convolution(module):
             hooks.append(module.register_forward_hook(after_convolution))
         elif _only_after_norm(module) is not None and module.track_running_stats:
             hooks.append(module.register_forward_pre_hook(before_norm))
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(x)
+    trial = torch.cat([x, x.mean() + noise * (x.std(correction=0) + 1)])
     try:
-        before = _outputs(net, x)
+        before = _outputs(run, trial)
     finally:
         for hook in hooks:
             hook.remove()
@@ -57,8 +64,8 @@ def fold_batch_norm(net: nn.Module, x: Tensor, keep=(), ask: Callable[[Tensor], 
         conv.bias = nn.Parameter(bias, requires_grad=False)
         norm.forward = _only_after_norm(norm)
     if undo:
-        after = _joined(ask(x)) if ask else _outputs(net, x)
-        tolerance = 1e3 * torch.finfo(before.dtype).eps * float(before.abs().max() + 1)
+        after = _outputs(run, trial)
+        tolerance = 1e3 * torch.finfo(before.dtype).eps * float(before.abs().max())
         if not torch.allclose(before, after, rtol=0, atol=tolerance):
             for conv, weight, bias, norm, _ in undo:
                 conv.weight, conv.bias = weight, bias
@@ -88,13 +95,23 @@ def work_in_place(net: nn.Module, x: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _outputs(net: nn.Module, x: Tensor) -> Tensor:
-    return _joined(net(x))
+def _outputs(run: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+    """All numbers that a network gives for images, of which it may give several tensors, in one vector."""
+    return torch.cat([part.flatten() for part in _tensors(run(x))])
 
 
-def _joined(output: Tensor | Sequence[Tensor]) -> Tensor:
-    """All outputs of a network, of which there may be several, in one vector."""
-    return torch.cat([part.flatten() for part in ([output] if isinstance(output, Tensor) else output)])
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping | tuple | list):
+        for part in output.values() if isinstance(output, Mapping) else output:
+            yield from _tensors(part)
+
+
+def _is_plain_convolution(module: nn.Module) -> bool:
+    """Whether a module convolves with the weight that it holds, and nothing else."""
+    # Weight and spectral normalisation make the weight in a hook or a property, and hold none of this name.
+    return type(module) is nn.Conv2d and isinstance(module._parameters.get("weight"), Tensor)
 
 
 def _only_after_norm(module: nn.Module) -> Callable[[Tensor], Tensor] | None:

@@ -1,14 +1,34 @@
 """Saliency methods, one module each.
 
-`attribute`, `attribute_many` and `attribute_ensemble` explain any torch module. They are loaded when they are first
-used: a stage of the pipeline that loads one method by name rests on the code of that method alone.
+`attribute`, `attribute_many` and `attribute_ensemble` explain any torch module; `checks` tells what a map promises and
+keeps; `methods` and `options` list what there is; `show` draws maps beside their images. They are loaded when they are
+first used: a stage of the pipeline that loads one method by name rests on the code of that method alone.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xiqa.saliency.attribution import attribute, attribute_ensemble, attribute_many, checks, predicted_classes
+    from xiqa.saliency.catalogue import methods, options
+
+_PLACES = {
+    "attribute": "attribution",
+    "attribute_ensemble": "attribution",
+    "attribute_many": "attribution",
+    "checks": "attribution",
+    "predicted_classes": "attribution",
+    "methods": "catalogue",
+    "options": "catalogue",
+}
+__all__ = ["attribute", "attribute_ensemble", "attribute_many", "checks", "methods", "options", "predicted_classes"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("attribute", "attribute_many", "attribute_ensemble"):
-        return getattr(importlib.import_module("xiqa.saliency.attribution"), name)
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"xiqa.saliency.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

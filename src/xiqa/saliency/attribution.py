@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from xiqa.config import ATTRIBUTIONS
 from xiqa.saliency.base import validity
-from xiqa.saliency.explained import MEMORY_GB, Explained, TargetOf
+from xiqa.saliency.explained import MEMORY_GB, Explained, check_images, plain_autograd
+from xiqa.saliency.layouts import name_of
+from xiqa.saliency.outputs import TargetOf
 from xiqa.saliency.references import noisy_copies
 
+LAYERED = frozenset(name for name in ATTRIBUTIONS if name.startswith(("grad_cam", "normgrad"))) | {
+    "guided_grad_cam",
+    "score_cam",
+}
+"""Methods that look at the output of a layer."""
+_FEW_PASSES = ("one_pass", "relu_backward", "controls")
+_MANY_IMAGES = 64
+"""From so many on even a single pass is worth folding batch normalisation before."""
 
-def attribute(model: nn.Module, x: Tensor, target: TargetOf = None, method: str = "gradient", **options: Any) -> Tensor:
+
+def attribute(
+    model: nn.Module, x: Tensor | np.ndarray, target: TargetOf = None, method: str = "gradient", **options: Any
+) -> Tensor:
     """Explain the output of a network for each image.
 
     Args:
-        model: (n, c, h, w) -> (n,) or (n, k). It stays as it is: the work is done on a copy.
-        x: (n, c, h, w), as the network takes it.
-        target: class, or (n,) classes; a callable output -> (n,); None: mean of the outputs. A single logit z takes
-            the sign: (2 target - 1) z.
-        method: one of `xiqa.config.ATTRIBUTIONS`.
-        options: of the method. For all: memory_gb (bound on a batch, 0.75); reduce_channels (True: signed maps are
-            summed over channels; False: (n, c, h, w)); smooth_samples (0; more: the smooth variant of the method, the
-            mean of its maps of that many noisy copies) and smooth_noise_level (0.15, over the image's range). Maps of
-            layers: layers (names of `model.named_modules()`), alignment ("published" or "centred"), normalise (True:
-            min-max; False: the raw definition).
+        model: (n, c, h, w) -> (n,) or (n, k); with a callable target anything. It stays as it is: the work is done on a
+            copy, in float32 at least.
+        x: (n, c, h, w), as the network takes it; a tensor or an array.
+        target: class, or one class for each image; "predicted": the class with the largest output; a callable raw
+            output -> (n,); None: the output itself, refused where there are several. A single logit z takes the sign:
+            (2 target - 1) z.
+        method: one of `xiqa.saliency.methods()`.
+        options: of the method, see `xiqa.saliency.options(method)`. For all: memory_gb (bound on a batch, 0.75);
+            reduce_channels (True: signed maps are summed over channels; False: (n, c, h, w)); smooth_samples (0; more:
+            the smooth variant of the method, the mean of its maps of that many noisy copies) and smooth_noise_level
+            (0.15, over the image's range). Maps of layers: layers (modules of the model or names of
+            `model.named_modules()`; by default the last spatial one), reshape (how a layer's output lies on the image,
+            see `layouts.Reshape`; architectures of timm and torchvision are known), alignment ("published" or
+            "centred"), normalise (True: min-max; False: the raw definition).
 
     Returns:
-        Maps (n, h, w) in the dtype of x.
+        Maps (n, h, w) in the dtype and on the device of x. NaN for an image that is not finite.
 
     Raises:
         ValueError: unknown method or option; what is wrong with model, target, layers or images.
@@ -43,43 +62,100 @@ def attribute(model: nn.Module, x: Tensor, target: TargetOf = None, method: str 
 
 
 def attribute_many(
-    model: nn.Module, x: Tensor, target: TargetOf = None, methods: Iterable[str] = ("gradient",), **options: Any
+    model: nn.Module,
+    x: Tensor | np.ndarray,
+    target: TargetOf = None,
+    methods: str | Iterable[str] = ("gradient",),
+    **options: Any,
 ) -> dict[str, Tensor]:
     """The maps of several methods, those of one family from the same passes: {name: (n, h, w)}; see `attribute`.
 
     An option goes to each of the methods that has it.
     """
-    methods = list(dict.fromkeys(methods))
-    unknown = [name for name in methods if name not in ATTRIBUTIONS]
-    if unknown:
-        raise ValueError(f"method: found '{unknown[0]}', expected one of {', '.join(ATTRIBUTIONS)}")
-    memory_gb, reduce_channels = options.pop("memory_gb", MEMORY_GB), options.pop("reduce_channels", True)
-    samples, noise_level = options.pop("smooth_samples", 0), options.pop("smooth_noise_level", 0.15)
-    copies = noisy_copies(x, samples, noise_level, options.get("seed", 0)) if samples else [x]
-    if isinstance(options.get("layers"), str):
-        options["layers"] = [options["layers"]]
+    methods = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
+    for name in methods:
+        checked_method(name)
     families = {ATTRIBUTIONS[name]: [m for m in methods if ATTRIBUTIONS[m] == ATTRIBUTIONS[name]] for name in methods}
-    modules = {family: importlib.import_module(f"xiqa.saliency.{family}") for family in families}
-    known = {family: _options(module) for family, module in modules.items()}
-    stray = set(options) - set().union(*known.values())
+    known = {family: options_of_family(family) for family in families}
+    stray = set(options) - set().union(COMMON, *known.values())
     if stray:
-        raise ValueError(
-            f"option: found '{min(stray)}', expected some of {sorted(set().union(*known.values()))} for {methods}"
+        expected = sorted(set().union(COMMON, *known.values()))
+        raise ValueError(f"option: found '{min(stray)}', expected some of {expected} for {methods}")
+    options = {key: _listed(value) if key in ("layers", "multi_layers") else value for key, value in options.items()}
+    given = as_images(x)
+    with plain_autograd(given):
+        samples = options.get("smooth_samples", 0)
+        many = len(given) * max(1, samples) >= _MANY_IMAGES or not set(families) <= set(_FEW_PASSES)
+        explained = Explained(
+            model,
+            target,
+            [*options.get("layers", ()), *options.get("multi_layers", ())],
+            options.get("memory_gb", MEMORY_GB),
+            fold=many,
+            reshape=options.get("reshape"),
         )
-    layers = [*options.get("layers", ()), *options.get("multi_layers", ())]
-    explained = Explained(model, target, layers, memory_gb)
-    found: dict[str, Tensor] = {}
-    for copy in copies:
-        for family, names in families.items():
-            given = {key: value for key, value in options.items() if key in known[family]}
-            for name, maps in _maps(modules[family])(explained, copy, names, **given).items():
-                found[name] = maps / max(1, samples) + found.get(name, 0)
-    if reduce_channels:
-        found = {name: m.sum(1) if m.ndim == 4 else m for name, m in found.items()}
-    return {name: found[name] for name in methods}
+        images, finite = _finite(explained.images(given))
+        explained.decide(images)
+        for key in ("layers", "multi_layers"):
+            if key in options:
+                options[key] = [name_of(model, layer) for layer in options[key]]
+        if LAYERED & set(methods) and not options.get("layers") and not options.get("multi_layers"):
+            options["layers"] = [explained.last_layer(images)]
+        copies = [images]
+        if samples:
+            copies = noisy_copies(images, samples, options.get("smooth_noise_level", 0.15), options.get("seed", 0))
+        found: dict[str, Tensor] = {}
+        for copy in copies:
+            for family, names in families.items():
+                own = {key: value for key, value in options.items() if key in known[family]}
+                for name, maps in _maps(family)(explained, copy, names, **own).items():
+                    found[name] = maps.detach() / max(1, samples) + found.get(name, 0)
+        for name, maps in found.items():
+            maps[~finite.to(maps.device)] = torch.nan
+            found[name] = maps.sum(1) if options.get("reduce_channels", True) and maps.ndim == 4 else maps
+    return {name: found[name].to(given.device, given.dtype) for name in methods}
 
 
-COMMON = ("memory_gb", "reduce_channels", "smooth_samples", "smooth_noise_level")
+def checked_method(name: str) -> str:
+    """The name of a method; a ValueError that lists the methods for any other."""
+    if name not in ATTRIBUTIONS:
+        near = difflib.get_close_matches(str(name), ATTRIBUTIONS, 3)
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+        raise ValueError(f"method: found {name!r}, expected one of {', '.join(ATTRIBUTIONS)}{hint}")
+    return name
+
+
+def as_images(x: Tensor | np.ndarray) -> Tensor:
+    """Images (n, c, h, w) as a tensor of floats; a ValueError for anything else."""
+    if not isinstance(x, Tensor):
+        x = torch.as_tensor(np.asarray(x))
+    check_images(x)
+    return x
+
+
+def _finite(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Images, each that is not finite replaced by one that is, or by zeros; and (n,) whether they are finite."""
+    finite = x.isfinite().flatten(1).all(1)
+    if finite.all():
+        return x, finite
+    other = x[finite][0] if finite.any() else torch.zeros_like(x[0])
+    return torch.where(finite[:, None, None, None], x, other), finite
+
+
+def _listed(layers: Any) -> list[str | nn.Module]:
+    if layers is None:
+        return []
+    return [layers] if isinstance(layers, str | nn.Module) else list(layers)
+
+
+COMMON: dict[str, tuple[Any, str]] = {
+    "memory_gb": (MEMORY_GB, "float"),
+    "reduce_channels": (True, "bool"),
+    "reshape": (None, "Reshape"),
+    "smooth_samples": (0, "int"),
+    "smooth_noise_level": (0.15, "float"),
+}
+"""Options of all methods, with their defaults and types."""
 
 
 class EnsembleMaps(NamedTuple):
@@ -103,59 +179,108 @@ class _Mean(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        outputs = [member(x) for member in self.members]
-        if isinstance(outputs[0], Tensor):
-            return torch.stack(outputs).mean(0)
-        return tuple(torch.stack(parts).mean(0) for parts in zip(*outputs, strict=True))
+    def forward(self, x: Tensor) -> Any:
+        return _mean([member(x) for member in self.members])
+
+
+def _mean(outputs: Sequence[Any]) -> Any:
+    """Mean of outputs of one form: tensors, or tuples, lists and mappings of them."""
+    first = outputs[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(outputs)).mean(0)
+    if isinstance(first, Mapping):
+        return {key: _mean([output[key] for output in outputs]) for key in first}
+    if isinstance(first, tuple | list):
+        return tuple(_mean(parts) for parts in zip(*outputs, strict=True))
+    return first
 
 
 def attribute_ensemble(
-    members: Sequence[nn.Module], x: Tensor, target: TargetOf = None, method: str = "gradient", **options: Any
+    members: Sequence[nn.Module],
+    x: Tensor | np.ndarray,
+    target: TargetOf = None,
+    method: str = "gradient",
+    **options: Any,
 ) -> EnsembleMaps:
     """Explain the mean output of an ensemble, and each member; see `attribute`.
 
     A callable target is given the mean output; members with several outputs, such as `CDCNet`, the mean of each.
+    "predicted" is the class that the mean output predicts, for all members.
 
     Raises:
         ValueError: fewer than two members; as `attribute`.
     """
     if len(members) < 2:
         raise ValueError(f"members: found {len(members)}, expected at least 2; use `attribute` for one network")
+    if isinstance(target, str):
+        target = predicted_classes(_Mean(members), x) if target == "predicted" else target
     maps = torch.stack([attribute(member, x, target, method, **options) for member in members])
-    of_mean = None if options.get("layers") else attribute(_Mean(members), x, target, method, **options)
+    of_mean = None if method in LAYERED else attribute(_Mean(members), x, target, method, **options)
     return EnsembleMaps(of_mean, maps.mean(0), maps.std(0))
+
+
+def predicted_classes(model: nn.Module, x: Tensor | np.ndarray) -> Tensor:
+    """The classes (n,) that a network predicts for images (n, c, h, w): those of the target "predicted"."""
+    given = as_images(x)
+    with plain_autograd(given):
+        explained = Explained(model, "predicted", fold=False)
+        explained.decide(_finite(explained.images(given))[0])
+        return explained.target.to(given.device)
 
 
 def known_options(methods: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the options that at least one of the methods has."""
-    modules = [importlib.import_module(f"xiqa.saliency.{ATTRIBUTIONS[method]}") for method in methods]
-    known = set(COMMON).union(*map(_options, modules))
+    known = set(COMMON).union(*(options_of_family(ATTRIBUTIONS[method]) for method in methods))
     return {name: value for name, value in options.items() if name in known}
 
 
-def checks(model: nn.Module, x: Tensor, target: TargetOf, maps: Mapping[str, Tensor]) -> pd.DataFrame:
-    """Validity flags of maps (n, h, w) that were made with default baselines, one row per method and image.
+def checks(
+    model: nn.Module, x: Tensor | np.ndarray, target: TargetOf, maps: Mapping[str, Tensor], **options: Any
+) -> pd.DataFrame:
+    """Validity flags of maps (n, h, w), one row per method and image.
+
+    Args:
+        model, x, target: as given to `attribute`.
+        maps: method -> maps, as `attribute_many` returned them.
+        options: as given to `attribute`: the promise of some methods depends on baseline, references or max_sigma.
 
     Returns:
-        Columns image (number), constant, non_finite, completeness_error (in units of the output; empty where the
-        method promises nothing), valid, method; see `base.validity`.
+        Columns image (number), constant, non_finite, completeness_error (sum of the map less what the method promises
+        it to be, in units of the output: the convergence delta; empty where it promises nothing), valid, method.
     """
-    explained, parts = Explained(model, target), []
-    for name, found in maps.items():
-        check = getattr(importlib.import_module(f"xiqa.saliency.{ATTRIBUTIONS[name]}"), "completeness_error", None)
-        error = check(explained, x, name, found).numpy() if check else None
-        parts.append(pd.DataFrame(validity(found.numpy(), error)).assign(method=name))
+    given, parts = as_images(x), []
+    with plain_autograd(given):
+        explained = Explained(model, target, fold=False)
+        images, finite = _finite(explained.images(given))
+        explained.decide(images)
+        for name, found in maps.items():
+            error, check = None, getattr(_module(ATTRIBUTIONS[checked_method(name)]), "completeness_error", None)
+            if check:
+                known = inspect.signature(check).parameters
+                own = {key: value for key, value in options.items() if key in known}
+                error = check(explained, images, name, torch.as_tensor(found).to(images), **own)
+            if error is not None:
+                error = torch.where(finite, error, torch.nan).cpu().numpy()
+            parts.append(
+                pd.DataFrame(validity(np.asarray(torch.as_tensor(found).float().cpu()), error)).assign(method=name)
+            )
     return pd.concat(parts, ignore_index=True)
 
 
-def _maps(module: ModuleType) -> Callable[..., dict[str, Tensor]]:
+def _module(family: str) -> ModuleType:
+    return importlib.import_module(f"xiqa.saliency.{family}")
+
+
+def _maps(family: str) -> Callable[..., dict[str, Tensor]]:
     """`maps` of a family; of a module with one method its `explain`."""
+    module = _module(family)
     if hasattr(module, "maps"):
         return module.maps
     return lambda target, x, names, **options: {names[0]: module.explain(target, x, **options)}
 
 
-def _options(module: ModuleType) -> set[str]:
-    function = module.maps if hasattr(module, "maps") else module.explain
-    return set(inspect.signature(function).parameters) - {"target", "x", "names"}
+def options_of_family(family: str) -> dict[str, inspect.Parameter]:
+    """The options that the methods of a family take, beside those of all methods."""
+    module = _module(family)
+    parameters = inspect.signature(module.maps if hasattr(module, "maps") else module.explain).parameters
+    return {name: p for name, p in parameters.items() if name not in ("target", "x", "names")}

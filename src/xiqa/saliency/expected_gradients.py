@@ -45,3 +45,17 @@ def explain(target: Explained, x: Tensor, references: Tensor, samples: int = 100
             yield x - (1 - alpha) * differences[-1]
 
     return sum(differences.popleft() * gradient for gradient in gradients(target, places())) / samples
+
+
+def completeness_error(
+    target: Explained, x: Tensor, name: str, found: Tensor, references: Tensor | None = None
+) -> Tensor | None:
+    """What the sum of each map (n, h, w) lacks to f(x) - mean of f(x') over the references, (n,); None without them.
+
+    The promise holds in expectation: with few samples the references drawn are not all of them.
+    """
+    if references is None:
+        return None
+    of = torch.arange(len(x), device=x.device).repeat_interleave(len(references))
+    values = target.value(references.to(x).repeat(len(x), 1, 1, 1), of).reshape(len(x), -1)
+    return found.flatten(1).sum(1) - (target.value(x) - values.mean(1))

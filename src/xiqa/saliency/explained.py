@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from xiqa.models.folding import fold_batch_norm
-
-TargetOf = int | Tensor | Callable[[Tensor], Tensor] | None
-"""Which output is explained: a class, a class for each image, a function outputs -> (n,), or None: their mean."""
+from xiqa.models.working_copy import dtype_of, working_copy
+from xiqa.saliency.layouts import Reshape, as_maps, last_spatial_layer, name_of
+from xiqa.saliency.outputs import TargetOf, as_target, predicted, scalar
 
 MEMORY_GB = 0.75
 """Bound on the memory of a batch. On a CPU larger batches are slower, because they leave its caches."""
@@ -51,17 +50,18 @@ class Explained:
     """A scalar f of a network's output, image by image.
 
     The network is a copy of the user's module in evaluation mode, so that the module itself, its mode, hooks,
-    gradients and flags stay as they are, whatever happens, and calls in several threads do not meet. In the copy
-    nothing works in place, parameters ask for no gradient, batch normalisation is folded into the convolution before
-    it, as far as this leaves the output the same, and float32 images lie channels last in memory.
+    gradients and flags stay as they are, whatever happens, and calls in several threads do not meet; see
+    `models.working_copy`. It is made fast as far as its output stays the same: float32 images and weights lie channels
+    last in memory, and batch normalisation is folded into the convolution before it, which pays for many passes.
 
     Args:
         model: (n, c, h, w) -> (n,) or (n, k); anything, if the target is a callable that takes it.
-        target: int, or (n,) tensor: logit of that class; of a single logit z the sign is taken, (2 target - 1) z. A
-            callable maps outputs to (n,). None: mean over the outputs.
-        layers: layers whose output may be asked for; they are left as they are.
+        target: see `outputs.TargetOf`. Of a single logit z the sign is taken, (2 target - 1) z. "predicted" is decided
+            by `decide`. None: the output itself, where there is one number for each image.
+        layers: modules of the model, or their names, whose output may be asked for; they are left as they are.
         memory_gb: bound on the memory of a batch; batches are split accordingly, down to one image.
         fold: fold batch normalisation.
+        reshape: how the outputs of layers lie on the image, see `layouts.Reshape`.
 
     Raises:
         ValueError: the module cannot be copied, or a layer does not exist.
@@ -71,38 +71,52 @@ class Explained:
         self,
         model: nn.Module,
         target: TargetOf = None,
-        layers: Sequence[str] = (),
+        layers: Sequence[str | nn.Module] = (),
         memory_gb: float = MEMORY_GB,
         fold: bool = True,
+        reshape: Reshape = None,
     ):
-        if isinstance(model, torch.jit.ScriptModule):
-            raise ValueError("found a compiled module, whose layers cannot be reached; give the one it was made from")
         if memory_gb <= 0:
             raise ValueError(f"memory_gb: found {memory_gb}, expected more than 0")
-        try:
-            net = copy.deepcopy(model)
-        except Exception as error:
-            raise ValueError(
-                f"{type(model).__name__} cannot be copied ({error}); explanations work on a copy, so that the module "
-                "itself stays as it is. Remove tensors with a history from its attributes"
-            ) from error
-        net.eval().requires_grad_(False)
-        for module in net.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False
-        self.net = net
-        self.target = target
+        self.target = as_target(target)
+        self.net = working_copy(model)
         self.memory_bytes = memory_gb * 2**30
-        self._layers = {name: self._layer(name) for name in layers}
+        self.reshape = reshape
+        self._layers = [name_of(model, layer) for layer in layers]
         self._fold = fold
         self._batch: dict[tuple, int] = {}
+        self._alone: Any = None
+        self._format: torch.memory_format | None = None
+
+    def images(self, x: Tensor) -> Tensor:
+        """Images as the network takes them: on its device, in the wider of both floating types, float32 at least."""
+        check_images(x)
+        own = dtype_of(self.net) or x.dtype
+        dtype = torch.promote_types(torch.promote_types(own, x.dtype), torch.float32)
+        if own != dtype:
+            self.net.to(dtype)
+        device = next((p.device for p in self.net.parameters()), x.device)
+        x = x.detach().to(device, dtype)
+        return x.clone() if x.is_inference() else x
+
+    def decide(self, x: Tensor) -> None:
+        """Replace the target "predicted" by the classes that the network gives images (n, c, h, w)."""
+        if isinstance(self.target, str):
+            with torch.no_grad():
+                parts = [predicted(self._run(x[rows]), len(x[rows])) for rows in _slices(len(x), self._batch_size(x))]
+            self.target = torch.cat(parts)
+
+    def last_layer(self, x: Tensor) -> str:
+        """Name of the last layer with places, which from now on may be asked for; see `layouts.last_spatial_layer`."""
+        name = last_spatial_layer(self.net, x[:1], self.reshape, self._run)
+        self._layers.append(name)
+        return name
 
     def value(self, x: Tensor, of: Tensor | None = None) -> Tensor:
         """f (n,) of images (n, c, h, w); `of` (n,) tells the index of the target of each, 0..n-1 by default."""
-        self._prepare(x)
-        size = self._batch_size(x)
+        self._prepare(x, of)
         with torch.no_grad():
-            parts = [self._scalar(self.net(self._laid(x[rows])), _of(of, rows), rows) for rows in _slices(len(x), size)]
+            parts = [self._scalar(self._run(x[rows]), _of(of, rows), rows) for rows in self._parts(x)]
         return torch.cat(parts)
 
     def gradient(self, x: Tensor, of: Tensor | None = None) -> Tensor:
@@ -124,71 +138,88 @@ class Explained:
             gradient: whether the gradient of the input is wanted.
 
         Raises:
-            ValueError: a layer was not reached, or its output is not (n, k, u, v).
+            ValueError: a layer was not reached or reached several times, its output is not maps (n, k, u, v), or the
+                scalar has no gradient.
         """
-        self._prepare(x)
-        for rows in _slices(len(x), self._batch_size(x)):
-            part = self._laid(x[rows]).detach().requires_grad_(gradient)
+        self._prepare(x, of)
+        for rows in self._parts(x):
+            part = x[rows].detach()
+            leaf = part.clone().requires_grad_() if gradient else part
             found: dict[str, Tensor] = {}
-            hooks = [self._layers[name].register_forward_hook(_keep(found, name)) for name in layers]
+            calls: list[str] = []
+            hooks = [self.net.get_submodule(name).register_forward_hook(_keep(found, calls, name)) for name in layers]
             try:
                 with torch.enable_grad():
-                    value = self._scalar(self.net(part), _of(of, rows), rows)
+                    value = self._scalar(self._run(leaf, calls), _of(of, rows), rows)
             finally:
                 for hook in hooks:
                     hook.remove()
             for name in layers:
-                if name not in found or found[name].ndim != 4:
-                    shape = tuple(found[name].shape) if name in found else "no output"
-                    raise ValueError(f"layer {name}: found {shape}, expected maps (n, k, u, v); name another layer")
-            wanted = [*found.values(), *([part] if gradient else [])]
-            given = torch.autograd.grad(value.sum(), wanted)
-            activations = {name: Activation(a.detach(), g) for (name, a), g in zip(found.items(), given, strict=False)}
+                if calls.count(name) != 1:
+                    raise ValueError(
+                        f"layer {name}: found {calls.count(name)} calls in a pass, expected one; name another layer"
+                    )
+            activations = {name: as_maps(found[name], self.reshape, self.net, name, part) for name in layers}
+            wanted = [*(_tensor(found[name]) for name in layers), *([leaf] if gradient else [])]
+            if not value.requires_grad:
+                raise ValueError(f"gradient: {_CUT}")
+            given = torch.autograd.grad(value.sum(), wanted, allow_unused=True)
+            for name, of_layer in zip(layers, given, strict=False):
+                if of_layer is None:
+                    raise ValueError(f"layer {name}: found no way from it to the explained output; name another layer")
+                activations[name] = Activation(
+                    activations[name].detach(), as_maps(of_layer, self.reshape, self.net, name, part)
+                )
+            if gradient and given[-1] is None:
+                raise ValueError(f"gradient: {_CUT}")
             yield Pass(rows, value.detach(), given[-1] if gradient else None, activations)
 
-    def _layer(self, name: str) -> nn.Module:
-        modules = dict(self.net.named_modules())
-        if name not in modules or not name:
-            near = difflib.get_close_matches(name, modules, 5) or list(modules)[-5:]
-            raise ValueError(f"layers: found '{name}', expected a name of `model.named_modules()`, such as {near}")
-        return modules[name]
+    def _scalar(self, output: Any, of: Tensor | None, rows: slice) -> Tensor:
+        target, n = self.target, rows.stop - rows.start
+        if isinstance(target, Tensor):
+            target = target[rows] if of is None else target.to(of.device)[of]
+        value = scalar(output, target, n)
+        if self._alone is not None and rows.start == 0:
+            alone, self._alone = self._alone, None
+            _check_alone(value, scalar(alone, target[:1] if isinstance(target, Tensor) else target, 1))
+        return value
 
-    def _scalar(self, output: Tensor, of: Tensor | None, rows: slice) -> Tensor:
-        if callable(self.target):
-            value = self.target(output)
-            images = len(output if isinstance(output, Tensor) else output[0])
-            if value.shape != (images,):
-                raise ValueError(f"target: found values {tuple(value.shape)}, expected ({images},)")
-            return value
-        if not isinstance(output, Tensor):
-            raise ValueError(f"target: found {len(output)} outputs, expected a callable that makes (n,) of them")
-        output = output.flatten(1) if output.ndim > 1 else output[:, None]
-        if self.target is None:
-            return output.mean(1)
-        if isinstance(self.target, Tensor):
-            target = self.target.to(output.device)[rows if of is None else of]
-        else:
-            target = torch.full((len(output),), int(self.target), device=output.device)
-        classes = max(2, output.shape[1])
-        if len(target) != len(output) or target.min() < 0 or target.max() >= classes:
-            raise ValueError(f"target: found {target.tolist()}, expected {len(output)} classes of 0 to {classes - 1}")
-        if output.shape[1] == 1:
-            return (2 * target - 1).to(output.dtype) * output[:, 0]
-        return output.gather(1, target[:, None].long())[:, 0]
-
-    def _prepare(self, x: Tensor) -> None:
+    def _prepare(self, x: Tensor, of: Tensor | None) -> None:
         """Check the input; fold at the first call, because which layers follow each other is seen in a run."""
         check_images(x)
+        if of is None and isinstance(self.target, Tensor) and len(self.target) != len(x):
+            raise ValueError(f"target: found {self.target.tolist()}, expected {len(x)} classes, one for each image")
         if self._fold:
             self._fold = False
-            fold_batch_norm(self.net, x[:1], keep=self._layers.values(), ask=self._count)
+            keep = [self.net.get_submodule(name) for name in self._layers]
+            with torch.no_grad():
+                fold_batch_norm(self.net, x[:1], keep=keep, run=self._run)
 
-    def _laid(self, x: Tensor) -> Tensor:
-        """Images as the convolutions read them fastest: a tenth to a third faster, in float32."""
+    def _run(self, x: Tensor, calls: list | None = None) -> Any:
+        """The raw output for images, which stay as they are whatever the network does in place."""
         if x.dtype != torch.float32:
-            return x
-        self.net.to(memory_format=torch.channels_last)
-        return x.contiguous(memory_format=torch.channels_last)
+            return self.net(x.clone())
+        if self._format is None:
+            self._lay(torch.channels_last)  # a tenth to a third faster
+        try:
+            return self.net(x.clone(memory_format=self._format))
+        except RuntimeError:
+            if self._format == torch.contiguous_format:
+                raise
+            # Such as `.view(n, -1)`, which takes no other order of memory.
+            self._lay(torch.contiguous_format)
+            if calls is not None:
+                calls.clear()
+            return self._run(x)
+
+    def _lay(self, memory_format: torch.memory_format) -> None:
+        self._format = memory_format
+        for weight in self.net.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=memory_format)
+
+    def _parts(self, x: Tensor) -> list[slice]:
+        return _slices(len(x), self._batch_size(x))
 
     def _batch_size(self, x: Tensor) -> int:
         """Images whose saved tensors fit into the bound, by what one image saves for the backward pass."""
@@ -196,24 +227,34 @@ class Explained:
         if len(x) == 1:
             return 1
         if key not in self._batch:
-            self._count(x[:1])
+            saved: dict[int, int] = {}
+            known = {value.untyped_storage().data_ptr() for value in [*self.net.parameters(), *self.net.buffers()]}
+
+            def count(tensor: Tensor) -> Tensor:
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in known:  # weights are saved once, whatever the batch
+                    saved[storage.data_ptr()] = storage.nbytes()
+                return tensor
+
+            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                self._alone = self._run(x[:1].detach().requires_grad_())
+            # Gradients on the way back and workspace come on top of what was saved.
+            per_image = 1.5 * sum(saved.values()) + 4 * x[0].numel() * x.element_size()
+            self._batch[key] = max(1, int(self.memory_bytes // per_image))
         return self._batch[key]
 
-    def _count(self, x: Tensor) -> Any:
-        """Output for one image (1, c, h, w); tells how many such images may go through at once."""
-        saved: dict[tuple[int, int], int] = {}
 
-        def count(tensor: Tensor) -> Tensor:
-            if tensor.ndim and tensor.shape[0] == 1:  # weights are saved once, whatever the batch
-                saved[(tensor.data_ptr(), tensor.numel())] = tensor.numel() * tensor.element_size()
-            return tensor
+_CUT = (
+    "found none from the explained output to the image, expected one; the network leaves autograd on the way (no_grad, "
+    "detach, rounding). Take a method that only asks for outputs, such as occlusion or rise"
+)
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            output = self.net(x.detach().requires_grad_(True))
-        # Gradients on the way back and workspace come on top of what was saved.
-        per_image = 1.5 * sum(saved.values()) + 4 * x.numel() * x.element_size()
-        self._batch[(*x.shape[1:], x.dtype)] = max(1, int(self.memory_bytes // per_image))
-        return output
+
+@contextmanager
+def plain_autograd(x: Tensor) -> Iterator[None]:
+    """Within it gradients are taken, in full precision, whatever the caller has set for itself."""
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        yield
 
 
 def check_images(x: Tensor) -> None:
@@ -222,15 +263,31 @@ def check_images(x: Tensor) -> None:
         raise ValueError(f"x: found {tuple(x.shape)} {x.dtype}, expected (n, c, h, w) of floats, n > 0")
 
 
-def _keep(found: dict[str, Tensor], name: str) -> Callable:
+def _check_alone(value: Tensor, alone: Tensor) -> None:
+    """The first image must have among others the output (n,) that it has alone (1,)."""
+    value, alone = value.detach(), alone.detach()
+    allowed = 1e-2 * float(value.abs().max())
+    if not torch.allclose(value[:1], alone, rtol=1e-2, atol=allowed, equal_nan=True) and value.isfinite().all():
+        raise ValueError(
+            f"model: found the output {float(value[0]):.6g} for an image among others and {float(alone):.6g} for it alone, "
+            "expected the same; the network is random, or lets the images of a batch depend on each other"
+        )
+
+
+def _keep(found: dict[str, Any], calls: list[str], name: str) -> Callable:
     def hook(module, args, output):
-        if isinstance(output, Tensor) and not output.requires_grad:
-            # Nothing in front of the first layer is saved; a copy, because what follows may work in place.
-            output = output.detach().requires_grad_(True).clone()
+        calls.append(name)
+        if isinstance(output, Tensor) and output.is_floating_point() and not output.requires_grad:
+            output = output.detach().requires_grad_()  # nothing in front of the first layer is saved
         found[name] = output
-        return output
+        # What follows gets a copy: it may work in place.
+        return output.clone() if isinstance(output, Tensor) else output
 
     return hook
+
+
+def _tensor(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else next(part for part in output if isinstance(part, Tensor))
 
 
 def _of(of: Tensor | None, rows: slice) -> Tensor | None:

@@ -61,9 +61,16 @@ def maps(
     return found
 
 
-def completeness_error(target: Explained, x: Tensor, name: str, found: Tensor) -> Tensor:
-    """What the sum of each map (n, h, w) lacks to the promised f(x) - f(black), or to the mean with white: (n,)."""
-    start = target.value(x.amin((1, 2, 3), keepdim=True).expand_as(x).contiguous())
+def completeness_error(
+    target: Explained, x: Tensor, name: str, found: Tensor, baseline: float | Tensor | None = None
+) -> Tensor:
+    """What the sum of each map (n, h, w) lacks to the promised f(x) - f(x'), or to the mean with white: (n,)."""
     if name == "integrated_gradients_bw":
-        start = (start + target.value(x.amax((1, 2, 3), keepdim=True).expand_as(x).contiguous())) / 2
-    return found.sum((1, 2)) - (target.value(x) - start)
+        return (shortfall(target, x, found, None) + shortfall(target, x, found, x.amax((1, 2, 3), keepdim=True))) / 2
+    return shortfall(target, x, found, baseline)
+
+
+def shortfall(target: Explained, x: Tensor, found: Tensor, baseline: float | Tensor | None) -> Tensor:
+    """Sum of each map less f(x) - f(x'), (n,), for maps (n, h, w) or (n, c, h, w) of a path from x' to x."""
+    start = baseline_image(x, baseline).contiguous()
+    return found.flatten(1).sum(1) - (target.value(x) - target.value(start))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xiqa.saliency.explained import Explained
+from xiqa.saliency.gradient_paths import shortfall
 from xiqa.saliency.references import baseline_image
 
 
@@ -67,6 +68,13 @@ def explain(
     for row, path in zip(rows, paths, strict=True):
         maps[row] = torch.from_numpy(path.total * path.line).reshape(x.shape[1:])
     return maps
+
+
+def completeness_error(
+    target: Explained, x: Tensor, name: str, found: Tensor, baseline: float | Tensor | None = None
+) -> Tensor:
+    """What the sum of each map (n, h, w) lacks to the promised f(x) - f(baseline), (n,)."""
+    return shortfall(target, x, found, baseline)
 
 
 class _Path:

@@ -40,9 +40,10 @@ def _weights(pixels: int, cells: int, like: Tensor) -> Tensor:
 
 
 def min_max(maps: Tensor) -> Tensor:
-    """Each map (n, h, w) from 0 to 1; a map without range becomes 0."""
+    """Each map (n, h, w) from 0 to 1; a map without range becomes 0, one that is not finite NaN."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return torch.where(high > low, (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny), 0)
+    scaled = torch.where(high > low, (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny), 0)
+    return torch.where((high - low).isfinite(), scaled, torch.nan)
 
 
 def has_range(maps: Tensor) -> Tensor:

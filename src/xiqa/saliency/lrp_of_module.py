@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from xiqa.saliency.explained import Explained
 from xiqa.saliency.lrp import HiddenRule, InputRule, quotient, relevance_below
+from xiqa.saliency.outputs import only_tensor, with_tensor
 
 
 class Relevance(NamedTuple):
@@ -171,11 +172,13 @@ class _Rules(TorchFunctionMode):
             self._inside.pop()
 
         def start(module, args, output):
-            if not isinstance(output, Tensor):
-                return output
-            if not output.requires_grad and torch.is_grad_enabled():
+            try:
+                given = only_tensor(output)
+            except ValueError as error:
+                raise ValueError(f"LRP: {error}") from None
+            if not given.requires_grad and torch.is_grad_enabled():
                 raise ValueError("LRP: found an output behind a sigmoid, expected logits; explain what enters it")
-            return _Start.apply(output, self.entered)
+            return with_tensor(output, _Start.apply(given, self.entered, len(args[0])))
 
         for name, module in net.named_modules():
             hooks += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave)]
@@ -260,16 +263,16 @@ class _Start(torch.autograd.Function):
     """At the output of the network: the gradient of the scalar becomes relevance."""
 
     @staticmethod
-    def forward(ctx, output, entered):
+    def forward(ctx, output, entered, images):
         ctx.save_for_backward(output)
-        ctx.entered = entered
+        ctx.entered, ctx.images = entered, images
         return output.clone()
 
     @staticmethod
     def backward(ctx, gradient):
         relevance_out = ctx.saved_tensors[0] * gradient
-        ctx.entered.append(relevance_out.flatten(1).sum(1) if relevance_out.ndim > 1 else relevance_out)
-        return relevance_out, None
+        ctx.entered.append(relevance_out.reshape(ctx.images, -1).sum(1))
+        return relevance_out, None, None
 
 
 class _Linear(torch.autograd.Function):

@@ -38,4 +38,4 @@ def join(maps: Sequence[Tensor]) -> Tensor:
     used = torch.stack([has_range(layer) for layer in maps])[:, :, None, None]
     count = used.sum(0)
     mean = torch.where(used, stacked, 1).log().sum(0).div(count.clamp(min=1)).exp()
-    return torch.where(count > 0, mean, 0)
+    return torch.where(stacked.isfinite().all(0), torch.where(count > 0, mean, 0), torch.nan)

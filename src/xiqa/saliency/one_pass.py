@@ -42,10 +42,10 @@ def maps(
     joined = list(multi_layers or layers)
     single = [name for name in names if name in LAYER_MAPS]
     multi = [name for name in names if name in MULTI]
-    if (single and len(layers) < 1) or (multi and not joined):
+    layers = list(layers or multi_layers)
+    if (single or multi) and not layers:
         raise ValueError(
-            f"{(single + multi)[0]}: found no layer, expected layers=['<name>'] of `model.named_modules()`: the last "
-            "convolutional block"
+            f"{(single + multi)[0]}: found no layer, expected layers=['<name>'] of `model.named_modules()`"
         )
     needed = list(dict.fromkeys([*(layers[-1:] if single else ()), *(joined if multi else ())]))
     wants_gradient = bool({"gradient", "input_x_gradient"} & set(names))

@@ -16,6 +16,8 @@ _RELUS = {
     torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu, functional.relu_,
 }  # fmt: skip
 
+_IN_PLACE = {torch.relu_, Tensor.relu_, functional.relu_}
+
 
 def maps(
     target: Explained,
@@ -105,7 +107,10 @@ class ReluBackward(TorchFunctionMode):
         self.replaced = 0
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function in _RELUS:
-            self.replaced += 1
-            return self.relu(args[0] if args else kwargs["input"])
-        return function(*args, **(kwargs or {}))
+        if function not in _RELUS:
+            return function(*args, **(kwargs or {}))
+        self.replaced += 1
+        x, kwargs = args[0] if args else kwargs["input"], kwargs or {}
+        in_place = function in _IN_PLACE or kwargs.get("inplace") or args[1:2] == (True,)
+        # Some networks call it for what it does to its input.
+        return x.copy_(self.relu(x)) if in_place else self.relu(x)
