@@ -431,3 +431,6 @@ def test_history_marks_the_steps_of_the_training():
     figure = draw(training.plot_history(histories), "history")
     vertical = [line.get_xdata()[0] for line in figure.axes[0].lines if len(set(line.get_xdata())) == 1]
     assert vertical[:3] == [10.5, 20.5, 30.5]
+    assert {"training images", "validation images"} <= set(texts_of(figure))
+    alone = {name: history.filter(regex="^(?!validation)") for name, history in histories.items()}
+    assert "training images;\nno validation part" in texts_of(training.plot_history(alone))
