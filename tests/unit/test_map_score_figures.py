@@ -112,6 +112,17 @@ def test_localisation_draws_its_tables_and_says_what_the_masks_show(truth):
     assert f"absolute values of maps against the {truth}, n = 11 images of 9 patients" in texts_of(figure)
 
 
+def test_a_set_without_masks_is_drawn_empty_and_says_that_no_image_counts():
+    scores = located(3).assign(value=np.nan)
+    pointing = pointing_game_table(scores).assign(mask_of="defect")
+    auc = pd.concat([methods_table(scores, name).assign(metric=name) for name in ("roc_auc", "roc_auc_within")])
+    figure = draw(map_scores.plot_localisation(pointing, auc, "net", "real"), "localisation_none")
+    assert "n = 0 images of 0 patients" in " ".join(texts_of(figure))
+    curves = pd.DataFrame(columns=["method", "form", "x", "y", "area", "n"])
+    figure = map_scores.plot_curves(curves, "x", "y", "area under the averaged curve", "real")
+    assert "area under the averaged curve, n = 0 images" in texts_of(figure)
+
+
 def test_legends_of_averaged_curves_say_which_area_and_of_how_many_images():
     x = np.linspace(0, 1, 5)
     curves = pd.concat([

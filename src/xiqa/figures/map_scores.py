@@ -79,10 +79,10 @@ def plot_curves(
         if log_x:
             panel.set_xscale("log")
             style.plain_ticks(panel.xaxis, (1, 2, 5, 10, 20, 50, 100))
-        counts = curves["n"].agg(["min", "max"]).unique()
+        counts = curves["n"].agg(["min", "max"]).dropna().unique()
         panel.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=6, title_fontsize=6,
-            title=f"{label_area}, n = {' to '.join(f'{count:d}' for count in counts)} images",
+            title=f"{label_area}, n = {' to '.join(f'{count:.0f}' for count in counts) or 0} images",
         )  # fmt: skip
     figure.axes[0].set_ylabel(label_y)
     style.note_data(figure, data)
@@ -231,7 +231,7 @@ def _intervals(panel: Axes, table: pd.DataFrame, order: list[str], column: str, 
     for number, name in enumerate(shown):
         colour, marker, label = looks[name]
         rows = table[(table[column] == name) & table["mean"].notna()]
-        y = rows["method"].map(order.index) + 0.22 * ((len(shown) - 1) / 2 - number)
+        y = np.array([order.index(method) for method in rows["method"]]) + 0.22 * ((len(shown) - 1) / 2 - number)
         span = [rows["mean"] - rows["ci_low"], rows["ci_high"] - rows["mean"]]
         panel.errorbar(
             rows["mean"], y, xerr=np.clip(span, 0, None), fmt=marker, color=colour, markersize=2.8, elinewidth=0.8,
