@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import subprocess
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 SOURCE = Path(__file__).resolve().parent.parent
 
@@ -28,52 +29,54 @@ def code_digest(script: str | Path, modules: Iterable[str] = (), files: Iterable
         16 hexadecimal digits.
     """
     closure: dict[str, Path] = {}
-    pending = [*_imports(Path(script)), *modules]
+    pending = [*_read(Path(script)).imports, *modules]
     while pending:
         name = pending.pop()
         path = _module_path(name)
         if path is None or name in closure or name == "xiqa.config":
             continue
         closure[name] = path
-        pending += [*_imports(path), *_packages(name)]
-    digest = hashlib.sha256(_tree(Path(script)).encode())
+        pending += [*_read(path).imports, *_packages(name)]
+    digest = hashlib.sha256(_read(Path(script)).tree.encode())
     for name in sorted(closure):
-        digest.update(f"\0{name}\0{_tree(closure[name])}".encode())
+        digest.update(f"\0{name}\0{_read(closure[name]).tree}".encode())
     tables = {table for path in closure.values() for table in (path.parent / "tables").glob("*.csv")}
     for path in [*sorted(tables), *sorted(Path(file) for file in files)]:
         digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-@lru_cache
-def _parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+class _Source(NamedTuple):
+    """What counts of a file: its syntax tree as text, and the first-party modules that it imports anywhere."""
+
+    tree: str
+    imports: tuple[str, ...]
 
 
-@lru_cache
-def _tree(path: Path) -> str:
-    """The syntax tree as text, without docstrings (comments are not part of it)."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+@cache
+def _read(path: Path) -> _Source:
+    """Read a file without its docstrings and comments; imports inside functions are found too."""
+    tree, names = ast.parse(path.read_text(encoding="utf-8"), str(path)), []
+    for node in _statements(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            raise ValueError(f"{path}: found a relative import, expected full names, for digests")
+        elif isinstance(node, ast.ImportFrom):
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
                 node.body = node.body[1:]
-    return ast.dump(tree, include_attributes=False)
+    return _Source(ast.dump(tree), tuple(name for name in names if name.split(".")[0] == "xiqa"))
 
 
-@lru_cache
-def _imports(path: Path) -> tuple[str, ...]:
-    """Names of first-party modules that a file imports anywhere, also inside functions."""
-    names = []
-    for node in ast.walk(_parse(path)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            raise ValueError(f"{path}: found a relative import, expected full names, for digests")
-    return tuple(name for name in names if name.split(".")[0] == "xiqa")
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all statements below it: imports and docstrings lie nowhere else, and expressions are many."""
+    yield node
+    for block in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for child in getattr(node, block, ()):
+            yield from _statements(child)
 
 
 def _packages(name: str) -> list[str]:
@@ -81,7 +84,7 @@ def _packages(name: str) -> list[str]:
     return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-@lru_cache
+@cache
 def _module_path(name: str) -> Path | None:
     base = SOURCE.joinpath(*name.split("."))
     for path in (base.with_suffix(".py"), base / "__init__.py"):

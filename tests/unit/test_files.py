@@ -42,15 +42,35 @@ def test_comments_and_docstrings_do_not_change_the_digest_but_code_does(tmp_path
 
     def digest(text):
         script.write_text(text)
-        provenance._tree.cache_clear()
-        provenance._parse.cache_clear()
-        provenance._imports.cache_clear()
+        provenance._read.cache_clear()
         return provenance.code_digest(script)
 
     plain = digest('"""One."""\nx = f(1, 2)\n')
     assert digest('"""Other words."""\n# a comment\nx = f(1,\n      2)\n') == plain
     assert digest('"""One."""\nx = f(2, 1)\n') != plain
     assert digest('"""One."""\nfrom xiqa import files\nx = f(1, 2)\n') != plain
+
+
+BLOCKS = {
+    "function": "def f():\n    {}",
+    "method": "class A:\n    'Words.'\n    async def f(self):\n        'Words.'\n        {}",
+    "condition": "if a:\n    pass\nelif b:\n    {}",
+    "loop": "for a in b:\n    pass\nelse:\n    while a:\n        {}",
+    "handler": "try:\n    pass\nexcept* OSError:\n    {}",
+    "end": "try:\n    pass\nexcept OSError:\n    pass\nelse:\n    pass\nfinally:\n    {}",
+    "match": "match a:\n    case 1:\n        with b:\n            {}",
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+@pytest.mark.parametrize("line", ["import xiqa.seeds", "from xiqa import seeds", "from xiqa.seeds import stream_seed"])
+def test_imports_are_found_wherever_they_stand(tmp_path, block, line):
+    script = tmp_path / "script.py"
+    script.write_text(block.format(line))
+    assert provenance.code_digest(script) == provenance.code_digest(script, ["xiqa.seeds"])
+    script.write_text(block.format("pass"))
+    provenance._read.cache_clear()
+    assert provenance.code_digest(script) != provenance.code_digest(script, ["xiqa.seeds"])
 
 
 def test_digest_counts_named_modules_and_files(tmp_path):
