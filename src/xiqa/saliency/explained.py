@@ -269,8 +269,8 @@ def _check_alone(value: Tensor, alone: Tensor) -> None:
     allowed = 1e-2 * float(value.abs().max())
     if not torch.allclose(value[:1], alone, rtol=1e-2, atol=allowed, equal_nan=True) and value.isfinite().all():
         raise ValueError(
-            f"model: found the output {float(value[0]):.6g} for an image among others and {float(alone):.6g} for it alone, "
-            "expected the same; the network is random, or lets the images of a batch depend on each other"
+            f"model: found the output {float(value[0]):.6g} for an image among others and {float(alone):.6g} for it "
+            "alone, expected the same; the network is random, or lets the images of a batch depend on each other"
         )
 
 
