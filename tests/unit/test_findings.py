@@ -222,5 +222,19 @@ def test_the_error_of_a_map_is_the_one_between_repeats():
     assert "86 % drawn with" in sentences("Precision of the maps")
 
 
+def test_a_study_of_one_recorded_image_tells_nothing_apart():
+    rows = predictions({}, 0.2, n=1)
+    rows = rows[rows["group"] == "recorded_standin"].assign(group="recorded")
+    parts = {**tables(images=1, settings=0), "scores": prediction_scores(rows, np.ones(12))}
+    parts["curves"] = pd.DataFrame({"setting": "recording_1", "censored": [True] * 5 + [False] * 7})
+    parts["uncertainty"] = uncertainty_dependence(rows)
+    text = " ".join(sentence for _, sentence in describe_findings(**parts))
+    assert "On recorded the ensemble is not shown to predict better than background mean and SD alone" in text
+    assert "On recorded the ensemble is not shown to predict better than the training mean" in text
+    assert "depends on the image is not testable with one test image" in text
+    assert "of 12 diameters: recording 1 5" in text
+    assert "nan" not in text
+
+
 def test_diameter_scores_carry_both_coverages():
     assert {"coverage_95", "coverage_95_calibrated"} <= set(diameter_scores(predictions({}, 0.1)).columns)

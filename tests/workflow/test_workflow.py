@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from printed_numbers import assert_printed
 from workflow_runs import command, copy_project, environment, planned, run
 
 pytestmark = pytest.mark.workflow
@@ -65,6 +66,33 @@ def test_every_table_and_figure_is_there(study):
     totals = shares.groupby(["image", "method"])[["share_abs", "share_area"]].sum()
     assert ((totals - 1).abs() < 1e-5).all(axis=None)
     assert len(list((study / RESULTS / "cdmam/figures").glob("*.png"))) >= 14
+
+
+def test_findings_print_what_their_tables_say(study):
+    """The file that a user reads, against the tables beside it."""
+    check_findings(study / RESULTS / "cdmam")
+
+
+def check_findings(folder: Path) -> None:
+    sections = re.split(r"^## (.+)$", (folder / "findings.md").read_text(), flags=re.MULTILINE)[1:]
+    found = dict(zip(sections[::2], sections[1::2], strict=True))
+    tables = {path.stem: pd.read_csv(path) for path in (folder / "tables").glob("*.csv")}
+    scores = tables["prediction_scores"]
+    sources = {
+        "Shortcut": [scores.filter(like="rmse")],
+        "Accuracy": [scores.filter(like="rmse")],
+        "Uncertainty": [
+            tables["uncertainty_dependence"].head(1), tables["uncertainty_calibration"], scores.filter(like="coverage"),
+        ],
+        "Censoring": [tables["cdc"].groupby("setting")["censored"].sum()],
+        "Modified image": [tables["modified_image_summary"].query("group == 'all'")],
+        "Structures": [tables["structure_share_summary"].query("group == 'all'")],
+        "Precision of the maps": [tables["upsampling_designs"]],
+    }  # fmt: skip
+    assert set(found) == set(sources)
+    for heading, text in found.items():
+        phrases = ["0.03-2 µm", "12 diameters", "95 % would be right", "p below 0.05"]
+        assert_printed(text, *sources[heading], phrases=phrases)
 
 
 def test_a_second_run_has_nothing_to_do(study):

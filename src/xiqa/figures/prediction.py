@@ -16,9 +16,9 @@ Limits = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 def draw_limits(axes, limits: Limits) -> None:
-    """Draw limiting curves in grey, no group's colour: the first solid, the others dotted."""
+    """Draw limiting curves in black: the first with dashes and dots, as no prediction is drawn, the others dotted."""
     for index, (name, (diameters, thicknesses)) in enumerate(limits.items()):
-        axes.plot(diameters, thicknesses, color=style.GREY, linestyle="-" if index == 0 else ":", label=name)
+        axes.plot(diameters, thicknesses, color=style.BLACK, linestyle="-." if index == 0 else ":", label=name)
 
 
 @style.styled
@@ -31,7 +31,7 @@ def plot_predicted_curves(
         predictions: rows of predictions.csv (image, group, diameter_mm, truth_um, predicted_um, aleatoric_um,
             epistemic_um and, where known, censored and calibrated_um).
         titles: image -> legend entry; only these images are drawn.
-        limits: limiting curves, the first drawn solid.
+        limits: limiting curves.
         data: `simulated`, `recorded` or `mixed`.
 
     Reference: Figure 2a of paper 000.

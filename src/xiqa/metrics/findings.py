@@ -101,6 +101,8 @@ def _accuracy(scores: pd.DataFrame) -> list[str]:
 
 def _dependence(uncertainty: pd.DataFrame) -> str:
     row = uncertainty.iloc[0]
+    if row["n"] < 2:
+        return "Whether the predicted uncertainty depends on the image is not testable with one test image."
     varies = f"{100 * row['image_variation']:.0f} % over the {row['n']:.0f} test images"
     if np.isnan(row["image_share"]):
         return f"The predicted uncertainty is one number at each diameter (it varies by {varies})."
@@ -147,7 +149,9 @@ def _coverage(scores: pd.DataFrame, calibration: pd.DataFrame) -> list[str]:
 
 
 def _censoring(curves: pd.DataFrame, groups: list[str]) -> str:
-    counts = curves[curves["setting"].isin(groups)].groupby("setting", sort=False)["censored"].agg(["sum", "size"])
+    # The images of group `recorded` carry the names of their settings.
+    shown = curves["setting"].isin(groups) | curves["setting"].str.startswith("recording_")
+    counts = curves[shown].groupby("setting", sort=False)["censored"].agg(["sum", "size"])
     parts = [f"{group_name(group).removeprefix('scenario ')} {row['sum']:.0f}" for group, row in counts.iterrows()]
     return (
         "Thresholds outside the phantom's range of 0.03-2 µm are clamped and left out of errors "
@@ -278,7 +282,9 @@ def _names(rows: pd.DataFrame) -> str:
 
 def _of(row: pd.Series) -> str:
     n, lowered = int(row["n"]), int(row["lowered"])
-    return f"all {n} images" if lowered == n > 1 else f"{lowered} of {n} images"
+    if lowered == n > 1:
+        return "both images" if n == 2 else f"all {n} images"
+    return f"{lowered} of {n} images"
 
 
 def _change(row: pd.Series) -> str:
