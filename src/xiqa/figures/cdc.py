@@ -46,13 +46,16 @@ def plot_cdc(curves: Mapping[str, pd.DataFrame], data: str | None = None) -> Fig
         fine = np.geomspace(CDC_DIAMETERS_MM[-1], CDC_DIAMETERS_MM[0], 100)
         axes.plot(fine, limit_curve(limit, fine), color=style.BLACK, linestyle=line, linewidth=0.9)
     arrows = set()
-    colours = [style.CYCLE[k % len(style.CYCLE)] for k in range(len(curves))]
-    for k, (colour, (label, curve)) in enumerate(zip(colours, curves.items(), strict=True)):
+    groups = {name: group for group, name in style.GROUP_NAMES.items()}
+    for k, (label, curve) in enumerate(curves.items()):
+        # A test group keeps its colour from figure to figure.
+        group = groups.get(label)
+        colour = style.GROUP_COLOURS[group] if group else style.CYCLE[k % len(style.CYCLE)]
         diameter = curve["diameter_mm"].to_numpy(dtype=float)
         low, high = curve["ci_low_um"].to_numpy(dtype=float), curve["ci_high_um"].to_numpy(dtype=float)
         if np.isfinite(low).all():
             axes.fill_between(diameter, low, high, color=colour, alpha=0.18, linewidth=0)
-        marker = _MARKERS[k % len(_MARKERS)]
+        marker = style.GROUP_MARKERS[group] if group else _MARKERS[k % len(_MARKERS)]
         axes.plot(diameter, curve["cdc_um"], color=colour)
         side = censored_side(curve)
         measured = side == ""
@@ -75,6 +78,8 @@ def plot_cdc(curves: Mapping[str, pd.DataFrame], data: str | None = None) -> Fig
             [], [], _ARROWS[where], color=style.GREY, markerfacecolor="white", markeredgewidth=0.9, markersize=4.5,
             label=ends[where],
         )  # fmt: skip
+    if arrows:
+        axes.plot([], [], linestyle="none", label="r: human over automatic threshold")
     style.detail_axes(axes, CDC_DIAMETERS_MM)
     axes.minorticks_off()
     lowest = min(float(np.nanmin(curve[["t_human_um", "cdc_um", "ci_low_um"]])) for curve in curves.values())
