@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from xiqa.metrics.maps.beside import ours
+
 folder, commit, machine, datasets = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
 READING = """All methods explain the true class. **Bold**: better than the best control (random, centre prior, edges) on
 the same images, by an interval over patients above 0 and Wilcoxon's test with Holm's correction. Intervals are 95 %
@@ -38,7 +40,7 @@ Numbers of one run of `snakemake --cores all classification --configfile config/
 def table_of(name: str, dataset: str) -> pd.DataFrame:
     """A table of the maps, without the sign, of the first architecture where there are several."""
     table = pd.read_csv(folder / dataset / f"tables/{name}.csv")
-    table = table[table["form"] == "absolute"] if "form" in table else table
+    table = ours(table[table["form"] == "absolute"] if "form" in table else table)
     return table[table["architecture"] == "small_resnet"] if "architecture" in table else table
 
 

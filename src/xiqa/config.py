@@ -93,6 +93,12 @@ OPTIONS_OF: dict[str, frozenset[str]] = {
 """Options of our own architectures, for which there are no ImageNet weights; the others have none."""
 SMALLEST_PX: dict[str, int] = {"inception_v3": 75, "inception_resnet_v2": 75}
 """Smallest side of the images of an architecture; 32 px for the others."""
+PUBLISHED_MAPS: dict[str, tuple[str, ...]] = {
+    "input_x_gradient": ("input_x_gradient",),
+    "guided_backprop": ("gradient",),
+    "guided_grad_cam": ("gradient", "grad_cam"),
+}
+"""Methods whose map in the code of paper 001 is another one than ours -> the maps that it is made of."""
 METHOD_MODULES: dict[str, str] = {method: f"xiqa.saliency.{method}" for method in METHOD_FAMILY}
 STEPS = ("no_margin", "small_margins", "large_margins", "recorded")
 SIMULATED_GROUPS = ("scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin")

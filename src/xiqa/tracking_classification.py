@@ -82,6 +82,9 @@ def _method_runs(dataset: str, tables: dict[str, Path], data: str) -> list[RunRe
         parts.append(rows)
     rows = pd.concat(parts, ignore_index=True)
     rows["name"] = rows["metric"] + rows["form"].map({"absolute": "", "signed": "_signed"})
+    if "scoring" in rows:
+        published = rows["scoring"] == "published"
+        rows["name"] += rows["truth"].map({"box": "_box"}).fillna("").mask(published, "_published")
     runs = []
     for (architecture, weights, method), own in rows.groupby(["architecture", "weights", "method"], sort=False):
         names = {"architecture": architecture, "weights": weights, "method": method}

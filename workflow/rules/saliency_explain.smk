@@ -34,6 +34,7 @@ for family, methods in ATTRIBUTION_FAMILIES.items():
             weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
         output:
             maps=[f"{MAPS_OF}/{method}.npy" for method in methods],
+            published=[f"{MAPS_OF}/published/{method}.npy" for method in RELEASED if family == "one_pass"],
             checks=f"{MAPS_OF}/{family}_checks.csv",
             cost=f"{MAPS_OF}/{family}_cost.csv",
         log:
@@ -48,6 +49,7 @@ for family, methods in ATTRIBUTION_FAMILIES.items():
         params:
             code=code("explain_classifier.py", f"xiqa.saliency.{family}"),
             methods=methods,
+            published=RELEASED if family == "one_pass" else [],
             images=lambda wildcards, methods=methods: images_of(methods[0], wildcards),
             options=SALIENCY.model_dump(include=COMMON_OPTIONS | FAMILY_OPTIONS.get(family, set()))
             | {"seed": study.seed},

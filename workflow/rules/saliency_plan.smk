@@ -7,6 +7,7 @@ ATTRIBUTION_FAMILIES = {
 COSTLY_FAMILIES = {ATTRIBUTIONS[method] for method in SALIENCY.costly_methods}
 FAMILY_OPTIONS = {"smoothgrad": {"samples", "noise_level"}, "gradient_paths": {"steps"}, "xrai": {"steps"}}
 COMMON_OPTIONS = {"alignment", "memory_gb"}
+RELEASED = [method for method in PUBLISHED_MAPS if method in (*SALIENCY.methods, *SALIENCY.costly_methods)]
 MAPS_OF = f"{DATASET}/saliency/{NETWORK}"
 SCORES_OF = f"{DATASET}/scores/{NETWORK}"
 
@@ -36,6 +37,13 @@ def maps_of(wildcards):
     return [f"{MAPS_OF.format(**wildcards)}/{method}.npy" for method in methods_of(wildcards)]
 
 
+def published_maps_of(wildcards):
+    """Paths of the maps of a network as paper 001 released them, which rest on those of one pass."""
+    network = {name: wildcards[name] for name in ("architecture", "weights")} | {"seed": int(wildcards["seed"])}
+    made = RELEASED if "one_pass" in families_of(wildcards["dataset"], network) else []
+    return [f"{MAPS_OF.format(**wildcards)}/published/{method}.npy" for method in made]
+
+
 def scores_of_first(dataset, name):
     """Path of a file of scores of the first network of a data set."""
     return f"{SCORES_OF.format(dataset=dataset, **first_network(dataset))}/{name}"
@@ -45,6 +53,11 @@ def map_scores(dataset):
     """Paths of the scores of all maps of a data set, one row per map."""
     located = [f"{SCORES_OF.format(dataset=dataset, **n)}/localisation.parquet" for n in networks(dataset)]
     return [*located, scores_of_first(dataset, "masking.parquet")]
+
+
+def pointing_games(dataset):
+    """Paths of the Pointing Game of all maps of a data set against boxes, in our scoring and in that of paper 001."""
+    return [f"{SCORES_OF.format(dataset=dataset, **n)}/pointing_game.parquet" for n in networks(dataset)]
 
 
 def costs_of(dataset):

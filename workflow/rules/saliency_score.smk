@@ -6,8 +6,10 @@ rule score_localisation:
         table=f"{DATASET}/prepared/table.parquet",
         chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
         maps=maps_of,
+        published=published_maps_of,
     output:
         scores=f"{SCORES_OF}/localisation.parquet",
+        pointing_games=f"{SCORES_OF}/pointing_game.parquet",
         curves=f"{SCORES_OF}/curves.csv",
         agreement=f"{SCORES_OF}/agreement.csv",
     log:
@@ -20,8 +22,10 @@ rule score_localisation:
         mem_mb=2000,
     params:
         code=code("score_localisation.py"),
-        images=lambda wildcards: {method: images_of(method, wildcards) for method in methods_of(wildcards)},
+        images=lambda wildcards: {method: images_of(method, wildcards) for method in methods_of(wildcards)}
+        | {"published": images_of(ATTRIBUTION_FAMILIES.get("one_pass", [""])[0], wildcards)},
         tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,
+        one_output=lambda wildcards: DATASETS[wildcards.dataset].training.one_output,
     script:
         "../scripts/score_localisation.py"
 
@@ -89,6 +93,7 @@ rule cascade_classifier:
 rule tabulate_scores:
     input:
         scores=lambda wildcards: map_scores(wildcards.dataset),
+        pointing_games=lambda wildcards: pointing_games(wildcards.dataset),
         agreement=lambda wildcards: scores_of_first(wildcards.dataset, "agreement.csv"),
         curves=lambda wildcards: scores_of_first(wildcards.dataset, "curves.csv"),
         masking=lambda wildcards: scores_of_first(wildcards.dataset, "masking_curves.csv"),
@@ -235,6 +240,7 @@ rule compare_alignment:
 rule compare_methods:
     input:
         scores=[path for name in DATASETS for path in map_scores(name)],
+        pointing_games=[path for name in DATASETS for path in pointing_games(name)],
         costs=[path for name in DATASETS for path in costs_of(name)],
         images=[f"{RESULTS}/{name}/prepared/table.parquet" for name in DATASETS],
         tables=[f"{RESULTS}/{name}/tables/{table}.csv" for name in DATASETS for table in CLAIMED_TABLES],
@@ -254,6 +260,7 @@ rule compare_methods:
         code=code("compare_methods.py"),
         paths={
             "paths_to_scores": {name: map_scores(name) for name in DATASETS},
+            "paths_to_games": {name: pointing_games(name) for name in DATASETS},
             "paths_to_costs": {name: costs_of(name) for name in DATASETS},
             "paths_to_images": {name: f"{RESULTS}/{name}/prepared/table.parquet" for name in DATASETS},
             "paths_to_tables": {

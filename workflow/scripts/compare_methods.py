@@ -5,6 +5,7 @@ import pandas as pd
 from xiqa.figures.map_scores import plot_trust
 from xiqa.files import read_table, write_figure, write_table
 from xiqa.logs import log_to
+from xiqa.metrics.maps.beside import ours
 from xiqa.metrics.maps.claims import published, test_claims
 from xiqa.metrics.maps.leaderboard import leaderboard
 from xiqa.metrics.maps.score_tables import in_both_forms
@@ -16,6 +17,7 @@ VALUES = {"roc_auc": "roc_auc", "region_dice": "region_dice", "fidelity": "fidel
 
 def compare(
     paths_to_scores: dict[str, list[str]],
+    paths_to_games: dict[str, list[str]],
     paths_to_costs: dict[str, list[str]],
     paths_to_images: dict[str, str],
     paths_to_tables: dict[str, dict[str, str]],
@@ -47,12 +49,20 @@ def compare(
     )
     tables = {
         name: pd.concat(
-            [read_table(path).assign(dataset=dataset) for dataset, path in files.items()], ignore_index=True
+            [ours(read_table(path)).assign(dataset=dataset) for dataset, path in files.items()], ignore_index=True
         )
         for name, files in paths_to_tables.items()
     }
     verdicts = trust(ranks, tables["randomisation"]).assign(data=lambda rows: rows["dataset"].map(data))
-    claims = test_claims(_for_claims(scores, tables)).assign(data=lambda rows: rows["dataset"].map(data))
+    games = pd.concat(
+        [
+            read_table(path).assign(dataset=name).merge(read_table(paths_to_images[name])[["image", "patient"]])
+            for name, files in paths_to_games.items()
+            for path in files
+        ],
+        ignore_index=True,
+    ).query("part == 'test' and scoring == 'published'")
+    claims = test_claims(_for_claims(scores, games, tables)).assign(data=lambda rows: rows["dataset"].map(data))
     write_table(paths["leaderboard"], ranks.assign(data=ranks["dataset"].map(data)))
     write_table(paths["trust"], verdicts)
     write_table(paths["claims"], claims)
@@ -64,11 +74,13 @@ def compare(
     write_figure(paths["figure"], plot_trust(verdicts, kinds.pop() if len(kinds) == 1 else "mixed"))
 
 
-def _for_claims(scores: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def _for_claims(scores: pd.DataFrame, games: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The tables as `test_claims` takes them."""
-    pointing = scores[scores["metric"].isin(["pointing_game", "pointing_game_smooth"])]
-    smoothing = (pointing["metric"] == "pointing_game_smooth").astype(int)
-    given = {"localisation": pointing.assign(metric="pointing_game", smoothing=smoothing)}
+    given = {}
+    for name, rows in (("localisation", scores), ("published", games)):
+        rows = rows[rows["metric"].isin(["pointing_game", "pointing_game_smooth"])]
+        smoothing = (rows["metric"] == "pointing_game_smooth").astype(int)
+        given[name] = rows.assign(metric="pointing_game", smoothing=smoothing)
     for name, metric in VALUES.items():
         rows = tables[name][(tables[name]["metric"] == metric) & (tables[name]["weights"] == "trained")]
         given[name] = rows.rename(columns={"mean": "value"})

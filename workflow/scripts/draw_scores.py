@@ -5,6 +5,7 @@ from pathlib import Path
 from xiqa.figures.map_scores import plot_cascade, plot_curves, plot_localisation, plot_masking
 from xiqa.files import read_table, write_figure
 from xiqa.logs import log_to
+from xiqa.metrics.maps.beside import ours
 
 
 def draw(paths_to_tables: list[str], path_to_curves: str, path_to_masking: str, network: dict, paths: dict) -> None:
@@ -14,7 +15,7 @@ def draw(paths_to_tables: list[str], path_to_curves: str, path_to_masking: str, 
     roc, dice = curves[curves["kind"] == "roc"], curves[curves["kind"] == "region_dice"]
     figures = {
         "localisation": lambda: plot_localisation(
-            tables["pointing_game"], tables["roc_auc"], network["architecture"], data
+            ours(tables["pointing_game"]), tables["roc_auc"], network["architecture"], data
         ),
         "map_roc": lambda: plot_curves(
             roc, "false positive rate", "true positive rate", "area under the averaged curve", data

@@ -8,23 +8,26 @@ import numpy as np
 import pandas as pd
 import torch
 
+from xiqa.config import PUBLISHED_MAPS
 from xiqa.datasets.splits import reference_images
 from xiqa.files import read_array, read_table, write_array, write_table
 from xiqa.logs import log_to
 from xiqa.models.classifier import load_classifier
 from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.saliency.attribution import attribute_many, checks, known_options
+from xiqa.saliency.published import published_map
 
 REFERENCES = 64
 
 
 def explain(
-    paths: dict[str, str], methods: list[str], images: str, options: dict, path_to_maps: str, path_to_checks: str,
-    path_to_cost: str,
+    paths: dict[str, str], methods: list[str], published: list[str], images: str, options: dict, path_to_maps: str,
+    path_to_checks: str, path_to_cost: str,
 ) -> None:  # fmt: skip
     """Write the maps of each method (k, h, w) float32 into a folder, a row of validity flags per map, and their cost.
 
-    `images` selects the chosen images in the form of a pandas query.
+    `images` selects the chosen images in the form of a pandas query. Maps as paper 001 released them, of the methods
+    `published`, go into a folder of their own.
     """
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     pixels, label = read_array(paths["images"]), read_table(paths["table"])["label"].to_numpy()
@@ -38,10 +41,14 @@ def explain(
         "references": classifier.inputs(pixels[references]),
     }
     start = time.perf_counter()
-    maps = attribute_many(classifier.net, x, target, methods, **known_options(methods, options))
+    asked = dict.fromkeys([*methods, *(source for method in published for source in PUBLISHED_MAPS[method])])
+    found = attribute_many(classifier.net, x, target, asked, **known_options(asked, options), reduce_channels=False)
     seconds = time.perf_counter() - start
-    for method, values in maps.items():
-        write_array(Path(path_to_maps) / f"{method}.npy", values.numpy().astype(np.float32))
+    maps = {method: found[method].sum(1) if found[method].ndim == 4 else found[method] for method in methods}
+    kinds = {"": maps, "published": {method: published_map(method, found) for method in published}}
+    for kind, of_methods in kinds.items():
+        for method, values in of_methods.items():
+            write_array(Path(path_to_maps) / kind / f"{method}.npy", values.numpy().astype(np.float32))
     rows_of_checks = checks(classifier.net, x, target, maps)
     named = rows_of_checks.assign(image=chosen["image"].to_numpy()[rows_of_checks["image"]])
     write_table(path_to_checks, named)
@@ -57,6 +64,7 @@ if "snakemake" in globals():
         explain(
             paths=dict(snakemake.input.items()),
             methods=snakemake.params.methods,
+            published=snakemake.params.published,
             images=snakemake.params.images,
             options=snakemake.params.options,
             path_to_maps=snakemake.params.folder,

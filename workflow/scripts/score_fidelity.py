@@ -10,8 +10,10 @@ from scipy import ndimage
 from xiqa.config import FALLING
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import Progress, log_to
+from xiqa.metrics.maps.claims import METHODS_004
 from xiqa.metrics.maps.fidelity import fidelity, fidelity_area, fidelity_ends, masking_curves
 from xiqa.metrics.maps.insertion_deletion import insertion_deletion
+from xiqa.metrics.maps.localisation import published_signs
 from xiqa.metrics.maps.road import road
 from xiqa.models.classifier import load_classifier, predictor
 from xiqa.models.zoo import build
@@ -51,8 +53,13 @@ def score(
         maps = read_array(path)[chosen.query(images[method])["masking"].to_numpy()]
         maps = -maps if method in FALLING else maps
         forms = {"signed": maps} if (maps < 0).any() else {}
+        if forms and classifier.one_output and method in METHODS_004:
+            forms["published"] = maps * published_signs(method, labels)[:, None, None]
         for form, formed in (forms | {"absolute": np.abs(maps)}).items():
             found = fidelity(**given, maps=formed, ends=ends, **masking)
+            curves.append(masking_curves(found.correct, labels, patients).assign(method=method, form=form))
+            if form == "published":
+                continue  # paper 004 has averaged curves only
             values = {"fidelity": fidelity_area(found.correct)}
             if form == "signed" or not forms:  # the form that the method is defined in
                 inserted, deleted = insertion_deletion(**given, maps=formed, blurred=blurred, steps=20)
@@ -61,7 +68,6 @@ def score(
             for metric, value in values.items():
                 known = {"method": method, "form": form, "metric": metric}
                 scores.append(shown[["image", "part", "costly"]].assign(**known, value=value))
-            curves.append(masking_curves(found.correct, labels, patients).assign(method=method, form=form))
     joined = pd.concat(scores, ignore_index=True)
     reason = np.where(joined["value"].notna(), "", "constant or non-finite map")
     write_table(paths_to_results["scores"], joined.assign(valid=joined["value"].notna(), reason=reason, **network))

@@ -23,6 +23,7 @@ METRICS_OF = {
 
 def tabulate(
     paths_to_scores: list[str],
+    paths_to_games: list[str],
     paths_to_cascades: list[str],
     paths_of_first: dict[str, str],
     path_to_images: str,
@@ -36,18 +37,15 @@ def tabulate(
     told = images.reindex(columns=["image", "patient", "label_name", "severity"])
     scores = score_tables.in_both_forms(scores.merge(told, on="image"))
     test = scores[scores["part"] == "test"]
-    tables = {
-        "pointing_game": score_tables.pointing_game_table(test),
-        "smoothing": score_tables.smoothing_table(test),
-        "randomisation": score_tables.randomisation_table(test, COMPARED),
-        "difference_of_means": score_tables.difference_of_means_table(test, COMPARED),
-        "dose_response": score_tables.dose_response_table(scores),
-    }
+    games = pd.concat([read_table(path) for path in paths_to_games], ignore_index=True).merge(told, on="image")
+    tables = _of_pointing_games(test, games[games["part"] == "test"])
+    tables["dose_response"] = score_tables.dose_response_table(scores)
     tables["agreement"] = read_table(paths_of_first["agreement"])
     masking = read_table(paths_of_first["masking"]).drop(columns="area").rename(columns={"area_over_classes": "area"})
     areas = pd.concat([read_table(paths_of_first["curves"]), masking.assign(kind="fidelity")])
     areas = areas[["method", "form", "kind", "area", "n"]].drop_duplicates(ignore_index=True)
-    tables["averaged"] = score_tables.in_both_forms(areas.assign(**first))
+    others = ["signed", *(["published"] if (areas["form"] == "published").any() else [])]
+    tables["averaged"] = score_tables.in_both_forms(areas.assign(**first), others)
     for name, metrics in METRICS_OF.items():
         parts = [score_tables.methods_table(test, metric).assign(metric=metric) for metric in metrics]
         tables[name] = pd.concat(parts, ignore_index=True)
@@ -63,10 +61,30 @@ def tabulate(
         write_table(path, tables[name].assign(data=data))
 
 
+def _of_pointing_games(test: pd.DataFrame, games: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tables of paper 001: in our scoring against masks and boxes, in the paper's against boxes."""
+    groups = [("ours", "mask", test, COMPARED)]
+    for (scoring, truth), rows in games.groupby(["scoring", "truth"], sort=False):
+        rows = score_tables.in_both_forms(rows) if scoring == "ours" else rows
+        groups.append((scoring, truth, rows, COMPARED[:2]))
+    parts = {"pointing_game": [], "smoothing": [], "randomisation": [], "difference_of_means": []}
+    for scoring, truth, rows, compared in groups:
+        tables = {
+            "pointing_game": score_tables.pointing_game_table(rows),
+            "smoothing": score_tables.smoothing_table(rows),
+            "randomisation": score_tables.randomisation_table(rows, compared),
+            "difference_of_means": score_tables.difference_of_means_table(rows, compared),
+        }
+        for name, table in tables.items():
+            parts[name].append(table.assign(scoring=scoring, truth=truth))
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
+
+
 if "snakemake" in globals():
     with log_to(snakemake.log[0], f"tabulate scores of {snakemake.wildcards.dataset}"):
         tabulate(
             paths_to_scores=list(snakemake.input.scores),
+            paths_to_games=list(snakemake.input.pointing_games),
             paths_to_cascades=list(snakemake.input.cascades),
             paths_of_first={name: snakemake.input[name] for name in ("agreement", "curves", "masking")},
             path_to_images=snakemake.input.table,

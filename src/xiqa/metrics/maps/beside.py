@@ -16,6 +16,15 @@ OF_NETWORKS = {"accuracy": 1, "auc": 1, "size": 1, "parameters": 1e6, "depth": 1
 """What papers print about networks -> how many of our units one of theirs has; sizes are in MB."""
 
 
+GAME = {"form": "absolute", "scoring": "published", "truth": "box"}
+"""How paper 001 scores its maps."""
+
+
+def ours(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table of Pointing Games in our scoring and against masks; those of other variants are left out."""
+    return table[(table["scoring"] == "ours") & (table["truth"] == "mask")] if "scoring" in table else table
+
+
 def with_published(tables: dict[str, pd.DataFrame], study: str) -> dict[str, pd.DataFrame]:
     """Tables with columns `published...` (the paper's numbers, empty beside what the paper did not do) and
     `published_in` (where they stand).
@@ -36,8 +45,8 @@ def _pointing_game(numbers: pd.DataFrame) -> pd.DataFrame:
     rows = numbers[numbers["row"] != "smoothed"]
     state = rows["row"].where(rows["row"].isin(STATES), "trained")
     smoothing = rows["row"].eq("unsmoothed").map({True: "none", False: "gaussian"})
-    rows = rows.assign(weights=state, smoothing=smoothing, form="absolute")
-    keys = ["architecture", "weights", "method", "form", "smoothing"]
+    rows = rows.assign(weights=state, smoothing=smoothing, **GAME)
+    keys = ["architecture", "weights", "method", "smoothing", *GAME]
     return rows.groupby(keys, as_index=False).agg(
         published=("value", "first"),
         published_sd=("sd_or_interval", lambda texts: " or ".join(dict.fromkeys(texts))),
@@ -50,7 +59,7 @@ def _smoothing(numbers: pd.DataFrame) -> pd.DataFrame:
     rows = numbers[numbers["table"] == 2]
     keys = ["architecture", "method"]
     wide = rows.pivot(index=keys, columns="row", values="value").reindex(columns=["unsmoothed", "smoothed"])
-    wide = wide.add_prefix("published_").reset_index().assign(weights="trained", form="absolute")
+    wide = wide.add_prefix("published_").reset_index().assign(weights="trained", **GAME)
     wide["published"] = wide["published_unsmoothed"] - wide["published_smoothed"]
     return wide.assign(published_in=_places(rows))
 
@@ -62,24 +71,23 @@ def _randomisation(numbers: pd.DataFrame) -> pd.DataFrame:
     trained = rows.loc[rows["weights"] == "trained", [*by, "published"]].rename(columns={"published": "trained"})
     others = rows[rows["weights"] != "trained"].merge(trained, on=by).rename(columns={"weights": "compared_with"})
     return others.assign(metric="pointing_game_smooth", published=others["trained"] - others["published"])[
-        ["metric", *by, "form", "compared_with", "published", "published_in"]
+        ["metric", *by, *GAME, "compared_with", "published", "published_in"]
     ]
 
 
 def _difference_of_means(rows: pd.DataFrame) -> pd.DataFrame:
     """Paper 001, tables 5 and 6, for the pair of architectures in either order."""
     pairs = rows["architecture"].str.split(" and ", expand=True)
-    rows = rows.assign(
-        form="absolute", metric="pointing_game_smooth", published=rows["value"], published_in=_each(rows)
-    )
+    rows = rows.assign(metric="pointing_game_smooth", published=rows["value"], published_in=_each(rows), **GAME)
     both = [rows.assign(first=pairs[i], second=pairs[1 - i]) for i in (0, 1)]
-    return pd.concat(both)[["metric", "method", "form", "first", "second", "published", "published_in"]]
+    return pd.concat(both)[["metric", "method", *GAME, "first", "second", "published", "published_in"]]
 
 
 def _averaged(rows: pd.DataFrame) -> pd.DataFrame:
     """Paper 004, tables 1 to 3: F, area and maximum of curves that are averaged over images."""
     rows = rows.assign(kind=rows["metric"].map(CURVES), published=rows["value"], published_in=_each(rows))
-    rows = rows.rename(columns={"row": "form"}).assign(weights="trained")
+    form = rows["row"].where(rows["row"] == "absolute", "published")  # "Original", with the signs of the paper
+    rows = rows.assign(form=form, weights="trained")
     return rows[["architecture", "weights", "method", "form", "kind", "published", "published_in"]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,27 @@ UNDEFINED = {
     "roc_auc_within": "constant, or only ground truth or background, within the pixels that count",
 }
 """Why a metric has no value where others of the same map have one."""
+
+
+INVERTED = ("integrated_gradients", "expected_gradients")
+"""The methods of paper 004 whose sign it inverts so that positive values speak for the true class."""
+
+
+def published_signs(method: str, labels: np.ndarray) -> np.ndarray:
+    """Factors (n,) that turn our maps of a network with one output into those of paper 004.
+
+    A single output z speaks for the second class. We explain (2 label - 1) z with every method, so that positive values
+    always speak for the true class. The paper does so for integrated and expected gradients only ("targeted inversion
+    of signs"; its black and white integrated gradients, whose sign "is not clear", are those of another publication),
+    and explains z with all others: their maps of the first class have the opposite sign.
+
+    Args:
+        method: its name.
+        labels: (n,) 0 or 1.
+
+    Reference: paper 004, section 2.
+    """
+    return np.ones(len(labels)) if method in INVERTED else np.where(np.asarray(labels) == 0, -1.0, 1.0)
 
 
 def score_map(
@@ -48,21 +69,28 @@ def score_map(
     Raises:
         ValueError: map and mask differ in shape.
     """
-    scores = {
-        "pointing_game": pointing_game(saliency, mask, tolerance_px),
-        "pointing_game_smooth": pointing_game(saliency, mask, tolerance_px, smooth=True),
+    scores = pointing_games(saliency, mask, tolerance_px) | {
         "relevance_mass": relevance_mass(saliency, mask),
         "relevance_rank": relevance_rank(saliency, mask),
         "roc_auc": roc_auc(saliency, mask),
         "iou": iou(saliency, mask),
     }
-    scores["chance"] = None if scores["pointing_game"] is None else chance_level(mask, tolerance_px)
     if within is not None:
         scores["roc_auc_within"] = roc_auc(saliency, mask, within)
     if segments is not None:
         curve = region_dice(saliency, None, mask, segments)
         scores["region_dice"] = None if curve is None else curve.max()
     return {name: None if score is None else float(score) for name, score in scores.items()}
+
+
+def pointing_games(saliency: np.ndarray, mask: np.ndarray, tolerance_px: float) -> dict[str, bool | float | None]:
+    """pointing_game, pointing_game_smooth and chance of one map, as `score_map` has them."""
+    hit = pointing_game(saliency, mask, tolerance_px)
+    return {
+        "pointing_game": hit,
+        "pointing_game_smooth": pointing_game(saliency, mask, tolerance_px, smooth=True),
+        "chance": None if hit is None else chance_level(mask, tolerance_px),
+    }
 
 
 def scores_of_maps(
@@ -90,24 +118,31 @@ def scores_of_maps(
     Raises:
         ValueError: maps and masks differ in shape.
     """
-    rows = []
-    for form, formed in _forms(maps, masks):
-        for image, (saliency, mask) in enumerate(zip(formed, masks, strict=True)):
-            scores = score_map(
-                saliency,
-                mask,
-                tolerance_px=tolerance_px,
-                segments=None if segments is None else segments[image],
-                within=None if within is None else within[image],
-            )
-            for metric, value in scores.items():
-                reason = "" if value is not None else not_scored(saliency, mask) or UNDEFINED[metric]
-                rows.append((image, form, metric, np.nan if reason else value, not reason, reason))
-    return pd.DataFrame(rows, columns=["image", "form", "metric", "value", "valid", "reason"])
+
+    def score(image: int, saliency: np.ndarray, mask: np.ndarray) -> dict[str, float | None]:
+        return score_map(
+            saliency,
+            mask,
+            tolerance_px=tolerance_px,
+            segments=None if segments is None else segments[image],
+            within=None if within is None else within[image],
+        )
+
+    return _long_table(maps, masks, score)
+
+
+def pointing_games_of_maps(maps: np.ndarray, masks: np.ndarray, *, tolerance_px: float) -> pd.DataFrame:
+    """The Pointing Game alone, for another ground truth or variant of the maps (n, h, w); as `scores_of_maps`."""
+    return _long_table(maps, masks, lambda _, saliency, mask: pointing_games(saliency, mask, tolerance_px))
 
 
 def curves_of_maps(
-    maps: np.ndarray, masks: np.ndarray, *, tolerance_px: float, segments: Sequence[Segments | None] | None = None
+    maps: np.ndarray,
+    masks: np.ndarray,
+    *,
+    tolerance_px: float,
+    segments: Sequence[Segments | None] | None = None,
+    signs: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Curves of the maps of one method averaged over images, in the forms of `scores_of_maps`.
 
@@ -116,6 +151,7 @@ def curves_of_maps(
         masks: (n, h, w) bool.
         tolerance_px: of FROC.
         segments: of each image, None for one that is left out of region_dice; None: no region_dice.
+        signs: (n,) of `published_signs`: maps with a sign have the form `published` as well; None: they have not.
 
     Returns:
         form, kind, x, y, area, n (scored images). kind roc: rates of false and true positives, area under the curve;
@@ -128,7 +164,7 @@ def curves_of_maps(
     Reference: paper 004, figures 5 and 6, tables 2 and 3; see `mean_roc`, `region_dice` and `froc`.
     """
     parts = [pd.DataFrame(columns=["form", "kind", "x", "y", "area", "n"])]
-    for form, formed in _forms(maps, masks):
+    for form, formed in _forms(maps, masks, signs):
         if roc := mean_roc(formed, masks):
             curve = {"x": roc.curve["fpr"], "y": roc.curve["tpr"], "area": roc.area, "n": roc.n}
             parts.append(pd.DataFrame({"form": form, "kind": "roc", **curve}))
@@ -144,9 +180,21 @@ def curves_of_maps(
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def _forms(maps: np.ndarray, masks: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+def _long_table(maps: np.ndarray, masks: np.ndarray, score: Callable[..., dict[str, float | None]]) -> pd.DataFrame:
+    rows = []
+    for form, formed in _forms(maps, masks):
+        for image, (saliency, mask) in enumerate(zip(formed, masks, strict=True)):
+            for metric, value in score(image, saliency, mask).items():
+                reason = "" if value is not None else not_scored(saliency, mask) or UNDEFINED[metric]
+                rows.append((image, form, metric, np.nan if reason else float(value), not reason, reason))
+    return pd.DataFrame(rows, columns=["image", "form", "metric", "value", "valid", "reason"])
+
+
+def _forms(maps: np.ndarray, masks: np.ndarray, signs: np.ndarray | None = None) -> Iterator[tuple[str, np.ndarray]]:
     if maps.shape != masks.shape or maps.ndim != 3:
         raise ValueError(f"maps and masks: found {maps.shape} and {masks.shape}, expected (n, h, w) twice")
     if (maps < 0).any():
         yield "signed", maps
+        if signs is not None:
+            yield "published", maps * np.asarray(signs, maps.dtype)[:, None, None]
     yield "absolute", np.abs(maps)

@@ -74,6 +74,22 @@ def smoothed(saliency: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(np.asarray(saliency, np.float64), 1, radius=5, mode="mirror")
 
 
+def inside_boxes(boxes: Sequence[Sequence[float]], shape: tuple[int, int]) -> np.ndarray:
+    """The ground truth of paper 001: pixels (h, w) whose centre lies in a box (x_min, y_min, x_max, y_max), bool.
+
+    A box too small to hold a centre keeps the pixel in which its own centre lies, so that no ground truth vanishes.
+    """
+    mask = np.zeros(shape, bool)
+    for x_min, y_min, x_max, y_max in boxes:
+        sides = []
+        for low, high, length in ((y_min, y_max, shape[0]), (x_min, x_max, shape[1])):
+            first, end = (int(np.clip(np.ceil(edge - 0.5), 0, length)) for edge in (low, high))
+            middle = min(int((low + high) / 2), length - 1)
+            sides.append(slice(first, end) if first < end else slice(middle, middle + 1))
+        mask[tuple(sides)] = True
+    return mask
+
+
 def chance_level(mask: np.ndarray, tolerance_px: float = TOLERANCE_PX) -> float | None:
     """Share of the pixels that are hits: the accuracy of a peak drawn at random; None for an empty mask."""
     return float((nearest(mask)[0] < tolerance_px**2).mean()) if mask.any() else None

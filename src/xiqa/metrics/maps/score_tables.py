@@ -17,10 +17,10 @@ MAP = [*NETWORK, "method", "form"]
 """What a row of a table stands for; seeds are pooled, their spread is beside."""
 
 
-def in_both_forms(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows of maps without a sign, which have one form, under the other as well, so that forms can be compared."""
+def in_both_forms(scores: pd.DataFrame, others: Sequence[str] = ("signed",)) -> pd.DataFrame:
+    """Rows of maps without a sign, which have one form, under the others as well, so that forms can be compared."""
     both = scores.groupby([*NETWORK, "method"])["form"].transform("nunique") > 1
-    return pd.concat([scores, scores[~both].assign(form="signed")], ignore_index=True)
+    return pd.concat([scores, *(scores[~both].assign(form=form) for form in others)], ignore_index=True)
 
 
 def methods_table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -1,0 +1,140 @@
+"""What the papers' released code does, beside ours: maps, scoring, signs."""
+
+import numpy as np
+import pytest
+import torch
+
+from xiqa.config import PUBLISHED_MAPS
+from xiqa.metrics.maps.localisation import curves_of_maps, pointing_games_of_maps, published_signs
+from xiqa.metrics.maps.pointing_game import inside_boxes, pointing_game
+from xiqa.metrics.maps.roc_auc import mean_roc
+from xiqa.saliency import attribute_many
+from xiqa.saliency.published import published_map
+
+RNG = np.random.default_rng(5)
+
+
+def plain_boxes(boxes, shape):
+    mask = np.zeros(shape, bool)
+    for x_min, y_min, x_max, y_max in boxes:
+        for row, column in np.ndindex(shape):
+            mask[row, column] |= y_min <= row + 0.5 < y_max and x_min <= column + 0.5 < x_max
+    return mask
+
+
+def test_boxes_hold_the_pixels_whose_centres_lie_inside():
+    shape = (17, 31)
+    for _ in range(60):
+        x, y = np.sort(RNG.uniform(-2, 33, 2)), np.sort(RNG.uniform(-2, 19, 2))
+        boxes = [(x[0], y[0], x[0] + 1 + x[1], y[0] + 1 + y[1]), (3, 4, 6.5, 9.5)]
+        np.testing.assert_array_equal(inside_boxes(boxes, shape), plain_boxes(boxes, shape))
+    assert not inside_boxes([], shape).any()
+
+
+@pytest.mark.parametrize(("box", "pixel"), [((4.6, 7.7, 4.9, 7.9), (7, 4)), ((30.6, 16.7, 31, 17), (16, 30))])
+def test_a_box_too_small_for_a_centre_keeps_its_pixel(box, pixel):
+    mask = inside_boxes([box], (17, 31))
+    assert mask.sum() == 1
+    assert mask[pixel]
+
+
+def test_an_ellipse_is_missed_where_its_box_is_hit():
+    rows, columns = np.ogrid[:40, :40]
+    ellipse = ((rows - 19.5) / 10) ** 2 + ((columns - 19.5) / 10) ** 2 < 1
+    box = inside_boxes([(10, 10, 30, 30)], (40, 40))
+    corner = np.zeros((40, 40))
+    corner[11, 11] = 1
+    assert pointing_game(corner, box, 1)
+    assert not pointing_game(corner, ellipse, 1)
+
+
+def test_a_cut_hundredth_of_tied_pixels_hides_the_object_and_smoothing_finds_it():
+    """Paper 001, table 2: input × gradient 0.000 without smoothing. The cut makes it so, not the map."""
+    box = inside_boxes([(44, 50, 50, 56)], (64, 64))  # in the lower half: ties in raster order begin above it
+    hits = {"plain": [], "plain smoothed": [], "cut": [], "cut smoothed": []}
+    for _ in range(200):
+        saliency = RNG.normal(size=(64, 64)) ** 2
+        saliency[box] += 10 * RNG.random(box.sum())
+        cut = published_map("input_x_gradient", {"input_x_gradient": torch.from_numpy(saliency)[None, None]})[0].numpy()
+        assert (cut == cut.max()).sum() == 41  # of 4096
+        for name, values in (("plain", saliency), ("cut", cut)):
+            hits[name].append(pointing_game(values, box, 3))
+            hits[f"{name} smoothed"].append(pointing_game(values, box, 3, smooth=True))
+    shares = {name: np.mean(found) for name, found in hits.items()}
+    assert 0.2 < shares["plain"] < 0.6
+    assert shares["plain smoothed"] > shares["plain"] + 0.3
+    assert shares["cut"] == 0
+    assert shares["cut smoothed"] > 0.99
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_released_maps_are_sums_of_absolute_values_cut_at_the_99th_percentile(channels, dtype):
+    found = {name: torch.from_numpy(RNG.normal(size=(4, channels, 20, 30))).to(dtype)
+             for name in ("gradient", "input_x_gradient")}  # fmt: skip
+    found["grad_cam"] = torch.from_numpy(RNG.random((4, 20, 30))).to(dtype)
+    gradient, product, cam = (part.double().numpy() for part in found.values())
+    expected = {
+        "input_x_gradient": np.abs(product).sum(1),
+        "guided_backprop": np.maximum(gradient, 0).sum(1),
+        "guided_grad_cam": cam * np.abs(gradient).sum(1),
+    }
+    assert set(expected) == set(PUBLISHED_MAPS)
+    for method, total in expected.items():
+        given = {name: found[name] for name in PUBLISHED_MAPS[method]}
+        cut = np.minimum(total, np.percentile(total, 99, axis=(1, 2), keepdims=True))
+        made = published_map(method, given)
+        assert made.dtype == dtype
+        np.testing.assert_allclose(made.numpy(), cut, rtol=1e-5)
+
+
+def test_guided_methods_of_a_network_without_relu_have_a_released_map_and_are_refused_as_ours():
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.SiLU(), torch.nn.AdaptiveAvgPool2d(1),
+                              torch.nn.Flatten(), torch.nn.Linear(4, 2))  # fmt: skip
+    x = torch.from_numpy(RNG.normal(size=(2, 1, 12, 12))).float()
+    with pytest.raises(ValueError, match="ReLU"):
+        attribute_many(net, x, 1, ["guided_backprop"])
+    found = attribute_many(net, x, 1, ["gradient"], reduce_channels=False)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(net(x)[:, 1].sum(), x)
+    made, positive = published_map("guided_backprop", found), gradient.clamp(min=0)[:, 0]
+    assert torch.allclose(made, positive.minimum(made.amax((1, 2), keepdim=True)))
+    assert made.max() > 0
+
+
+def test_only_integrated_and_expected_gradients_keep_our_sign_in_the_papers_form():
+    labels = np.array([0, 1, 0, 1])
+    assert published_signs("gradient", labels).tolist() == [-1, 1, -1, 1]
+    assert published_signs("integrated_gradients_bw", labels).tolist() == [-1, 1, -1, 1]
+    for method in ("integrated_gradients", "expected_gradients"):
+        assert published_signs(method, labels).tolist() == [1, 1, 1, 1]
+
+
+def test_curves_have_the_papers_signs_as_a_form_of_their_own():
+    """A gradient that speaks against the second class in images of the first: z itself, without its sign."""
+    masks = np.zeros((4, 20, 20), bool)
+    masks[:, 5:9, 5:9] = True
+    labels = np.array([0, 1, 0, 1])
+    ours = RNG.normal(size=masks.shape) + 3 * masks
+    table = curves_of_maps(ours, masks, tolerance_px=3, signs=published_signs("gradient", labels))
+    area = table[table["kind"] == "roc"].groupby("form")["area"].first()
+    raw = ours * np.where(labels == 0, -1, 1)[:, None, None]
+    assert area["published"] == mean_roc(raw, masks).area
+    assert area["signed"] > 0.9 > 0.6 > area["published"]
+    assert set(curves_of_maps(ours, masks, tolerance_px=3)["form"]) == {"signed", "absolute"}
+    same = curves_of_maps(ours, masks, tolerance_px=3, signs=published_signs("expected_gradients", labels))
+    area = same[same["kind"] == "roc"].groupby("form")["area"].first()
+    assert area["published"] == area["signed"]
+    assert set(curves_of_maps(np.abs(ours), masks, tolerance_px=3, signs=np.ones(4))["form"]) == {"absolute"}
+
+
+def test_the_pointing_game_alone_is_that_of_all_scores():
+    maps, masks = RNG.normal(size=(3, 20, 20)), np.zeros((3, 20, 20), bool)
+    masks[:2, 3:6, 3:6] = True
+    table = pointing_games_of_maps(maps, masks, tolerance_px=4).set_index(["image", "form", "metric"])
+    assert table.loc[(0, "signed", "pointing_game"), "value"] == pointing_game(maps[0], masks[0], 4)
+    assert table.loc[(1, "absolute", "pointing_game_smooth"), "value"] == pointing_game(
+        np.abs(maps[1]), masks[1], 4, smooth=True
+    )
+    assert set(table.loc[2, "reason"]) == {"no ground truth"}
