@@ -78,8 +78,15 @@ ATTRIBUTIONS: dict[str, str] = {
 }
 """Methods of `xiqa.saliency.attribute` -> the module of those that share their passes."""
 Attribution = Literal[tuple(ATTRIBUTIONS)]
-FALLING: frozenset[str] = frozenset({"occlusion"})
+FALLING: frozenset[str] = frozenset({"occlusion", "occlusion_smooth"})
 """Methods whose maps fall where a pixel speaks for the class; scores and peaks take their negative."""
+
+
+def base_method(name: str) -> str:
+    """The method or family of which a name is a variant, such as guided_ig of guided_ig_smooth; itself if of none."""
+    return name.removesuffix("_smooth").removesuffix("_top")
+
+
 CONTROLS = ("random", "centre_prior", "edges")
 """Methods that know nothing of the network."""
 WITHOUT_RELU: frozenset[str] = frozenset({"efficientnet_b0"})
@@ -651,8 +658,17 @@ class Saliency(Section):
     alignment: Literal["published", "centred"] = Field(
         "published", description="how maps of layers lie on the image; centred: where the strides have their cells"
     )
-    samples: int = Field(15, ge=1, description="noisy copies of SmoothGrad")
-    noise_level: float = Field(0.15, ge=0, description="noise of SmoothGrad over the image's range")
+    explained_class: Literal["true_class", "predicted_class"] = Field(
+        "true_class", description="the class that maps speak for: of the label, or the one that the network predicts"
+    )
+    samples: int = Field(15, ge=1, description="noisy copies of SmoothGrad and of smooth variants")
+    noise_level: float = Field(0.15, ge=0, description="noise of those copies over the image's range")
+    smooth_methods: tuple[Attribution, ...] = Field(
+        (), description="some of both lists: their smooth variants too, `<method>_smooth`, means over noisy copies"
+    )
+    xrai_top_percent: float | None = Field(
+        None, gt=0, lt=100, description="`xrai_fast_top` too: `xrai_fast` of which this best share of pixels is kept"
+    )
     steps: int = Field(25, ge=1, description="gradients on each path of integrated gradients, those of XRAI too")
     memory_gb: float = Field(0.75, gt=0, description="bound on the memory of a batch; larger ones are split")
     fidelity_steps: int = Field(40, ge=2, description="steps in which pixels are masked; 40: 2.5 % each")
@@ -678,7 +694,27 @@ class Saliency(Section):
             )
         if not set(self.cascade) <= set(self.methods):
             raise ValueError(f"cascade: found {list(self.cascade)}, expected some of methods")
+        asked = (*self.methods, *self.costly_methods)
+        if not set(self.smooth_methods) <= set(asked) - set(CONTROLS):
+            raise ValueError(
+                f"smooth_methods: found {list(self.smooth_methods)}, expected some of methods and costly_methods, "
+                f"without {', '.join(CONTROLS)}"
+            )
+        if self.xrai_top_percent and "xrai_fast" not in asked:
+            raise ValueError("xrai_top_percent needs xrai_fast among methods or costly_methods; add it")
         return self
+
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """Jobs that make maps: family -> its methods, which share passes; smooth variants have their own families."""
+        found: dict[str, list[str]] = {}
+        for method in (*self.methods, *self.costly_methods):
+            found.setdefault(ATTRIBUTIONS[method], []).append(method)
+        if self.xrai_top_percent:
+            found["xrai"].append("xrai_fast_top")
+        for method in self.smooth_methods:
+            found.setdefault(f"{ATTRIBUTIONS[method]}_smooth", []).append(f"{method}_smooth")
+        return found
 
 
 class Tracking(Section):

@@ -19,7 +19,7 @@ METHODS = (*(m for m in ATTRIBUTIONS if m in set(PUBLISHED["method"])), "rise")
 AXES = {
     "architecture": ARCHITECTURES, "weights": STATES, "method": METHODS, "form": ("signed", "absolute", "published"),
     "smoothing": ("none", "gaussian"), "scoring": ("ours", "published"), "truth": ("mask", "box"),
-    "compared_with": STATES[1:], "kind": ("roc", "region_dice", "froc", "fidelity"),
+    "compared_with": STATES[1:], "kind": ("roc", "roc_heights", "region_dice", "froc", "fidelity"),
     "metric": ("pointing_game", "pointing_game_smooth", "roc_auc"), "seed": (3, 4), "first": ARCHITECTURES,
     "second": ARCHITECTURES, "group": ("scenario_1", "scenario_4", "scenario_1_3", "ood", "recorded"),
 }  # fmt: skip
@@ -65,7 +65,7 @@ def belongs(number) -> list[tuple[str, str, dict]]:
     if number.paper == "001":
         state = number.row if number.row in STATES else "trained"
         return [("pointing_game", "published", network | one | {"weights": state, "smoothing": "gaussian"})]
-    kind = {1: "fidelity", 2: "roc", 3: "region_dice"}[number.table]
+    kind = {1: "fidelity", 2: "roc_heights", 3: "region_dice"}[number.table]
     row = network | {"method": number.method, "weights": "trained", "kind": kind}
     row["form"] = {"signed": "published", "absolute": "absolute"}[number.row]
     return [("averaged", "published", row)]

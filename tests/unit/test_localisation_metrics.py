@@ -666,10 +666,11 @@ def test_curves_are_those_of_the_single_functions():
     table = curves_of_maps(maps, masks, tolerance_px=4, segments=[HALVES] * 5)
     for form, formed in (("signed", maps), ("absolute", np.abs(maps))):
         rows = dict(list(table[table["form"] == form].groupby("kind")))
-        assert set(rows) == {"roc", "region_dice", "froc"}
+        assert set(rows) == {"roc", "roc_heights", "region_dice", "froc"}
         assert all((part["n"] == 4).all() for part in rows.values())
         roc = mean_roc(formed, masks)
         assert rows["roc"]["area"].iloc[0] == roc.area
+        assert rows["roc_heights"]["area"].tolist() == [roc.mean_height]
         assert rows["roc"][["x", "y"]].to_numpy().tolist() == roc.curve[["fpr", "tpr"]].to_numpy().tolist()
         # One share of the area for all images: the maximum of the mean, not the mean of maxima.
         dice = np.mean(

@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
-from xiqa.config import PUBLISHED_MAPS
+from xiqa.config import FALLING, PUBLISHED_MAPS, Saliency, base_method
+from xiqa.figures.style import method_name
 from xiqa.metrics.maps.localisation import curves_of_maps, pointing_games_of_maps, published_signs
 from xiqa.metrics.maps.pointing_game import inside_boxes, pointing_game
 from xiqa.metrics.maps.roc_auc import mean_roc
+from xiqa.models.classifier import Classifier, classes_to_explain
 from xiqa.saliency import attribute_many
 from xiqa.saliency.published import published_map
+from xiqa.saliency.xrai import best_regions
 
 RNG = np.random.default_rng(5)
 
@@ -129,6 +133,19 @@ def test_curves_have_the_papers_signs_as_a_form_of_their_own():
     assert set(curves_of_maps(np.abs(ours), masks, tolerance_px=3, signs=np.ones(4))["form"]) == {"absolute"}
 
 
+def test_the_mean_of_heights_is_the_area_only_where_points_lie_evenly_along_the_false_positives():
+    """Paper 004's area: with one threshold for each pixel value it is the share of larger background, a little low."""
+    mask = np.zeros((30, 30), bool)
+    mask[:3] = True  # a tenth
+    saliency = RNG.normal(size=mask.shape) + 2 * mask
+    roc = mean_roc([saliency], [mask])
+    values = np.sort(saliency.ravel())
+    heights = [1.0, *((saliency[mask] > value).mean() for value in values)]
+    assert roc.mean_height == pytest.approx(np.mean(heights))
+    # Points along the background count the area, those along the mask a half: 0.9 area + 0.1 / 2.
+    assert roc.mean_height == pytest.approx(0.9 * roc.area + 0.05, abs=2e-3)
+
+
 def test_the_pointing_game_alone_is_that_of_all_scores():
     maps, masks = RNG.normal(size=(3, 20, 20)), np.zeros((3, 20, 20), bool)
     masks[:2, 3:6, 3:6] = True
@@ -138,3 +155,62 @@ def test_the_pointing_game_alone_is_that_of_all_scores():
         np.abs(maps[1]), masks[1], 4, smooth=True
     )
     assert set(table.loc[2, "reason"]) == {"no ground truth"}
+
+
+def test_smooth_variants_and_best_regions_are_methods_of_their_own():
+    """Paper 003, figures 8 and 9: fast XRAI 30 %, smooth guided and smooth blur integrated gradients."""
+    plan = Saliency(methods=("gradient", "guided_ig", "xrai", "xrai_fast"), costly_methods=("occlusion", "blur_ig"),
+                    smooth_methods=("guided_ig", "blur_ig"), xrai_top_percent=30)  # fmt: skip
+    assert plan.families == {
+        "one_pass": ["gradient"],
+        "guided_ig": ["guided_ig"],
+        "xrai": ["xrai", "xrai_fast", "xrai_fast_top"],
+        "occlusion": ["occlusion"],
+        "blur_ig": ["blur_ig"],
+        "guided_ig_smooth": ["guided_ig_smooth"],
+        "blur_ig_smooth": ["blur_ig_smooth"],
+    }
+    named = [m for methods in plan.families.values() for m in methods]
+    assert {base_method(m) for m in named} == {*plan.methods, *plan.costly_methods}
+    assert [method_name(m) for m in ("guided_ig_smooth", "xrai_fast_top", "blur_ig")] == [
+        "guided IG, smooth", "XRAI (fast), best regions", "blur IG",
+    ]  # fmt: skip
+    assert {"occlusion", "occlusion_smooth"} <= FALLING  # a smooth map falls where its method's does
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"smooth_methods": ("guided_ig",)}, "expected some of methods"),
+        ({"methods": ("random",), "smooth_methods": ("random",)}, "without random"),
+        ({"methods": ("xrai",), "xrai_top_percent": 30}, "needs xrai_fast"),
+    ],
+)
+def test_variants_of_methods_that_are_not_asked_for_are_refused(wrong, told):
+    with pytest.raises(ValidationError, match=told):
+        Saliency(**wrong)
+
+
+def test_best_regions_keep_their_share_of_the_area():
+    maps = torch.from_numpy(RNG.permuted(np.tile(np.arange(400.0), (3, 1)), axis=1)).reshape(3, 20, 20)
+    top = best_regions(maps, 30)
+    for one, kept in zip(maps, top, strict=True):
+        assert (kept > 0).sum() == 120
+        assert torch.equal(kept[one >= 280], one[one >= 280])
+        assert (kept[one < 280] == 0).all()
+
+
+@pytest.mark.parametrize("one_output", [True, False])
+def test_the_explained_class_is_the_true_or_the_predicted_one(one_output):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 1 if one_output else 2, bias=False))
+    with torch.no_grad():
+        net[1].weight[:] = 1.0 if one_output else torch.tensor([[0.0], [1.0]])  # bright images are of class 1
+    classifier = Classifier(net, "a", {}, ("dark", "bright"), 1, 4, one_output, 0.5, 0.25)
+    images, rows, labels = (
+        np.stack([np.full((4, 4), v) for v in (0.9, 0.1, 0.8)]),
+        np.array([0, 1, 2]),
+        np.array([0, 0, 1]),
+    )
+    assert classes_to_explain(classifier, images, rows, labels, "true_class").tolist() == [0, 0, 1]
+    assert classes_to_explain(classifier, images, rows, labels, "predicted_class").tolist() == [1, 0, 1]
+    assert classes_to_explain(classifier, images, rows[1:], labels[1:], "predicted_class").tolist() == [0, 1]

@@ -5,7 +5,15 @@ import sys
 PROJECT = workflow.basedir
 sys.path.insert(0, f"{PROJECT}/src")
 
-from xiqa.config import ATTRIBUTIONS, METHOD_FAMILY, METHOD_MODULES, PUBLISHED_MAPS, WITHOUT_RELU, load_config
+from xiqa.config import (
+    ATTRIBUTIONS,
+    METHOD_FAMILY,
+    METHOD_MODULES,
+    PUBLISHED_MAPS,
+    WITHOUT_RELU,
+    base_method,
+    load_config,
+)
 from xiqa.provenance import code_digest
 
 study = load_config(config)

@@ -47,12 +47,15 @@ for family, methods in ATTRIBUTION_FAMILIES.items():
         resources:
             mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
         params:
-            code=code("explain_classifier.py", f"xiqa.saliency.{family}"),
+            code=code("explain_classifier.py", f"xiqa.saliency.{base_method(family)}"),
             methods=methods,
             published=RELEASED if family == "one_pass" else [],
             images=lambda wildcards, methods=methods: images_of(methods[0], wildcards),
-            options=SALIENCY.model_dump(include=COMMON_OPTIONS | FAMILY_OPTIONS.get(family, set()))
-            | {"seed": study.seed},
+            options=SALIENCY.model_dump(include=COMMON_OPTIONS | FAMILY_OPTIONS.get(base_method(family), set()))
+            | {"seed": study.seed}
+            | (SMOOTH_OPTIONS if family.endswith("_smooth") else {}),
+            explained_class=SALIENCY.explained_class,
+            top_percent=SALIENCY.xrai_top_percent,
             folder=MAPS_OF,
         script:
             "../scripts/explain_classifier.py"

@@ -1,10 +1,10 @@
 # Which saliency methods explain which networks on which images, and what becomes of their maps.
 SALIENCY = study.saliency
-ATTRIBUTION_FAMILIES = {
-    family: [m for m in (*SALIENCY.methods, *SALIENCY.costly_methods) if ATTRIBUTIONS[m] == family]
-    for family in dict.fromkeys(ATTRIBUTIONS[m] for m in (*SALIENCY.methods, *SALIENCY.costly_methods))
+ATTRIBUTION_FAMILIES = SALIENCY.families
+COSTLY_FAMILIES = {
+    f for f, methods in ATTRIBUTION_FAMILIES.items() if base_method(methods[0]) in SALIENCY.costly_methods
 }
-COSTLY_FAMILIES = {ATTRIBUTIONS[method] for method in SALIENCY.costly_methods}
+SMOOTH_OPTIONS = {"smooth_samples": SALIENCY.samples, "smooth_noise_level": SALIENCY.noise_level}
 FAMILY_OPTIONS = {"smoothgrad": {"samples", "noise_level"}, "gradient_paths": {"steps"}, "xrai": {"steps"}}
 COMMON_OPTIONS = {"alignment", "memory_gb"}
 RELEASED = [method for method in PUBLISHED_MAPS if method in (*SALIENCY.methods, *SALIENCY.costly_methods)]
@@ -22,7 +22,7 @@ def families_of(dataset, network):
     """Families of methods that explain a network."""
     left_out = set() if network == first_network(dataset) else COSTLY_FAMILIES
     if network["architecture"] in WITHOUT_RELU:
-        left_out = left_out | {"relu_backward"}
+        left_out = left_out | {"relu_backward", "relu_backward_smooth"}
     return [family for family in ATTRIBUTION_FAMILIES if family not in left_out]
 
 
@@ -79,7 +79,7 @@ def trained(wildcards):
 
 def images_of(method, wildcards):
     """Which of the chosen images a method explains, as a pandas query; severities only for trained networks."""
-    if method in SALIENCY.costly_methods:
+    if base_method(method) in SALIENCY.costly_methods:
         return "costly"
     return "row >= 0" if wildcards["weights"] == "trained" else "part == 'test'"
 

@@ -85,6 +85,7 @@ rule cascade_classifier:
         code=code("cascade_classifier.py", *[f"xiqa.saliency.{ATTRIBUTIONS[method]}" for method in SALIENCY.cascade]),
         methods=lambda wildcards: [m for m in SALIENCY.cascade if m in methods_of(wildcards)],
         alignment=SALIENCY.alignment,
+        explained_class=SALIENCY.explained_class,
         seed=study.seed,
     script:
         "../scripts/cascade_classifier.py"
@@ -232,6 +233,7 @@ rule compare_alignment:
     params:
         code=code("compare_alignment.py", "xiqa.saliency.one_pass"),
         methods=LAYER_METHODS,
+        explained_class=SALIENCY.explained_class,
         tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,
     script:
         "../scripts/compare_alignment.py"

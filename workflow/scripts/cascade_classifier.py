@@ -10,20 +10,27 @@ from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps.map_similarity import rank_correlation, structural_similarity
 from xiqa.models.cascade import cascade
-from xiqa.models.classifier import load_classifier
+from xiqa.models.classifier import classes_to_explain, load_classifier
 from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.saliency.attribution import attribute_many, known_options
 
 
 def run(
-    paths: dict[str, str], methods: list[str], alignment: str, seed: int, network: dict, path_to_scores: str
+    paths: dict[str, str],
+    methods: list[str],
+    alignment: str,
+    explained_class: str,
+    seed: int,
+    network: dict,
+    path_to_scores: str,
 ) -> None:
     """Write one row per number of randomised blocks, method and image: likeness to the map of the trained network."""
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     chosen = read_table(paths["chosen"]).query("costly")
     rows = chosen["row"].to_numpy()
-    x = classifier.inputs(read_array(paths["images"])[rows])
-    target = torch.tensor(read_table(paths["table"])["label"].to_numpy()[rows])
+    pixels, labels = read_array(paths["images"]), read_table(paths["table"])["label"].to_numpy()
+    x = classifier.inputs(pixels[rows])
+    target = torch.tensor(classes_to_explain(classifier, pixels, rows, labels[rows], explained_class))
     options = {
         "layers": [cam_layer(classifier.architecture)],
         "multi_layers": list(multi_layers(classifier.architecture)),
@@ -60,6 +67,7 @@ if "snakemake" in globals():
             paths=dict(snakemake.input.items()),
             methods=snakemake.params.methods,
             alignment=snakemake.params.alignment,
+            explained_class=snakemake.params.explained_class,
             seed=snakemake.params.seed,
             network={"architecture": names.architecture, "weights": names.weights, "seed": int(names.seed)},
             path_to_scores=snakemake.output.scores,

@@ -13,7 +13,7 @@ from xiqa.logs import log_to
 from xiqa.metrics.maps.pointing_game import pointing_game, scaled_tolerance_px
 from xiqa.metrics.maps.roc_auc import roc_auc
 from xiqa.metrics.maps.score_tables import paired_table
-from xiqa.models.classifier import load_classifier
+from xiqa.models.classifier import classes_to_explain, load_classifier
 from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.saliency.attribution import attribute_many, known_options
 
@@ -21,8 +21,9 @@ ALIGNMENTS = ("published", "centred")
 
 
 def compare(
-    paths: dict[str, str], methods: list[str], tolerance_width: int, path_to_table: str, path_to_panel: str
-) -> None:
+    paths: dict[str, str], methods: list[str], explained_class: str, tolerance_width: int, path_to_table: str,
+    path_to_panel: str,
+) -> None:  # fmt: skip
     """Write Pointing Game and pixel AUC under both alignments, paired on the same images, and show three of them."""
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     table, pixels = read_table(paths["table"]), read_array(paths["images"])
@@ -33,7 +34,8 @@ def compare(
         "layers": [cam_layer(classifier.architecture)],
         "multi_layers": list(multi_layers(classifier.architecture)),
     }
-    x, target = classifier.inputs(pixels[rows]), torch.tensor(told["label"].to_numpy())
+    x = classifier.inputs(pixels[rows])
+    target = torch.tensor(classes_to_explain(classifier, pixels, rows, told["label"].to_numpy(), explained_class))
     scores, shown, chosen = [], {}, np.linspace(0, len(rows) - 1, 3).round().astype(int)
     for alignment in ALIGNMENTS:
         options = known_options(methods, layers | {"alignment": alignment})
@@ -58,6 +60,7 @@ if "snakemake" in globals():
         compare(
             paths=dict(snakemake.input.items()),
             methods=snakemake.params.methods,
+            explained_class=snakemake.params.explained_class,
             tolerance_width=snakemake.params.tolerance_width,
             path_to_table=snakemake.output.table,
             path_to_panel=snakemake.output.panel,

@@ -1,4 +1,4 @@
-"""Explain the true class of the chosen images with the methods of one family, for one classifier."""
+"""Explain the true or the predicted class of the chosen images with the methods of one family, for one classifier."""
 
 import resource
 import time
@@ -8,32 +8,36 @@ import numpy as np
 import pandas as pd
 import torch
 
-from xiqa.config import PUBLISHED_MAPS
+from xiqa.config import ATTRIBUTIONS, PUBLISHED_MAPS, base_method
 from xiqa.datasets.splits import reference_images
 from xiqa.files import read_array, read_table, write_array, write_table
 from xiqa.logs import log_to
-from xiqa.models.classifier import load_classifier
+from xiqa.models.classifier import classes_to_explain, load_classifier
 from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.saliency.attribution import attribute_many, checks, known_options
+from xiqa.saliency.base import validity
 from xiqa.saliency.published import published_map
+from xiqa.saliency.xrai import best_regions
 
 REFERENCES = 64
 
 
 def explain(
-    paths: dict[str, str], methods: list[str], published: list[str], images: str, options: dict, path_to_maps: str,
-    path_to_checks: str, path_to_cost: str,
+    paths: dict[str, str], methods: list[str], published: list[str], images: str, options: dict, explained_class: str,
+    top_percent: float | None, path_to_maps: str, path_to_checks: str, path_to_cost: str,
 ) -> None:  # fmt: skip
     """Write the maps of each method (k, h, w) float32 into a folder, a row of validity flags per map, and their cost.
 
-    `images` selects the chosen images in the form of a pandas query. Maps as paper 001 released them, of the methods
-    `published`, go into a folder of their own.
+    `images` selects the chosen images in the form of a pandas query. `methods` may be variants: all smooth ones, and
+    the best regions of fast XRAI. Maps as paper 001 released them, of the methods `published`, have their own folder.
     """
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     pixels, label = read_array(paths["images"]), read_table(paths["table"])["label"].to_numpy()
     chosen = read_table(paths["chosen"]).query(images)
     rows = chosen["row"].to_numpy()
-    x, target = classifier.inputs(pixels[rows]), torch.tensor(label[rows])
+    x = classifier.inputs(pixels[rows])
+    explained = classes_to_explain(classifier, pixels, rows, label[rows], explained_class)
+    target = torch.tensor(explained)
     references = reference_images(label, read_table(paths["split"]), REFERENCES, options["seed"])
     options = options | {
         "layers": [cam_layer(classifier.architecture)],
@@ -41,16 +45,26 @@ def explain(
         "references": classifier.inputs(pixels[references]),
     }
     start = time.perf_counter()
-    asked = dict.fromkeys([*methods, *(source for method in published for source in PUBLISHED_MAPS[method])])
+    sources = (source for method in published for source in PUBLISHED_MAPS[method])
+    asked = dict.fromkeys([*map(base_method, methods), *sources])
     found = attribute_many(classifier.net, x, target, asked, **known_options(asked, options), reduce_channels=False)
     seconds = time.perf_counter() - start
-    maps = {method: found[method].sum(1) if found[method].ndim == 4 else found[method] for method in methods}
+    maps = {}
+    for method in methods:
+        values = found[base_method(method)]
+        values = values.sum(1) if values.ndim == 4 else values
+        maps[method] = best_regions(values, top_percent) if method.endswith("_top") else values
     kinds = {"": maps, "published": {method: published_map(method, found) for method in published}}
     for kind, of_methods in kinds.items():
         for method, values in of_methods.items():
             write_array(Path(path_to_maps) / kind / f"{method}.npy", values.numpy().astype(np.float32))
-    rows_of_checks = checks(classifier.net, x, target, maps)
-    named = rows_of_checks.assign(image=chosen["image"].to_numpy()[rows_of_checks["image"]])
+    # Variants promise no completeness.
+    plain = {method: values for method, values in maps.items() if method in ATTRIBUTIONS}
+    parts = [pd.DataFrame(validity(maps[m].numpy())).assign(method=m) for m in methods if m not in plain]
+    rows_of_checks = pd.concat([*([checks(classifier.net, x, target, plain)] if plain else []), *parts])
+    number = rows_of_checks["image"].to_numpy()
+    explained_names = np.array(classifier.classes)[explained[number]]
+    named = rows_of_checks.assign(image=chosen["image"].to_numpy()[number], explained_class=explained_names)
     write_table(path_to_checks, named)
     # Methods of a family share their passes: each costs what all of them cost together.
     memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -67,6 +81,8 @@ if "snakemake" in globals():
             published=snakemake.params.published,
             images=snakemake.params.images,
             options=snakemake.params.options,
+            explained_class=snakemake.params.explained_class,
+            top_percent=snakemake.params.top_percent,
             path_to_maps=snakemake.params.folder,
             path_to_checks=snakemake.output.checks,
             path_to_cost=snakemake.output.cost,

@@ -13,6 +13,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
+from xiqa.config import base_method
+
 SINGLE_COLUMN, DOUBLE_COLUMN = 3.5, 7.2
 """Widths of a journal's column and page in inches."""
 
@@ -155,7 +157,9 @@ def group_look(group: str) -> dict:
 
 def method_name(method: str) -> str:
     """A saliency method's name as figures print it."""
-    return METHOD_NAMES.get(method, method.replace("_", " "))
+    base = base_method(method)
+    variant = {"": "", "_smooth": ", smooth", "_top": ", best regions"}[method.removeprefix(base)]
+    return METHOD_NAMES.get(base, base.replace("_", " ")) + variant
 
 
 SHOWN_GROUPS = ("recorded", "recorded_standin", "scenario_1", "ood")

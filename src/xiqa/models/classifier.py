@@ -125,6 +125,23 @@ def predict(classifier: Classifier, images: np.ndarray, rows: np.ndarray, *, bat
     return probabilities(logits(classifier, images, rows, batch_size=batch_size))
 
 
+def classes_to_explain(
+    classifier: Classifier, images: np.ndarray, rows: np.ndarray, labels: np.ndarray, which: str
+) -> np.ndarray:
+    """The class (m,) of each image that its maps speak for.
+
+    Args:
+        classifier: that is explained.
+        images: (n, size, size) in 0..1, usually a memory map.
+        rows: (m,) indices of the images that are explained.
+        labels: (m,) their true classes.
+        which: "true_class", or "predicted_class": the most probable one.
+    """
+    if which == "predicted_class":
+        return predict(classifier, images, rows).argmax(1)
+    return np.asarray(labels)
+
+
 _CACHED_PIXELS = 8 * 224**2
 
 

@@ -69,6 +69,20 @@ def maps(
     return {name: explain(target, x, name == "xrai", base, steps, segmented) for name in names}
 
 
+def best_regions(maps: Tensor, percent: float) -> Tensor:
+    """Maps (n, h, w) of which the best pixels are kept and the others have the least value of their map.
+
+    Args:
+        maps: (n, h, w) of `explain`.
+        percent: of the area that is kept; more where pixels of equal value lie at its edge, as in the paper's code.
+
+    Reference: Brima and Atemkeng 2023 (paper 003), section 4.3, "Fast XRAI 30 %".
+    """
+    values = maps.flatten(1).cpu().numpy()
+    edge = maps.new_tensor(np.percentile(values, 100 - percent, axis=1))[:, None, None]
+    return torch.where(maps >= edge, maps, maps.amin((1, 2), keepdim=True))
+
+
 def black_and_white(target: Explained, x: Tensor, steps: int = 100) -> Tensor:
     """Mean of integrated gradients from a black and a white image, the minimum and maximum of each; (n, c, h, w).
 

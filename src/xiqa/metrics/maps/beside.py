@@ -10,7 +10,7 @@ from xiqa.metrics.maps.claims import published
 STUDIES = {"brain_tumor_jpg": "brain_tumor"}
 """Formats that hold the images of another one."""
 STATES = ("trained", "semi_random", "fully_random")
-CURVES = {"roc_auc": "roc", "region_dice": "region_dice", "fidelity": "fidelity"}
+CURVES = {"roc_auc": "roc_heights", "region_dice": "region_dice", "fidelity": "fidelity"}
 """Quantities that paper 004 takes from curves averaged over images -> their kind in averaged.csv."""
 OF_NETWORKS = {"accuracy": 1, "auc": 1, "size": 1, "parameters": 1e6, "depth": 1}
 """What papers print about networks -> how many of our units one of theirs has; sizes are in MB."""

@@ -155,6 +155,7 @@ def curves_of_maps(
 
     Returns:
         form, kind, x, y, area, n (scored images). kind roc: rates of false and true positives, area under the curve;
+        roc_heights: no curve, the mean of its heights as area, as in paper 004;
         region_dice: per cent of the area, mean Dice, its maximum as area; froc: false positives per image,
         sensitivity, its mean at 1/8 ... 8 as area. A kind without a scored image has no rows.
 
@@ -168,6 +169,8 @@ def curves_of_maps(
         if roc := mean_roc(formed, masks):
             curve = {"x": roc.curve["fpr"], "y": roc.curve["tpr"], "area": roc.area, "n": roc.n}
             parts.append(pd.DataFrame({"form": form, "kind": "roc", **curve}))
+            heights = {"x": [np.nan], "y": np.nan, "area": roc.mean_height, "n": roc.n}
+            parts.append(pd.DataFrame({"form": form, "kind": "roc_heights", **heights}))
         given = () if segments is None else zip(formed, masks, segments, strict=True)
         dice = [region_dice(saliency, None, mask, places) for saliency, mask, places in given if places is not None]
         if scored := [curve for curve in dice if curve is not None]:

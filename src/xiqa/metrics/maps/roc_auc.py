@@ -49,12 +49,14 @@ class MeanRoc(NamedTuple):
         curve: threshold (rising), fpr, tpr: means over the images of the rates of pixels above the threshold;
             of more than `POINTS` rows some evenly along the curve.
         area: under the curve.
+        mean_height: mean rate of true positives over the thresholds, by which paper 004 approximates the area.
         n: images that are scored.
         not_scored: images that are left out.
     """
 
     curve: pd.DataFrame
     area: float
+    mean_height: float
     n: int
     not_scored: int
 
@@ -82,7 +84,7 @@ def mean_roc(
         ValueError: a map and its mask differ in shape.
 
     Reference: paper 004, section 3.2. Its area is "the mean of the heights of available points", which is an area
-    only where the points lie evenly along the rate of false positives.
+    only where the points lie evenly along the rate of false positives; which points are available it does not say.
     """
     values, weights, left_out = [], [], 0
     for saliency, mask in zip(maps, masks, strict=True):
@@ -111,4 +113,4 @@ def mean_roc(
         length = 2 - fpr - tpr
         rows = np.unique(np.searchsorted(length, np.linspace(0, length[-1], POINTS)))
     curve = pd.DataFrame({"threshold": thresholds[rows], "fpr": fpr[rows], "tpr": tpr[rows]})
-    return MeanRoc(curve, float(area), n, left_out)
+    return MeanRoc(curve, float(area), float(tpr.mean()), n, left_out)
