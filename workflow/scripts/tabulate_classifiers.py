@@ -1,10 +1,11 @@
 """Put what the networks of a data set are and how well they classify into one table."""
 
 import os
+from pathlib import Path
 
 import pandas as pd
 
-from xiqa.files import read_table, read_tensors, write_table
+from xiqa.files import read_json, read_table, read_tensors, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps.beside import with_published
 
@@ -22,6 +23,7 @@ def tabulate(
         tensors = read_tensors(path)
         own = scores[(scores[list(network)] == pd.Series(network)).all(axis=1)]
         row = network | {
+            "classes": len(read_json(Path(path).with_name("model.json"))["classes"]),
             "size_mb": os.path.getsize(path) / 1e6,
             "parameters": sum(tensor.numel() for name, tensor in tensors.items() if "running_" not in name),
             "weighted_layers": sum(tensor.ndim > 1 for tensor in tensors.values()),

@@ -16,6 +16,8 @@ OF_NETWORKS = {"accuracy": 1, "auc": 1, "size": 1, "parameters": 1e6, "depth": 1
 """What papers print about networks -> how many of our units one of theirs has; sizes are in MB."""
 
 
+CLASSES = {"brain_tumor": 3, "covid_cxr": 3, "lvot": 2, "object_cxr": 2}
+"""Number of classes that the papers tell apart; covid_cxr has a fourth, which makes another task."""
 GAME = {"form": "absolute", "scoring": "published", "truth": "box"}
 """How paper 001 scores its maps."""
 
@@ -96,7 +98,8 @@ def _classifier(rows: pd.DataFrame) -> pd.DataFrame:
     wide = rows.assign(value=rows["value"] * rows["metric"].map(OF_NETWORKS))
     wide = wide.pivot(index="architecture", columns="metric", values="value").dropna(axis="columns", how="all")
     wide = wide.rename(columns={"size": "size_mb"}).add_prefix("published_").reset_index()
-    return wide.assign(weights="trained", repeat=0, published_in=_places(rows))
+    classes = CLASSES[rows["study"].max()]
+    return wide.assign(weights="trained", repeat=0, classes=classes, published_in=_places(rows))
 
 
 def _coverage(rows: pd.DataFrame) -> pd.DataFrame:
