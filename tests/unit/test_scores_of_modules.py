@@ -290,6 +290,13 @@ def test_tensors_are_taken_as_arrays_and_the_module_at_any_place():
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+def test_predict_may_answer_with_a_tensor_that_has_a_history():
+    images, maps = images_and_maps()
+    net = network().eval()
+    found = road(lambda x: net(torch.tensor(x, dtype=torch.float64)).softmax(1), images, LABELS, maps)
+    np.testing.assert_allclose(found, road(net, images, LABELS, maps), atol=1e-6)
+
+
 def test_one_of_predict_and_model_is_given():
     images, maps = images_and_maps()
     net = network()

@@ -53,6 +53,8 @@ def test_signed_maps_are_symmetric_around_zero_and_others_begin_at_zero(images, 
             np.testing.assert_array_equal(drawn.get_array(), (signed if low else amount)[row])
     low, high = panels(figure, 4)[0, 3].images[0].get_clim()
     assert low == -high < 0  # an occlusion map is signed, even where nothing in it is positive
+    raised = np.linspace(0.5, 0.52, images.size).reshape(images.shape)  # RISE: a small part on a large constant
+    assert panels(show(raised, images, percentile=100), 2)[0, 1].images[0].get_clim() == pytest.approx((0.5, 0.52))
     rounded = amount.copy()
     rounded[1, 2, 3] = -1e-12
     assert panels(show(rounded, images), 2)[0, 1].images[0].get_clim()[0] == 0

@@ -47,8 +47,9 @@ def show(
     """Draw images and their saliency maps: a row per image, a column per method, a colour bar below each.
 
     All maps of a method have one scale. Where some are negative it is symmetric around 0, red above and blue below;
-    else it begins at 0. It ends at a percentile of |values|; the bar is pointed where values lie beyond. Pixels that
-    are not finite are hatched, and a map of one value is called constant.
+    else it begins at 0, or at the smallest values where these are more than half of the largest. It ends at a
+    percentile of |values|; the bar is pointed where values lie beyond. Pixels that are not finite are hatched, and a
+    map of one value is called constant.
 
     Args:
         maps: (n, h, w), or method -> (n, h, w): arrays or tensors; or a single map (h, w).
@@ -180,11 +181,14 @@ def _display(image: np.ndarray) -> np.ndarray:
 def _scale(maps: np.ndarray, percentile: float, colour_map: str | Colormap | None) -> ScalarMappable:
     """Colours and limits of the maps of a method."""
     limit = style.signed_limit(maps, percentile)
+    finite = maps[np.isfinite(maps)]
     # Rounding below 0 does not make a map signed.
-    signed = bool((maps[np.isfinite(maps)] < -1e-6 * limit).any())
+    signed = bool((finite < -1e-6 * limit).any())
+    low = -limit if signed else float(np.percentile(finite, 100 - percentile)) if finite.size else 0.0
+    low = low if signed or limit / 2 < low < limit else 0.0
     colours = colour_map or (style.SIGNED_MAP if signed else style.AMOUNT_MAP)
     colours = colormaps[colours] if isinstance(colours, str) else colours
-    return ScalarMappable(Normalize(-limit if signed else 0, limit), colours.with_extremes(bad="#DDDDDD"))
+    return ScalarMappable(Normalize(low, limit), colours.with_extremes(bad="#DDDDDD"))
 
 
 def _draw_image(panel: Axes, image: np.ndarray) -> None:

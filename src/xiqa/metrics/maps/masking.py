@@ -121,7 +121,7 @@ def answers(predict: Predict, images: np.ndarray, labels: np.ndarray, batch: int
     """
     parts = np.array_split(images, -(-len(images) // batch))
     dtype = getattr(predict, "dtype", np.float32)
-    found = np.concatenate([np.asarray(predict(np.asarray(part, dtype)), np.float64) for part in parts])
+    found = np.concatenate([np.asarray(as_array(predict(np.asarray(part, dtype))), np.float64) for part in parts])
     if found.ndim != 2 or len(found) != len(images) or found.shape[1] < 2:
         raise ValueError(
             f"predict: found {found.shape} of {len(images)} images, expected ({len(images)}, k) with k > 1; "
