@@ -379,6 +379,38 @@ def test_the_encoder_of_torch_behind_a_stem_of_convolutions():
     assert torch.allclose(found, enlarged(expected, (16, 24)), atol=1e-12)
 
 
+@pytest.mark.parametrize("change", ["checkpointing", "bfloat16", "DataParallel", "compiled", "inference", "autocast"])
+def test_however_a_transformer_is_run_its_maps_are_the_same(change):
+    timm = import_timm()
+    torch.manual_seed(0)
+    net = timm.create_model("vit_tiny_patch16_224", num_classes=5, depth=2, img_size=64)
+    x = images(64, 64, n=2, dtype=torch.float32)
+    if change == "bfloat16":
+        net = net.to(torch.bfloat16)
+    expected = attribute_many(copy.deepcopy(net).float(), x, TARGET[:2], BOTH)
+    surroundings = {"inference": torch.inference_mode(), "autocast": torch.autocast("cpu")}
+    if change == "checkpointing":
+        net.set_grad_checkpointing(True)
+    elif change == "DataParallel":
+        net = nn.DataParallel(net)
+    elif change == "compiled":
+        net = torch.compile(net, backend="eager")
+    with surroundings.get(change, torch.enable_grad()):
+        found = attribute_many(net, x, TARGET[:2], BOTH)
+    for name in BOTH:
+        assert float(expected[name].std()) > 0.1
+        assert torch.allclose(found[name], expected[name], atol=1e-5)
+
+
+def test_an_image_that_is_not_finite_has_no_map_and_leaves_the_others_alone():
+    net, x = Transformer().double(), images()
+    expected = attribute_many(net, x, "predicted", BOTH)
+    x[1, 0, 2, 2] = torch.nan
+    for name, found in attribute_many(net, x, "predicted", BOTH).items():
+        assert found[1].isnan().all()
+        assert torch.equal(found[[0, 2]], expected[name][[0, 2]])
+
+
 def test_a_head_of_zeros_reads_the_class_token_and_has_no_relevance():
     net, x = Transformer().double(), images()
     expected = attribute(net, x, TARGET, ROLLOUT)
@@ -401,6 +433,11 @@ class Channels(nn.Module):
         return self.head((x + x @ (q.mT @ k)[:, None].softmax(-1)[:, 0]).mean(1))
 
 
+class Detached(nn.Module):
+    def forward(self, x):
+        return x.detach()
+
+
 def test_what_is_no_attention_among_all_patches_is_refused_by_name():
     timm = import_timm()
     x = images(16, 16, n=1, dtype=torch.float32)
@@ -412,6 +449,7 @@ def test_what_is_no_attention_among_all_patches_is_refused_by_name():
             x,
             "found no attention in Sequential",
         ),
+        (nn.Sequential(Transformer(), Detached()), x, "no way for gradients from the output to all attention"),
         (Transformer("unseen"), x, "found no attention in Transformer.*'integrated_gradients'"),
         (swin, large, "such as within windows in SwinTransformer"),
         (timm.create_model("cait_xxs24_224", img_size=64, num_classes=5), large, "tokens in Cait"),

@@ -266,13 +266,35 @@ def traced(net):
     return torch.jit.trace(copy.deepcopy(net).eval(), torch.zeros(1, CHANNELS, HEIGHT, WIDTH, dtype=torch.float64))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit")
-@pytest.mark.parametrize("wrap", [nn.DataParallel, traced])
+def normalised(net):
+    """Weight normalisation of the old kind keeps a weight with a history, which cannot be copied as it is."""
+    nn.utils.weight_norm(net[5])
+    net(torch.zeros(2, CHANNELS, HEIGHT, WIDTH, dtype=torch.float64))
+    return net.eval()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:.*weight_norm")
+@pytest.mark.parametrize("wrap", [nn.DataParallel, traced, lambda net: torch.compile(net, backend="eager")])
 def test_wrapped_and_compiled_modules(wrap):
     images, maps = images_and_maps()
     net = network()
     expected = all_scores(images, maps, predict=by_hand(net))
     np.testing.assert_allclose(all_scores(images, maps, model=wrap(net)), expected, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_networks_that_are_hard_to_copy_are_asked_or_refused():
+    images, maps = images_and_maps()
+    net = normalised(network())
+
+    def predict(images):
+        return special.softmax(net(torch.tensor(images).double()).detach().numpy(), 1)
+
+    found = road(images, LABELS, maps, model=net)
+    np.testing.assert_allclose(found, road(predict, images, LABELS, maps), atol=1e-6)
+    net[1].running_mean = net[1].running_var = None
+    with pytest.raises(ValueError, match="without running statistics"):
+        road(images, LABELS, maps, model=net)
 
 
 def test_tensors_are_taken_as_arrays_and_the_module_at_any_place():

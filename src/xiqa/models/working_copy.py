@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 
-def working_copy(model: nn.Module) -> nn.Module:
+def working_copy(model: nn.Module, keep_half: bool = False) -> nn.Module:
     """A copy in evaluation mode that shares the weights of `model` and asks for no gradient of them.
 
     Wrappers that only say how a network is run (`DataParallel`, `torch.compile`) are taken off, and no module works in
-    place. Buffers are copied. Weights of half precision become float32, because gradients underflow in it. Nothing may
-    write into the weights of the copy; they may be replaced.
+    place. Buffers are copied. Weights of half precision become float32, because gradients underflow in it, unless they
+    are kept. Nothing may write into the weights of the copy; they may be replaced.
 
     Raises:
         ValueError: the module is compiled to TorchScript, has weights that are not made yet, cannot be copied, or
@@ -48,14 +48,15 @@ def working_copy(model: nn.Module) -> nn.Module:
     net.eval()
     for name, module in net.named_modules():
         module._compiled_call_impl = None
-        if getattr(module, "inplace", False):
-            module.inplace = False
+        for flag in ("inplace", "grad_checkpointing"):  # what is computed again on the way back is seen by no hook
+            if getattr(module, flag, False) is True:
+                setattr(module, flag, False)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise ValueError(
                 f"model: found {type(module).__name__} '{name}' without running statistics, expected them: the output "
                 "of an image would depend on the others of its batch. Keep track_running_stats=True, or take GroupNorm"
             )
-    if dtype_of(net) in (torch.float16, torch.bfloat16):
+    if not keep_half and dtype_of(net) in (torch.float16, torch.bfloat16):
         net.float()
     return net
 

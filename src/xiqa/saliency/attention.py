@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from xiqa.saliency import layer_maps
 from xiqa.saliency.explained import Explained
+from xiqa.saliency.outputs import scalar
 
 _SOFTMAX = {torch.softmax, Tensor.softmax, functional.softmax, torch.special.softmax}
 _FUSE = {"mean": lambda a: a.mean(1), "max": lambda a: a.amax(1), "min": lambda a: a.amin(1)}
@@ -57,6 +58,7 @@ def maps(
             f"found head_fusion '{head_fusion}' and discard_ratio {discard_ratio}, expected one of {list(_FUSE)}, and "
             "0 to less than 1"
         )
+    target._prepare(x, None)
     tokens = _tokens(target, x)
     weighted = "gradient_attention_rollout" in names
     # Attention, its logits, gradients and their products come on top of what a pass takes without them.
@@ -64,7 +66,9 @@ def maps(
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     for start in range(0, len(x), at_once):
         rows = slice(start, min(start + at_once, len(x)))
-        attentions, gradients, _ = _attend(target, x[rows], rows, weighted)
+        attentions, gradients, _ = _attend(
+            target, x[rows], lambda output, rows=rows: target._scalar(output, None, rows), weighted
+        )
         if weighted:
             steps = [(a * g).clamp(min=0).mean(1) for a, g in zip(attentions, gradients, strict=True)]
             found["gradient_attention_rollout"].append(_relevance(steps, tokens))
@@ -142,19 +146,19 @@ def _kept(fused: Tensor, discard_ratio: float) -> Tensor:
 
 
 def _attend(
-    target: Explained, x: Tensor, rows: slice, weighted: bool
+    target: Explained, x: Tensor, value: Callable[[Any], Tensor], weighted: bool
 ) -> tuple[list[Tensor], list[Tensor], list[tuple[int, int]]]:
-    """Attention (b, heads, t, t) of all layers in order, ∂f/∂A if wanted, and `_Watch.grids`."""
+    """Attention (b, heads, t, t) of all layers in order, gradients of `value` of the output, and `_Watch.grids`."""
     with torch.set_grad_enabled(weighted), _Watch() as watch:
-        value = target._scalar(target.net(x.detach()), None, rows)
+        values = value(target._run(x, watch.found))
     if not watch.found:
         _refuse(target, "no attention")
     gradients = []
-    if weighted and value.requires_grad:
-        given = torch.autograd.grad(value, watch.found, torch.ones_like(value), allow_unused=True)
+    if weighted:
+        if not values.requires_grad or not all(one.requires_grad for one in watch.found):
+            _refuse(target, "no way for gradients from the output to all attention (no_grad, detach)")
+        given = torch.autograd.grad(values.sum(), watch.found, allow_unused=True)
         gradients = [torch.zeros_like(a) if g is None else g for a, g in zip(watch.found, given, strict=True)]
-    elif weighted:
-        gradients = [torch.zeros_like(a) for a in watch.found]
     laid = [[_by_image(target, one.detach(), len(x)) for one in some] for some in (watch.found, gradients)]
     return laid[0], laid[1], watch.grids
 
@@ -179,7 +183,8 @@ def _refuse(target: Explained, found: str) -> NoReturn:
 def _tokens(target: Explained, x: Tensor) -> _Tokens:
     """Find out how a network's tokens lie, by noise instead of images: those may be blank."""
     noise = torch.randn(1, *x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
-    attentions, gradients, grids = _attend(target, noise, slice(0, 1), weighted=True)
+    of_first = target.target[:1] if isinstance(target.target, Tensor) else target.target
+    attentions, gradients, grids = _attend(target, noise, lambda output: scalar(output, of_first, 1), weighted=True)
     shapes = [tuple(one.shape[2:]) for one in attentions]
     count = shapes[0][1]
     pooled = len(shapes) > 1 and shapes[-1] == (1, count)
@@ -223,7 +228,7 @@ def _first_patch(target: Explained, x: Tensor, grid: tuple[int, int]) -> int | N
         corners[number][place] = other[place]
     try:
         with torch.no_grad(), _Watch(stop=True):
-            target.net(corners.to(x))
+            target._run(corners.to(x))
     except _FirstAttention as stopped:
         logits = _by_image(target, stopped.logits, 5)
     own = logits.diagonal(dim1=2, dim2=3)

@@ -38,6 +38,8 @@ WHAT: dict[str, str] = {
     "omig": "change of the image on the way to a higher output",
     "kernel_shap": "Shapley values of superpixels",
     "lime": "a sparse linear model of superpixels",
+    "attention_rollout": "which patches of a transformer flow into its output through the attention of all layers",
+    "gradient_attention_rollout": "the same with each attention weighted by its gradient: for the class that is asked",
     "random": "control: random numbers",
     "centre_prior": "control: a Gaussian at the centre of the image",
     "edges": "control: strength of the image's edges",

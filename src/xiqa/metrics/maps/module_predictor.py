@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xiqa.models.working_copy import working_copy
+
 _INSTEAD = "give predict= instead, images -> class probabilities (b, k)"
 # Steps that change the shape or the type of an output, but none of its values.
 _PASSED_ON = (
@@ -27,7 +29,7 @@ _PASSED_ON = (
 class ModulePredictor:
     """Images (b, h, w) or (b, c, h, w) -> class probabilities (b, k) in float64, of a module's logits.
 
-    The module is copied and the copy set to evaluation mode, so that the mode, flags, buffers and gradients of the
+    A copy in evaluation mode is asked, see `models.working_copy`, so that the mode, flags, buffers and gradients of the
     module itself stay as they are, also when several threads ask. Images take the device and the dtype of its weights.
     One logit z, (b,) or (b, 1), belongs to the second of two classes: 1 - sigmoid(z) and sigmoid(z). Several take the
     softmax, in float64. A module that ends in a softmax, or in a sigmoid with one output, gives probabilities already.
@@ -44,14 +46,11 @@ class ModulePredictor:
 
     def __init__(self, model: nn.Module):
         self.name = type(model).__name__
-        try:
-            with torch.inference_mode(False):
+        with torch.inference_mode(False):
+            if isinstance(model, torch.jit.ScriptModule):
                 self.net = copy.deepcopy(model).eval()
-        except Exception as error:
-            raise ValueError(
-                f"model: {self.name} cannot be copied ({error}), expected one that can, so that yours stays as it is; "
-                f"{_INSTEAD}"
-            ) from error
+            else:
+                self.net = working_copy(model, keep_half=True)
         weights = [one for one in (*self.net.parameters(), *self.net.buffers()) if one.is_floating_point()]
         self._like = weights[0] if weights else torch.empty(0)
         self._last: str | None = None
