@@ -97,4 +97,5 @@ def cdmam_runs(
 def group_metrics(scores: pd.DataFrame) -> dict[str, float]:
     """The scores of each test group, as metric names that MLflow takes."""
     columns = ["rmse_midpoint_um", "rmse_train_mean_um", "rmse_shortcut_um", "relative_error", "coverage_95"]
+    columns += ["coverage_95_calibrated"]
     return {f"{column}_{row['group']}": row[column] for _, row in scores.iterrows() for column in columns}

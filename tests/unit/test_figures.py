@@ -222,6 +222,9 @@ def test_predicted_curves_figure_2a_draw_the_expanded_uncertainty():
     band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
     total = np.hypot(rows["aleatoric_um"], rows["epistemic_um"])
     assert band.max() == pytest.approx((rows["predicted_um"] + 1.96 * total).max())
+    shown = table[table["image"].isin(titles)]
+    assert_drawn(figure, shown[["predicted_um", "truth_um"]], LIMITS["acceptable"][1])
+    assert_printed(texts_of(figure), [])
     # Where there is a calibration, its band is drawn too.
     both = prediction.plot_predicted_curves(table.assign(calibrated_um=0.01), titles, LIMITS)
     band = both.axes[0].collections[1].get_paths()[0].vertices[:, 1]
