@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from xiqa.metrics.statistics import bootstrap_ci
+from xiqa.metrics.statistics import interval
 
 folder, commit, machine = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 SETS = {
@@ -27,7 +27,7 @@ def pooled_accuracy(dataset: str) -> str:
     tested = pd.concat([part[part["part"] == "test"] for part in parts], ignore_index=True)
     probabilities = tested[sorted(c for c in tested if c.startswith("probability_"))].to_numpy()
     right = (probabilities.argmax(1) == tested["label"]).to_numpy(float)
-    low, high = bootstrap_ci(right, tested["patient"])
+    low, high = interval(right, tested["patient"])
     return (
         f"{right.mean():.3f} (95 % interval {low:.3f} to {high:.3f}; {tested['patient'].nunique()} patients or blocks, "
         f"{len(tested)} tested images)"

@@ -165,7 +165,7 @@ def test_embedding_has_silhouettes_in_its_titles_and_names_the_classes():
     rng, table = np.random.default_rng(0), predictions(3, n=60)
     spaces = {"before training": np.zeros((60, 4)), "after training": rng.normal(0, 1, (60, 4))}
     spaces["after training"][:, :3] += 4 * np.eye(3)[table["label"]]
-    points, found = embed(spaces, table, draws=20)
+    points, found = embed(spaces, table)
     figure = draw(classification.plot_embedding(points, found, CLASSES[3]), "embedding")
     assert len(figure.axes) == 4
     assert_printed([figure.axes[1].get_title()], found)

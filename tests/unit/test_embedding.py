@@ -48,7 +48,7 @@ def test_silhouette_is_that_of_scikit_learn_with_its_interval():
 def test_classes_that_move_apart_raise_the_silhouette():
     before, table = clusters(apart=0.0)
     after, _ = clusters(apart=6.0)
-    points, found = embed({"before": before, "after": after}, table, draws=100)
+    points, found = embed({"before": before, "after": after}, table)
     assert found["state"].tolist() == ["before", "after"]
     assert found["ci_high"][0] < 0.1 < 0.5 < found["ci_low"][1]
     assert points.groupby("state").size().tolist() == [60, 60]
@@ -70,10 +70,10 @@ def test_degenerate_features_give_a_table_without_a_warning(features, finite):
     table = pd.DataFrame({"image": range(n), "patient": 0, "label": [0] * (n - 1) + [1]})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        points, found = embed({"before": features}, table, draws=10)
+        points, found = embed({"before": features}, table)
     assert points[["pca_1", "pca_2"]].notna().all(axis=None)
     assert points[["tsne_1", "tsne_2"]].notna().all(axis=None) == finite
-    assert found["reason"][0] == "one patient: nothing to resample"
+    assert found["reason"][0] == "too few patients"
 
 
 def test_one_class_has_no_silhouette():

@@ -11,12 +11,13 @@ from xiqa.metrics.maps.fidelity import (
     class_balanced,
     fidelity,
     fidelity_area,
-    fidelity_bootstrap,
     fidelity_ends,
+    fidelity_interval,
 )
 from xiqa.metrics.maps.insertion_deletion import insertion_deletion
 from xiqa.metrics.maps.masking import pixel_ranks
 from xiqa.metrics.maps.road import linear_imputation, road
+from xiqa.metrics.statistics import interval
 
 HEIGHT, WIDTH = 10, 12  # 120 pixels: 40 steps of 3
 REGION = np.zeros((HEIGHT, WIDTH), bool)
@@ -132,7 +133,7 @@ def test_random_maps_have_no_fidelity_and_the_true_region_has_the_most():
     ends = fidelity_ends(network, images, labels, replacement)
     found = {name: fidelity(network, images, labels, m, replacement, ends=ends).correct for name, m in maps.items()}
     areas = {name: float(fidelity_area(class_balanced(correct, labels))) for name, correct in found.items()}
-    low, high = fidelity_bootstrap(found["random"], labels)
+    low, high = fidelity_interval(found["random"], labels)
     assert low < 0 < high < 0.1
     assert areas["region"] > areas["noisy"] > high
     assert areas["inverted"] == pytest.approx(-areas["region"])
@@ -156,39 +157,36 @@ def test_area_is_linear_in_images():
     assert fidelity_area(np.stack([np.zeros(41), np.ones(41)])) == pytest.approx(1)
 
 
-def test_bootstrap_draws_whole_patients():
+def test_interval_of_fidelity_is_that_of_the_mean_where_classes_are_equal():
     rng = np.random.default_rng(5)
-    correct, labels = (rng.random((2, 30, 5)) < [[[0.3]], [[0.7]]]) * 1.0, rng.integers(0, 2, 30)
-    patients = rng.choice(list("abcdefgh"), 30)
-    names = list(dict.fromkeys(patients))
-    drawn = []
-    for counts in np.random.default_rng(9).multinomial(len(names), np.full(len(names), 1 / len(names)), 300):
-        rows = np.repeat(np.arange(30), counts[[names.index(one) for one in patients]])
-        drawn.append(fidelity_area(class_balanced(correct[:, rows], labels[rows])))
-    expected = np.quantile(drawn, [0.05, 0.95])
-    found = fidelity_bootstrap(correct, labels, patients, draws=300, level=0.9, seed=9)
-    assert found == pytest.approx(expected)
+    correct = (rng.random((2, 24, 5)) < [[[0.3]], [[0.7]]]) * 1.0
+    patients, labels = np.arange(24) // 2, np.arange(24) % 2  # each patient has an image of each class
+    expected = interval(fidelity_area(correct), patients)
+    assert fidelity_interval(correct, labels, patients) == pytest.approx(expected)
 
 
-def test_bootstrap_covers_the_truth_as_often_as_stated():
+@pytest.mark.parametrize("patients", [6, 11, 40])
+def test_interval_of_fidelity_covers_the_truth_as_often_as_stated(patients):
     rng, covered = np.random.default_rng(6), []
-    for seed in range(200):
-        # Patients of 3 slices with one value of F each: 0.5 on average.
-        level = np.repeat(rng.random(40), 3)
-        correct = np.stack([np.zeros((120, 2)), np.tile(level[:, None], 2)])
-        low, high = fidelity_bootstrap(correct, np.arange(120) % 2, np.arange(120) // 3, draws=300, seed=seed)
-        covered.append(low <= 0.5 <= high)
-    assert 0.89 <= np.mean(covered) <= 0.99
+    for _ in range(200):
+        # Patients of 3 slices with one value of F each, skewed: 1/4 on average; a third of them of one class.
+        level = np.repeat(rng.beta(0.5, 1.5, patients), 3)
+        correct = np.stack([np.zeros((3 * patients, 2)), np.tile(level[:, None], 2)])
+        label = np.repeat(np.arange(patients) % 3 == 0, 3).astype(int)
+        low, high = fidelity_interval(correct, label, np.arange(3 * patients) // 3)
+        covered.append(low <= 0.25 <= high)
+    assert np.mean(covered) >= 0.93
 
 
-def test_bootstrap_leaves_out_what_was_not_scored_and_needs_two_patients():
+def test_interval_of_fidelity_leaves_out_what_was_not_scored_and_needs_two_patients_of_each_class():
     rng = np.random.default_rng(7)
     correct, labels = rng.integers(0, 2, (2, 12, 6)) * 1.0, np.arange(12) % 2
     more = np.concatenate([correct, np.full((2, 3, 6), np.nan)], 1)
-    assert fidelity_bootstrap(more, np.arange(15) % 2) == fidelity_bootstrap(correct, labels)
-    assert np.isnan(fidelity_bootstrap(correct, labels, ["a"] * 12)).all()
+    assert fidelity_interval(more, np.arange(15) % 2) == fidelity_interval(correct, labels)
+    assert np.isnan(fidelity_interval(correct, labels, ["a"] * 12)).all()
+    assert np.isnan(fidelity_interval(correct, np.arange(12) == 0)).all()
     with pytest.raises(ValueError, match="found 2 entries, expected 12"):
-        fidelity_bootstrap(correct, labels, ["a", "b"])
+        fidelity_interval(correct, labels, ["a", "b"])
 
 
 # Insertion and deletion
@@ -344,7 +342,7 @@ def test_a_set_without_any_map_has_no_score():
     network, _ = linear_network()
     assert np.isnan(scores(network, images, labels, np.zeros_like(maps))).all()
     nothing = fidelity(network, images, labels, np.zeros_like(maps), np.zeros(2)).correct
-    assert np.isnan(fidelity_bootstrap(nothing, labels)).all()
+    assert np.isnan(fidelity_interval(nothing, labels)).all()
 
 
 def test_equal_values_do_not_favour_a_corner():

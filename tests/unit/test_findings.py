@@ -48,9 +48,9 @@ def test_counts_medians_and_tests_of_modified_images():
     table = summarise_modified_images(rows).set_index(["group", "method", "form"]).loc["all"]
     best = table.loc["omig", "visit_normalised"]
     assert (best["n"], best["lowered"]) == (20, 19)
-    # Wilson's interval of 19 of 20, from its formula by hand.
-    assert best["lowered_share_low"] == pytest.approx(0.7639, abs=2e-4)
-    assert best["lowered_share_high"] == pytest.approx(0.9911, abs=2e-4)
+    # The exact interval of 19 of 20: 20 of 20 have 2.5 % where the share is 0.9987, 19 or more where it is 0.7513.
+    assert best["lowered_share_low"] == pytest.approx(0.7513, abs=2e-4)
+    assert best["lowered_share_high"] == pytest.approx(0.9987, abs=2e-4)
     assert best["median_change_um"] == pytest.approx(np.median(own))
     assert best["median_change_percent"] == pytest.approx(np.median(own) / 0.5 * 100)
     # All 20 differences have one sign and none is tied: the exact one-sided probability is 1 in 2^20.

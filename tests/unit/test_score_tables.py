@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from xiqa import metrics
+from xiqa.config import CONTROLS
 from xiqa.metrics.maps.beside import with_published
 from xiqa.metrics.maps.score_tables import (
     cascade_table,
@@ -17,7 +18,8 @@ from xiqa.metrics.maps.score_tables import (
     randomisation_table,
     smoothing_table,
 )
-from xiqa.metrics.maps.trust import describe_trust, trust
+from xiqa.metrics.maps.trust import describe_trust, form_of, trust
+from xiqa.metrics.statistics import interval
 
 IMAGES = 40
 
@@ -82,7 +84,8 @@ def test_pointing_game_is_told_with_and_without_smoothing_by_image_and_by_class(
     assert table.loc["gaussian", "accuracy"] == 1
     smoothing = smoothing_table(rows).set_index("method").loc["m"]
     assert (smoothing["unsmoothed"], smoothing["difference"]) == (0.75, -0.25)
-    assert smoothing["ci_low"] < -0.25 < smoothing["ci_high"] < 0
+    # Five patients of 20 differ, all in one direction: that comes by chance in 2 of 2^5 cases, more than 5 %.
+    assert smoothing["ci_low"] < -0.25 < 0 < smoothing["ci_high"] < 0.05
 
 
 def test_trained_networks_are_compared_with_randomised_ones_on_the_same_images():
@@ -161,35 +164,123 @@ def test_the_papers_numbers_stand_beside_ours():
     assert mine["pointing_game"]["published"].isna().all()
 
 
-def ranks_of(beaten: dict[str, dict[str, bool]]) -> pd.DataFrame:
-    rows = [
-        {"dataset": "d", "method": method, "form": "absolute", "metric": metric, "mean": 0.8, "ci_low": 0.7,
-         "ci_high": 0.9, "n": 30, "beats_best_control": beats, "seconds_per_map": 0.1}
-        for method, metrics in beaten.items() for metric, beats in metrics.items()
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
+def study(patients: int, gains: dict[str, tuple[float, float, float]], noise=0.02, **known) -> pd.DataFrame:
+    """Scores of a data set, one image per patient: what each method gains over the controls in pixel AUC, in fidelity,
+    and in pixel AUC over the randomised network."""
+    rng, parts = np.random.default_rng(11), []
+    base = rng.normal(0.5, 0.1, patients)
+    for method, (finds, faithful, depends) in (gains | dict.fromkeys(CONTROLS, (0, 0, 0))).items():
+        for metric, weights, gain in (
+            ("roc_auc", "trained", finds), ("fidelity", "trained", faithful), ("roc_auc", "fully_random", finds - depends),
+        ):  # fmt: skip
+            value = base + gain + rng.normal(0, noise, patients)
+            rows = {"image": np.arange(patients), "patient": np.arange(patients), "value": value, "metric": metric}
+            parts.append(pd.DataFrame(rows).assign(method=method, weights=weights))
+    scores = pd.concat(parts, ignore_index=True).assign(dataset="d", seed=0, label_name="a", architecture="net")
+    return in_both_forms(scores.assign(form="absolute", **known))
+
+
+GAINS = {"good": (0.2, 0.2, 0.2), "blind": (0, 0.2, 0.2), "untrained": (0.2, 0.2, 0), "unfaithful": (0.2, -0.1, 0.2)}
 
 
 def test_a_method_is_trusted_if_all_that_was_tested_holds():
-    ranks = ranks_of({
-        "good": {"roc_auc": True, "fidelity": True}, "blind": {"roc_auc": False, "fidelity": True},
-        "untrained": {"roc_auc": True, "fidelity": True}, "half": {"roc_auc": True},
-    })  # fmt: skip
-    randomisation = pd.DataFrame({
-        "dataset": "d", "method": ["good", "untrained"], "form": "absolute", "compared_with": "fully_random",
-        "ci_low": [0.1, -0.1], "n": 30,
-    })  # fmt: skip
-    table = trust(ranks, randomisation).set_index("method")
-    assert table["trusted"].to_dict() == {"good": "yes", "blind": "no", "untrained": "no", "half": "no"}
-    assert table.loc["blind", "depends_on_training"] == "not tested"
-    assert table.loc["half", "faithful"] == "not tested"
-    claims = pd.DataFrame(
-        {"holds": ["yes", "no"], "dataset": ["d", "e"], "paper": "004", "sentence": "A.", "evidence": "B."}
+    table = trust(study(12, GAINS)).set_index("method")
+    assert table["trusted"].to_dict() == {"good": "yes", "blind": "no", "untrained": "no", "unfaithful": "no"}
+    marks = table[["finds_the_defect", "faithful", "depends_on_training"]]
+    assert (marks == "passed").sum(axis=1).to_dict() == {"good": 3, "blind": 2, "untrained": 2, "unfaithful": 2}
+    assert (marks == "failed").sum().to_dict() == {"finds_the_defect": 1, "faithful": 1, "depends_on_training": 1}
+    row = table.loc["good"]
+    assert (row["faithful_score"], row["faithful_images"], row["faithful_patients"]) == ("fidelity", 12, 12)
+    assert row["faithful_low"] < row["faithful_gain"] < row["faithful_high"]
+    assert row["faithful_gain"] == pytest.approx(0.2, abs=0.03)
+    assert row["depends_on_training_against"] == "fully_random"
+    assert row["form"] == "signed"
+
+
+def test_the_numbers_of_a_check_are_those_of_its_pairs():
+    scores = study(9, GAINS)
+    row = trust(scores).set_index("method").loc["good"]
+    wide = scores.query("metric == 'roc_auc' and weights == 'trained' and form == 'signed'").pivot(
+        index="patient", columns="method", values="value"
     )
-    told = describe_trust(table.reset_index().assign(data="simulated"), claims)
-    assert told[0][0] == "d (simulated images): trusted"
-    assert told[0][1].startswith("good (absolute): pixel AUC 0.80 (0.70 to 0.90)")
-    assert told[-2] == ("Do the papers' claims hold here?", "Paper 004: A. Here: yes on d; no on e.")
+    gains = wide[["good"]].to_numpy() - wide[list(CONTROLS)]
+    hardest = gains.mean().idxmin()
+    assert row["finds_the_defect_against"] == hardest
+    assert row["finds_the_defect_gain"] == pytest.approx(gains[hardest].mean())
+    assert row[["finds_the_defect_low", "finds_the_defect_high"]].tolist() == pytest.approx(interval(gains[hardest]))
+    assert row["roc_auc"] == pytest.approx(wide["good"].mean())
+
+
+def test_what_too_few_patients_cannot_decide_is_not_testable():
+    table = trust(study(5, GAINS))
+    assert (table[["finds_the_defect", "faithful", "depends_on_training"]] == "not testable").all(axis=None)
+    assert (table["trusted"] == "not testable").all()
+    told = dict(describe_trust(table.assign(data="simulated"), CLAIMS_FOUND))  # the last sentence of each heading
+    assert told["d (simulated images)"] == "No method passes all checks, so none is called trusted."
+    sentences = [sentence for _, sentence in describe_trust(table.assign(data="simulated"), CLAIMS_FOUND)]
+    assert sentences[1] == "None is shown to be one that is faithful: 5 patients (5 images) are too few to decide."
+    six = trust(study(6, {"good": (0.2, 0.2, 0.2)}))
+    assert six["trusted"].tolist() == ["yes"]
+
+
+def test_checks_that_a_study_did_not_make_are_not_tested():
+    scores = study(12, {"good": (0.2, 0.2, 0.2)}).query("metric == 'roc_auc' and weights == 'trained'")
+    row = trust(scores).iloc[0]
+    assert row[["finds_the_defect", "faithful", "depends_on_training"]].tolist() == [
+        "passed",
+        "not tested",
+        "not tested",
+    ]
+    assert row["trusted"] == "no"
+    assert row["faithful_images"] == 0
+
+
+def test_the_form_of_a_method_is_fixed_beforehand():
+    scores = study(12, {"gradient": (0.0, 0, 0), "lrp": (0.0, 0, 0)})
+    signed = scores["form"] == "signed"
+    # Signed maps of both find the object, absolute ones do not; the gradient counts without its sign.
+    scores.loc[signed & ~scores["method"].isin(CONTROLS), "value"] += 0.3
+    found = trust(scores).set_index("method")["finds_the_defect"]
+    assert found.to_dict() == {"gradient": "failed", "lrp": "passed"}
+    assert form_of("smoothgrad") == "absolute"
+    assert form_of("xrai") == form_of("occlusion") == form_of("integrated_gradients") == "signed"
+
+
+@pytest.mark.parametrize("truth", [(0, 0, 0), (0.2, 0.2, 0), (0, 0.2, 0.2)])
+def test_methods_are_seldom_trusted_by_chance(truth):
+    """Six methods alike, of which none deserves trust: under the global null and two partial ones."""
+    false = []
+    for seed in range(40):
+        scores = study(8, {f"m{k}": truth for k in range(6)}, noise=0.0)
+        rng = np.random.default_rng(seed)
+        shared = rng.normal(0, 0.1, (8, 1))[scores["patient"]].ravel()
+        scores = scores.assign(value=scores["value"] + shared + rng.normal(0, 0.05, len(scores)))
+        table = trust(scores)
+        checks = ("finds_the_defect", "faithful", "depends_on_training")
+        nulls = [name for name, gain in zip(checks, truth, strict=True) if not gain]
+        false.append((table[nulls] == "passed").any(axis=None))
+    assert np.mean(false) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 40)
+
+
+CLAIMS_FOUND = pd.DataFrame({
+    "holds": ["yes", "no", "not testable", "not testable"], "dataset": ["d", "e", "f", "d"], "paper": "004",
+    "sentence": ["A.", "A.", "A.", "B."], "evidence": "B.",
+})  # fmt: skip
+
+
+def test_findings_say_what_decided_and_on_how_many():
+    table = trust(study(12, GAINS), pd.DataFrame({"dataset": "d", "method": list(GAINS), "seconds_per_map": 0.25}))
+    told = describe_trust(table.assign(data="simulated"), CLAIMS_FOUND)
+    assert told[0] == (
+        "d (simulated images)", "3 of 4 methods find the object better than random, centre and edges (12 images)."
+    )  # fmt: skip
+    row = table.set_index("method").loc["good"]
+    assert told[3][1] == "good (signed) is trusted; a map costs 0.25 s."
+    assert told[5][1].startswith(f"It is faithful: fidelity {row['faithful_gain']:.2f} above ")
+    assert f"corrected p {row['faithful_p']:.2g}; 12 images, 12 patients)." in told[5][1]
+    assert told[-2] == ("Do the papers' claims hold here?", "Paper 004: A. Here: yes on d; no on e; undecided on f.")
+    assert told[-1][1].startswith("1 other claims are undecided on every data set")
+    assert max(len(sentence.split()) for _, sentence in told) <= 30
 
 
 def test_scores_of_single_maps_are_had_by_name():

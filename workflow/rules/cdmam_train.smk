@@ -79,6 +79,5 @@ rule score_predictions:
         mem_mb=3000,
     params:
         code=code("score_predictions.py"),
-        seed=study.seed,
     script:
         "../scripts/score_predictions.py"

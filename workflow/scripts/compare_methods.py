@@ -53,7 +53,8 @@ def compare(
         )
         for name, files in paths_to_tables.items()
     }
-    verdicts = trust(ranks, tables["randomisation"]).assign(data=lambda rows: rows["dataset"].map(data))
+    judged = scores[scores["architecture"] == scores["dataset"].map(lambda name: first[name]["architecture"])]
+    verdicts = trust(judged, costs).assign(data=lambda rows: rows["dataset"].map(data))
     games = pd.concat(
         [
             read_table(path).assign(dataset=name).merge(read_table(paths_to_images[name])[["image", "patient"]])

@@ -14,7 +14,6 @@ def score(
     maps: list[dict],
     paths_to_maps: list[str],
     paths_to_structures: list[str],
-    seed: int,
     paths: dict[str, str],
     progress: Progress,
 ) -> None:
@@ -22,7 +21,7 @@ def score(
     modified = pd.concat(map(read_table, paths_to_checks), ignore_index=True)
     modified["data"] = np.where(modified["group"] == "recorded", "recorded", "simulated")
     write_table(paths["modified"], modified)
-    write_table(paths["modified_summary"], summarise_modified_images(modified, seed=seed))
+    write_table(paths["modified_summary"], summarise_modified_images(modified))
     parts = []
     for number, (name, path, structure) in enumerate(zip(maps, paths_to_maps, paths_to_structures, strict=True)):
         group = name["image"].split("-")[0]
@@ -32,7 +31,7 @@ def score(
     shares = pd.concat(parts, ignore_index=True)
     write_table(paths["shares"], shares)
     upright = shares[~shares["image"].str.endswith("-rotated")]
-    summary = [summarise_structure_share(part, seed=seed) for part in (upright.assign(group="all"), upright)]
+    summary = [summarise_structure_share(part) for part in (upright.assign(group="all"), upright)]
     write_table(paths["shares_summary"], pd.concat(summary, ignore_index=True))
 
 
@@ -43,7 +42,6 @@ if "snakemake" in globals():
             maps=snakemake.params.maps,
             paths_to_maps=list(snakemake.input.maps),
             paths_to_structures=list(snakemake.input.structures),
-            seed=snakemake.params.seed,
             paths=dict(snakemake.output.items()),
             progress=progress,
         )

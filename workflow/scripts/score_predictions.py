@@ -16,7 +16,6 @@ def score(
     path_to_curves: str,
     training: dict[str, list[str]],
     test: dict[str, list[str]],
-    seed: int,
     path_to_scores: str,
     path_to_diameter_scores: str,
     path_to_dependence: str,
@@ -30,7 +29,7 @@ def score(
     if list(np.repeat(table["image"], labels_um.shape[1])) != list(predictions["image"]):
         raise ValueError(f"{path_to_predictions}: found other images than the test tables list; predict again")
     predictions["shortcut_um"] = shortcut.predict(background_statistics(tested[:, 0])).ravel()
-    scores = prediction_scores(predictions, labels_um.mean(0), seed=seed)
+    scores = prediction_scores(predictions, labels_um.mean(0))
     write_table(path_to_scores, with_published({"prediction_scores": scores}, "cdmam")["prediction_scores"])
     write_table(path_to_diameter_scores, diameter_scores(predictions))
     write_table(path_to_dependence, uncertainty_dependence(predictions))
@@ -43,7 +42,6 @@ if "snakemake" in globals():
             path_to_curves=snakemake.input.curves,
             training={"images": list(snakemake.input.training_images), "tables": list(snakemake.input.training_tables)},
             test={"images": list(snakemake.input.test_images), "tables": list(snakemake.input.test_tables)},
-            seed=snakemake.params.seed,
             path_to_scores=snakemake.output.scores,
             path_to_diameter_scores=snakemake.output.by_diameter,
             path_to_dependence=snakemake.output.dependence,

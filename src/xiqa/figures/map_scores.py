@@ -184,7 +184,7 @@ def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
     shown = axes.imshow(table, cmap=style.AMOUNT_MAP, vmin=0, vmax=1, aspect="auto")
     for row in verdicts.itertuples():
         y, x = table.index.get_loc(row.method), table.columns.get_loc(row.dataset)
-        passed = "".join(letter for name, letter in checks.items() if getattr(row, name) == "yes")
+        passed = "".join(letter for name, letter in checks.items() if getattr(row, name) == "passed")
         bright = table.iloc[y, x] > 0.6
         passed += "  ✓" if row.trusted == "yes" else ""
         axes.text(

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_samples
 
-from xiqa.metrics.statistics import bootstrap_ci
+from xiqa.metrics.statistics import TOO_FEW, interval
 from xiqa.seeds import stream_seed
 
 PERPLEXITY = 30.0
@@ -19,15 +19,14 @@ PCA_FIRST = 50
 
 
 def embed(
-    features: Mapping[str, np.ndarray], table: pd.DataFrame, *, draws: int = 2000, seed: int = 0
+    features: Mapping[str, np.ndarray], table: pd.DataFrame, *, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """PCA, t-SNE and silhouette score of the same images in several feature spaces.
 
     Args:
         features: state, such as `before training`, -> (n, d) penultimate features (or pixels, flattened).
         table: n rows in the same order: image, patient, label.
-        draws: bootstrap draws over patients.
-        seed: seed of t-SNE and bootstrap.
+        seed: seed of t-SNE.
 
     Returns:
         Points: state, image, label, pca_1, pca_2, tsne_1, tsne_2. Scores, one row per state: state, silhouette,
@@ -51,7 +50,7 @@ def embed(
         near = neighbours(values, seed=seed)
         places = {"pca_1": components[:, 0], "pca_2": components[:, 1], "tsne_1": near[:, 0], "tsne_2": near[:, 1]}
         points.append(table[["image", "label"]].reset_index(drop=True).assign(**places).assign(state=state))
-        found = silhouette(values, table["label"], table["patient"], draws=draws, seed=seed)
+        found = silhouette(values, table["label"], table["patient"])
         scores.append({"state": state} | found | {"explained_1": explained[0], "explained_2": explained[1]})
     order = ["state", "image", "label", "pca_1", "pca_2", "tsne_1", "tsne_2"]
     return pd.concat(points, ignore_index=True)[order], pd.DataFrame(scores)
@@ -98,19 +97,15 @@ def neighbours(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
     return model.fit_transform(features).astype(np.float64)
 
 
-def silhouette(
-    features: np.ndarray, labels: Sequence[int], patients: Sequence, *, draws: int = 2000, seed: int = 0
-) -> dict:
+def silhouette(features: np.ndarray, labels: Sequence[int], patients: Sequence) -> dict:
     """Mean silhouette of the class labels, -1 (mixed up) to 1 (far apart), by Euclidean distance in feature space.
 
-    The interval resamples whole patients and keeps each image's silhouette, as measured among all images.
+    The interval is over patients and keeps each image's silhouette, as measured among all images.
 
     Args:
         features: (n, d).
         labels: (n,) classes.
         patients: (n,) whose image it is.
-        draws: bootstrap draws over patients.
-        seed: seed of the bootstrap.
 
     Returns:
         silhouette, ci_low, ci_high, n_images, n_patients, reason (why a number is NaN).
@@ -123,6 +118,6 @@ def silhouette(
     if not 2 <= len(set(labels)) < len(labels):
         return found | {"reason": f"{len(set(labels))} classes in {len(labels)} images: nothing to compare"}
     values = silhouette_samples(features, labels)
-    low, high = bootstrap_ci(values, patients, draws=draws, seed=stream_seed(seed, "silhouette"))
-    reason = "one patient: nothing to resample" if np.isnan(low) else ""
+    low, high = interval(values, patients, bounds=(-1, 1))
+    reason = TOO_FEW if np.isnan(low) else ""
     return found | {"silhouette": float(values.mean()), "ci_low": low, "ci_high": high, "reason": reason}

@@ -6,20 +6,18 @@ import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from xiqa.metrics.statistics import bootstrap_ci, wilson_interval
+from xiqa.metrics.statistics import FEWEST_PATIENTS, median_interval, proportion_interval
 
-ENOUGH_FOR_A_TEST = 6
+ENOUGH_FOR_A_TEST = FEWEST_PATIENTS
 REFERENCE_FORM = "visit_normalised"
 
 
-def summarise_modified_images(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Share of images whose midpoint falls, with its Wilson interval, and the median change, per method and form.
+def summarise_modified_images(rows: pd.DataFrame) -> pd.DataFrame:
+    """Share of images whose midpoint falls, with its exact interval, and the median change, per method and form.
 
     Args:
         rows: rows of modified_image.csv: image, group, method, form, midpoint_before_um, midpoint_after_um; the first
             method's visit-normalised form is what the others are compared with.
-        draws: bootstrap draws over images, for the interval of the median.
-        seed: seed of the bootstrap.
 
     Returns:
         One row per group (and `all`), method and form: n (images), lowered (images), lowered_share with _low and
@@ -28,7 +26,7 @@ def summarise_modified_images(rows: pd.DataFrame, *, draws: int = 2000, seed: in
         Wilcoxon signed-rank test that the reference lowers the midpoint by more on the same images (NaN for the
         reference itself and below 6 images, where no result could be significant).
 
-    Reference: Amanova et al. 2022, figure 13; Wilson 1927; Wilcoxon 1945.
+    Reference: Amanova et al. 2022, figure 13; Clopper and Pearson 1934; Wilcoxon 1945.
     """
     change_um = rows["midpoint_after_um"] - rows["midpoint_before_um"]
     rows = rows.assign(change_um=change_um, change_percent=100 * change_um / rows["midpoint_before_um"])
@@ -40,13 +38,8 @@ def summarise_modified_images(rows: pd.DataFrame, *, draws: int = 2000, seed: in
         for (method, form), part in by_kind.items():
             change = part.set_index("image")["change_um"]
             lowered, n = int((change < 0).sum()), len(change)
-            low, high = wilson_interval(lowered, n)
-            several = n > 1
-            median_low, median_high = (
-                bootstrap_ci(change.to_numpy(), statistic=np.median, draws=draws, seed=seed)
-                if several
-                else (np.nan,) * 2
-            )
+            low, high = proportion_interval(lowered, n)
+            median_low, median_high = median_interval(change)
             difference = (best - change).dropna()
             tested = (method, form) != reference and len(difference) >= ENOUGH_FOR_A_TEST and difference.any()
             summary.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from xiqa.metrics.statistics import bootstrap_ci, root_mean, wilson_interval
+from xiqa.metrics.statistics import interval, proportion_interval, rmse_interval, root_mean
 
 EXPANSION = 1.96
 """Standard uncertainties on either side of a prediction: 95 % of a normal distribution."""
@@ -61,9 +61,7 @@ def total_uncertainty(predictions: pd.DataFrame) -> pd.Series:
     return np.hypot(predictions["aleatoric_um"], predictions["epistemic_um"])
 
 
-def prediction_scores(
-    predictions: pd.DataFrame, train_mean_um: np.ndarray, *, draws: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def prediction_scores(predictions: pd.DataFrame, train_mean_um: np.ndarray) -> pd.DataFrame:
     """The table prediction_scores.csv: one row per group, and one that pools scenarios 1-3.
 
     Args:
@@ -71,8 +69,6 @@ def prediction_scores(
             (bool) and, where there is one, calibrated_um and shortcut_um (NaN in their scores without); every image
             has the same diameters.
         train_mean_um: (12,) mean of the training labels, in the order of falling diameter.
-        draws: bootstrap draws over images.
-        seed: seed of the bootstrap.
 
     Returns:
         group; n (images); rmse_midpoint_um, over images, of the midpoint (plain mean of the 12 thicknesses, flagged
@@ -82,8 +78,8 @@ def prediction_scores(
         Then: rmse_midpoint_unflagged_um, the midpoint of the unflagged points of each image; censored_share;
         coverage_95_calibrated, with the calibrated uncertainty; error_over_uncertainty (and _calibrated), the root
         mean square of error / uncertainty: 1 where the uncertainty is right; rmse_over_train_mean and
-        rmse_over_shortcut. 95 % intervals over images: rmse_midpoint_low_um, rmse_midpoint_high_um, _low and _high of
-        both coverages. They hold for the given truth: its own error is not in them. against_train_mean and
+        rmse_over_shortcut. 95 % intervals over images (NaN: fewer than six): rmse_midpoint_low_um,
+        rmse_midpoint_high_um, _low and _high of both coverages. They hold for the given truth: its own error is not in them. against_train_mean and
         against_shortcut: `better` or `worse` where the interval of the mean difference of squared midpoint errors over
         the same images leaves out 0, else `not told apart`.
 
@@ -91,10 +87,10 @@ def prediction_scores(
         ValueError: an image lacks diameters, or `train_mean_um` has another number of them.
     """
     points = _points(predictions, train_mean_um)
-    rows = [_score(group, part, draws, seed) for group, part in points.groupby("group", sort=False)]
+    rows = [_score(group, part) for group, part in points.groupby("group", sort=False)]
     pooled = points[points["group"].isin(POOLED_GROUPS)]
     if len(pooled):
-        rows.append(_score(POOLED, pooled, draws, seed))
+        rows.append(_score(POOLED, pooled))
     return pd.DataFrame(rows)
 
 
@@ -103,7 +99,7 @@ def diameter_scores(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         group, diameter_mm, n (images), censored (images), rmse_um, relative_error; coverage_95 and
-        coverage_95_calibrated, each with its Wilson interval over images (_low, _high); error_over_uncertainty and
+        coverage_95_calibrated, each with its exact interval over images (_low, _high); error_over_uncertainty and
         error_over_uncertainty_calibrated, the root mean square of error / standard uncertainty. A diameter whose truth
         is flagged as censored in all images of a group is not scored there (NaN).
     """
@@ -121,8 +117,8 @@ def diameter_scores(predictions: pd.DataFrame) -> pd.DataFrame:
         }
         for end in ("", "_calibrated"):
             covered = scored[f"covered{end}"].dropna()
-            interval = wilson_interval(int(covered.sum()), len(covered)) if len(covered) else (np.nan, np.nan)
-            row |= dict(zip((f"coverage_95{end}_low", f"coverage_95{end}_high"), interval, strict=True))
+            ends = proportion_interval(int(covered.sum()), len(covered)) if len(covered) else (np.nan, np.nan)
+            row |= dict(zip((f"coverage_95{end}_low", f"coverage_95{end}_high"), ends, strict=True))
             row |= {f"coverage_95{end}": covered.mean(), **_error_over_uncertainty(scored, end)}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -241,7 +237,7 @@ def _points(predictions: pd.DataFrame, train_mean_um: np.ndarray) -> pd.DataFram
     return points.assign(train_mean_um=points["diameter_mm"].map(means)).sort_index()
 
 
-def _score(group: str, points: pd.DataFrame, draws: int, seed: int) -> dict:
+def _score(group: str, points: pd.DataFrame) -> dict:
     by_image = ["group", "image"]
     scored = points[~points["censored"]]
     midpoints = points.groupby(by_image, sort=False).mean(numeric_only=True)
@@ -254,7 +250,7 @@ def _score(group: str, points: pd.DataFrame, draws: int, seed: int) -> dict:
 
     own, mean, shortcut = squares("predicted_um"), squares("train_mean_um"), squares("shortcut_um")
     rmse, rmse_mean, rmse_shortcut = (float(root_mean(part)) for part in (own, mean, shortcut))
-    rmse_low, rmse_high = bootstrap_ci(own, statistic=root_mean, draws=draws, seed=seed)
+    rmse_low, rmse_high = rmse_interval(own)
     row = {
         "group": group,
         "n": len(midpoints),
@@ -271,21 +267,21 @@ def _score(group: str, points: pd.DataFrame, draws: int, seed: int) -> dict:
     for end in ("", "_calibrated"):
         # Every image of a group has the same flags, so the mean over images of their coverage is that over points.
         covered = scored.groupby(by_image, sort=False)[f"covered{end}"].mean().dropna().to_numpy(float)
-        low, high = bootstrap_ci(covered, draws=draws, seed=seed)
+        low, high = interval(covered, bounds=(0, 1))
         row |= {f"coverage_95{end}_low": low, f"coverage_95{end}_high": high, **_error_over_uncertainty(scored, end)}
     return row | {
         "coverage_95_calibrated": scored["covered_calibrated"].mean(),
         "rmse_over_train_mean": rmse / rmse_mean if rmse_mean > 0 else float("nan"),
         "rmse_over_shortcut": rmse / rmse_shortcut if rmse_shortcut > 0 else float("nan"),
-        "against_train_mean": _verdict(own - mean, draws, seed),
-        "against_shortcut": _verdict(own - shortcut, draws, seed),
+        "against_train_mean": _verdict(own - mean),
+        "against_shortcut": _verdict(own - shortcut),
     }
 
 
-def _verdict(difference: np.ndarray, draws: int, seed: int) -> str:
+def _verdict(difference: np.ndarray) -> str:
     """Is the ensemble's squared error the smaller one on the same images? Empty where there is nothing to compare."""
     if np.isnan(difference).any():
         return ""
-    low, high = bootstrap_ci(difference, draws=draws, seed=seed)
-    # A single image has no interval (NaN), and both comparisons are then False.
+    low, high = interval(difference)
+    # Fewer than six images have no interval (NaN), and both comparisons are then False.
     return "better" if high < 0 else "worse" if low > 0 else "not told apart"

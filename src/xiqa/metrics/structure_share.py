@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 
 from xiqa.cdmam.phantom import DIAMETERS_MM
-from xiqa.metrics.statistics import bootstrap_ci
+from xiqa.metrics.statistics import interval
+
+BOUNDS = {"share_abs": (0, 1), "share_signed": (-1, 1), "enrichment": (0, np.inf), "balance": (-1, 1)}
+"""Least and largest possible value of each mean."""
 
 STRUCTURES = ("background", *["disc"] * len(DIAMETERS_MM), "grid", "writing")
 """Name of each structure label 0..18."""
@@ -65,21 +68,19 @@ def structure_share_rows(
     return table[list(COLUMNS)]
 
 
-def summarise_structure_share(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Mean shares over images, with 95 % bootstrap intervals over images.
+def summarise_structure_share(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean shares over images, with 95 % intervals over images.
 
     Args:
         rows: rows of structure_share.csv of any number of images, groups and methods.
-        draws: bootstrap draws.
-        seed: seed of the bootstrap.
 
     Returns:
         One row per group, method and structure: n (images), share_abs, share_signed and share_area (means over
         images); enrichment, the mean over images of share_abs / share_area, both of one image (1: as expected from
         area alone), and `lies_there`: `more` or `less` than by area where its interval leaves out 1, else `not told
         apart`; balance, the mean over images of share_signed / share_abs (+1: the map is positive there, -1:
-        negative; NaN where the map has nothing). Each but the area has columns _low and _high (NaN with a single
-        image). Maps of zeros are left out.
+        negative; NaN where the map has nothing). Each but the area has columns _low and _high (NaN with fewer
+        than six images). Maps of zeros are left out.
     """
     rows = rows.dropna(subset=["share_abs"])
     rows = rows.assign(
@@ -92,10 +93,10 @@ def summarise_structure_share(rows: pd.DataFrame, *, draws: int = 2000, seed: in
         row = dict(zip(keys, key, strict=True)) | {"n": len(part)}
         for name in ("share_abs", "share_signed", "enrichment", "balance"):
             values = part[name].dropna().to_numpy()
-            low, high = bootstrap_ci(values, draws=draws, seed=seed)
+            low, high = interval(values, bounds=BOUNDS[name])
             row |= {name: values.mean() if len(values) else np.nan, f"{name}_low": low, f"{name}_high": high}
         row["share_area"] = part["share_area"].mean()
-        # Both comparisons are False where a single image leaves no interval (NaN).
+        # Both comparisons are False where fewer than six images leave no interval (NaN).
         more, less = row["enrichment_low"] > 1, row["enrichment_high"] < 1
         row["lies_there"] = "more" if more else "less" if less else "not told apart"
         summary.append(row)

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from xiqa.config import CONTROLS
-from xiqa.metrics.maps.leaderboard import patient_interval
+from xiqa.metrics.maps.leaderboard import score_interval
 
 SINGLE = ("normgrad_scaling", "normgrad_conv1x1", "normgrad_conv3x3")
 MULTI = tuple(f"{method}_multi" for method in SINGLE)
@@ -202,7 +202,7 @@ def _paired(label: str, first: pd.Series, second: pd.Series) -> Difference:
     patients = difference.index.get_level_values("patient")
     if patients.nunique() < FEWEST_PATIENTS:
         raise Missing(f"{label}: found {patients.nunique()} patients, expected at least {FEWEST_PATIENTS}")
-    interval = patient_interval(difference.to_numpy(), patients)
+    interval = score_interval(difference.to_numpy(), patients)
     return Difference(label, float(difference.mean()), *interval)
 
 

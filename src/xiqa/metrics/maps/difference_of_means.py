@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from xiqa.metrics.maps.repeatability import repeatability
+from xiqa.metrics.statistics import difference_interval, interval
 
 
 @dataclass(frozen=True)
@@ -31,40 +32,34 @@ class DifferenceOfMeans:
     pairs: pd.DataFrame
 
 
-def difference_of_means(
-    scores: Mapping[str, Sequence[float]], *, draws: int = 2000, level: float = 0.95, seed: int = 0
-) -> DifferenceOfMeans:
+def difference_of_means(scores: Mapping[str, Sequence[float]], *, level: float = 0.95) -> DifferenceOfMeans:
     """|mean score of architecture A - mean score of architecture B|, for all pairs of architectures.
 
     Args:
         scores: architecture -> (repeats,) one score per repeat, such as the Pointing Game accuracy.
-        draws: bootstrap draws; the repeats of each architecture are resampled.
-        level: coverage of the intervals.
-        seed: seed of the draws.
+        level: coverage of the intervals of all pairs together (Bonferroni), since the largest is chosen among them.
 
     Returns:
         See `DifferenceOfMeans`. An interval is that of the signed difference, folded at 0: it begins at 0 where the
-        sign is open. It is NaN where an architecture has a single repeat, and too narrow for two or three.
+        sign is open. It is NaN where an architecture has fewer than six repeats.
 
     Raises:
         ValueError: fewer than two architectures, or a score that is missing or not finite.
 
-    Reference: paper 001, section 4.5 and tables 5 and 6.
+    Reference: paper 001, section 4.5 and tables 5 and 6; Zou and Donner, Stat. Med. 27 (2008) 1693 (interval of a
+    difference from those of its sides).
     """
     if len(scores) < 2:
         raise ValueError(f"architectures: found {list(scores)}, expected at least two to compare")
-    rng = np.random.default_rng(seed)
-    found, drawn = {}, {}
-    for architecture, values in scores.items():
-        found[architecture] = repeatability(values)
-        n = found[architecture].n
-        drawn[architecture] = np.asarray(values)[rng.integers(0, n, (draws, n))].mean(1) if n > 1 else np.nan
+    found = {architecture: repeatability(values) for architecture, values in scores.items()}
+    level = 1 - (1 - level) / (len(scores) * (len(scores) - 1) / 2)
+    sides = {architecture: interval(values, level=level) for architecture, values in scores.items()}
     rows = []
     for first, second in combinations(scores, 2):
-        ends = np.quantile(drawn[first] - drawn[second], [(1 - level) / 2, (1 + level) / 2])
+        signed = found[first].mean - found[second].mean
+        ends = difference_interval((found[first].mean, *sides[first]), (found[second].mean, *sides[second]))
         low = 0.0 if ends[0] <= 0 <= ends[1] else np.abs(ends).min()
-        difference = abs(found[first].mean - found[second].mean)
-        rows.append((first, second, difference, low, np.abs(ends).max(), found[first].n, found[second].n))
+        rows.append((first, second, abs(signed), low, np.abs(ends).max(), found[first].n, found[second].n))
     columns = ["first", "second", "difference", "ci_low", "ci_high", "n_first", "n_second"]
     pairs = pd.DataFrame(rows, columns=columns)
     largest = pairs.loc[pairs["difference"].idxmax()]

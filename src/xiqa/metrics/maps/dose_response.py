@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from xiqa.metrics.maps.leaderboard import patient_draws
+from xiqa.metrics.statistics import FEWEST_PATIENTS, NOTHING, interval_of_estimate
+
+ALMOST_ONE = 1 - 1e-12
+"""Correlations nearer to ±1 are taken as this: Fisher's transform of 1 is infinite."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class DoseResponse:
         slope: of the least-squares line.
         slope_low: low end of its interval.
         slope_high: high end.
+        p_value: that severities dealt out at random give so large a correlation, of either sign.
         n: scored maps.
         not_scored: maps without a mass.
         n_patients: patients of scored maps.
@@ -33,32 +37,38 @@ class DoseResponse:
     slope: float
     slope_low: float
     slope_high: float
+    p_value: float
     n: int
     not_scored: int
     n_patients: int
 
 
 def dose_response(
-    mass: Sequence[float], severity: Sequence[float], patients: Sequence, *, draws: int = 2000, seed: int = 0
+    mass: Sequence[float], severity: Sequence[float], patients: Sequence, *, draws: int = 1999, seed: int = 0
 ) -> DoseResponse:
     """Rank correlation and slope of the mass on the defect with its severity.
 
-    Whole patients are resampled, whether each has one severity or several. Draws with a single severity have no
-    correlation and are left out.
+    Intervals come from the jackknife over patients (of the correlation on Fisher's scale). They reach to 0 wherever
+    the test does not speak against 0: severities are dealt out anew, within each patient that has several, else among
+    the patients that have one. If the mass does not depend on the severity, that test is exact for any number of
+    patients and any distribution.
 
     Args:
         mass: (n,) share of the map on the defect, 0-1; NaN: not scored.
         severity: (n,) severity of the defect.
         patients: (n,) whose map it is.
-        draws: bootstrap draws over patients.
-        seed: seed of the draws.
+        draws: permutations.
+        seed: seed of the permutations.
 
     Returns:
         See `DoseResponse`. The correlation is NaN where all masses or severities are equal, the slope where all
-        severities are.
+        severities are; intervals and p_value with fewer than six patients.
 
     Raises:
         ValueError: the lengths differ, or a severity is not finite.
+
+    Reference: Fisher, The Design of Experiments, 1935, section 21 (permutations); Tukey, Ann. Math. Stat. 29 (1958) 614
+    (jackknife).
     """
     mass, severity, patients = np.asarray(mass, np.float64), np.asarray(severity, np.float64), np.asarray(patients)
     if not mass.shape == severity.shape == patients.shape or mass.ndim != 1 or not np.isfinite(severity).all():
@@ -69,21 +79,56 @@ def dose_response(
     scored = np.isfinite(mass)
     mass, severity = mass[scored], severity[scored]
     codes, names = pd.factorize(patients[scored], sort=True)
-    # The first row of weights is the sample itself, the others are draws of it.
-    weights = np.ones((1, len(mass)))
-    if len(names) > 1:
-        weights = np.vstack([weights, patient_draws(len(names), draws, seed)[:, codes]])
+    counts = len(mass), int((~scored).sum()), len(names)
+    # The first row of weights is the sample itself, each of the others leaves out a patient.
+    weights = np.vstack([np.ones(len(mass)), np.arange(len(names))[:, None] != codes])
     ranks = [_ranks(values, weights) for values in (mass, severity)]
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = _moment(ranks[1], ranks[1], weights)
         correlation = _moment(*ranks, weights) / np.sqrt(_moment(ranks[0], ranks[0], weights) * spread)
         # Ranks tell exactly whether severities differ; sums of squares of equal ones may round to more than 0.
         slope = _moment(mass, severity, weights) / np.where(spread > 0, _moment(severity, severity, weights), np.nan)
-    found = []
-    for values in (correlation, slope):
-        drawn = values[1:][np.isfinite(values[1:])]
-        found += [float(values[0]), *(np.quantile(drawn, [0.025, 0.975]).tolist() if len(drawn) else [np.nan] * 2)]
-    return DoseResponse(*found, len(mass), int((~scored).sum()), len(names))
+    found = [float(correlation[0]), *NOTHING, float(slope[0]), *NOTHING, float("nan")]
+    if len(names) < FEWEST_PATIENTS or np.isnan(slope[0]):
+        return DoseResponse(*found, *counts)
+    dealt = _dealt(severity, codes, draws, seed)
+    transformed = np.arctanh(np.clip(correlation, -ALMOST_ONE, ALMOST_ONE))
+    dealt_ranks = _ranks(severity, weights[:1])[0][dealt]
+    p_values = [_p(ranks[0][0], dealt_ranks), _p(mass, severity[dealt])]
+    for place, values, p in ((1, transformed, p_values[0]), (4, slope, p_values[1])):
+        low, high = interval_of_estimate(values[0], len(names) * values[0] - (len(names) - 1) * values[1:])
+        if p >= 0.05:
+            low, high = min(low, 0.0), max(high, 0.0)
+        found[place : place + 2] = np.tanh((low, high)).tolist() if place == 1 else (low, high)
+    found[-1] = p_values[0] if np.isfinite(correlation[0]) else float("nan")
+    return DoseResponse(*found, *counts)
+
+
+def _dealt(severity: np.ndarray, codes: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Maps (draws + 1, n) whose severity each map gets; the first row is the sample.
+
+    Maps of one patient with equal severity keep equal ones: what is exchanged are the severities of the patient, not
+    those of its maps.
+    """
+    cells, first, cell = np.unique(np.column_stack([codes, severity]), axis=0, return_index=True, return_inverse=True)
+    cell = cell.ravel()
+    patient = cells[:, 0].astype(int)
+    # Cells of patients with a single severity form one pool, those of every other patient a pool each.
+    pool = np.where(np.bincount(patient)[patient] > 1, patient + 1, 0)
+    keys = np.random.default_rng(seed).random((draws, len(cells)))
+    by_pool = np.argsort(pool, kind="stable")
+    shuffled = np.argsort(keys + pool, axis=1)
+    dealt = np.tile(np.arange(len(cells)), (draws + 1, 1))
+    dealt[1:, by_pool] = shuffled
+    return first[dealt][:, cell]
+
+
+def _p(values: np.ndarray, dealt: np.ndarray) -> float:
+    """Share of the rows of dealt (m, n) that go with the values (n,) at least as closely as the first row."""
+    centred = dealt - dealt.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.abs(centred @ (values - values.mean())) / np.sqrt((centred**2).sum(1))
+    return float((found >= found[0] * (1 - 1e-9)).mean())
 
 
 def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from xiqa.metrics.maps.masking import Predict, answers, asks_network, over_channels, pixel_ranks, scored_maps
-from xiqa.metrics.statistics import wilson_interval
+from xiqa.metrics.statistics import NOTHING, interval_of_estimate, jackknife, proportion_interval
 
 
 class Fidelity(NamedTuple):
@@ -135,7 +135,7 @@ def masking_curves(correct: np.ndarray, labels: np.ndarray, patients: Sequence) 
         patients: (n,) whose image it is.
 
     Returns:
-        2 (steps + 1) rows: order (MiF, LiF), x (share of masked pixels), y (accuracy), ci_low, ci_high (95 % Wilson
+        2 (steps + 1) rows: order (MiF, LiF), x (share of masked pixels), y (accuracy), ci_low, ci_high (exact 95 %
         interval for as many trials as there are patients); the same in all rows: area (F), area_over_classes (F of the
         class-balanced curves), n, n_patients.
     """
@@ -145,57 +145,45 @@ def masking_curves(correct: np.ndarray, labels: np.ndarray, patients: Sequence) 
     areas = {"area": fidelity_area(curves), "area_over_classes": fidelity_area(class_balanced(correct, labels))}
     parts = []
     for order, y in zip(("MiF", "LiF"), curves, strict=True):
-        ends = [wilson_interval(share * trials, trials) if count else (np.nan, np.nan) for share in y]
+        ends = [proportion_interval(share * trials, trials) if count else (np.nan, np.nan) for share in y]
         low, high = np.transpose(ends)
         parts.append(pd.DataFrame({"order": order, "x": x, "y": y, "ci_low": low, "ci_high": high}))
     return pd.concat(parts, ignore_index=True).assign(**areas, n=count, n_patients=trials)
 
 
-def fidelity_bootstrap(
-    correct: np.ndarray,
-    labels: np.ndarray,
-    groups: Sequence | None = None,
-    *,
-    draws: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+def fidelity_interval(
+    correct: np.ndarray, labels: np.ndarray, groups: Sequence | None = None, *, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of F, over patients.
+    """Interval of F over patients, from the jackknife.
 
     Args:
         correct: (2, n, steps + 1), as in `Fidelity`; images with NaN are left out.
         labels: (n,).
-        groups: (n,) patient of each image; whole patients are drawn. None: each image is one.
-        draws: bootstrap draws. A class that is missing in a draw is left out of its mean.
+        groups: (n,) patient of each image. None: each image is one.
         level: coverage of the interval.
-        seed: of the draws; equal seeds draw the same patients, whatever the method.
 
     Returns:
-        Low and high end; both NaN where there are fewer than two patients.
+        Low and high end; both NaN where a class has fewer than two patients, or all have fewer than six.
 
     Raises:
         ValueError: `groups` has another length.
-
-    Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
     """
     if groups is not None and len(groups) != len(labels):
         raise ValueError(f"groups: found {len(groups)} entries, expected {len(labels)}, one per image")
     areas = fidelity_area(correct)
     kept = np.isfinite(areas)
-    label, classes = pd.factorize(labels[kept])
-    patient, names = pd.factorize(np.arange(len(areas))[kept] if groups is None else np.asarray(groups)[kept])
-    if len(names) < 2:
-        return float("nan"), float("nan")
-    # F is a mean of ratios of sums over patients, so that a draw is how often each patient counts.
-    sums = np.zeros((len(names), len(classes)))
-    counts = np.zeros_like(sums)
-    np.add.at(sums, (patient, label), areas[kept])
-    np.add.at(counts, (patient, label), 1)
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
-    with np.errstate(invalid="ignore"):
-        means = np.nanmean(drawn @ sums / (drawn @ counts), axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    if not kept.any():
+        return NOTHING
+    names, code = np.unique(labels[kept], return_inverse=True)
+    of_class = np.eye(len(names))[code]
+    patients = pd.factorize(np.arange(len(areas))[kept] if groups is None else np.asarray(groups)[kept])[0]
+
+    def balanced(weights: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return (weights @ (of_class * areas[kept, None]) / (weights @ of_class)).mean(1, keepdims=True)
+
+    estimate, pseudo_values = jackknife(balanced, patients)
+    return interval_of_estimate(estimate[0], pseudo_values[:, 0], level=level)
 
 
 def _filling(replacement: np.ndarray, images: np.ndarray) -> np.ndarray:

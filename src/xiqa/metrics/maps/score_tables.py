@@ -9,7 +9,7 @@ import pandas as pd
 
 from xiqa.metrics.maps.difference_of_means import difference_of_means
 from xiqa.metrics.maps.dose_response import dose_response
-from xiqa.metrics.maps.leaderboard import against_best_control, patient_interval, summarise
+from xiqa.metrics.maps.leaderboard import against_controls, score_interval, summarise
 from xiqa.metrics.maps.repeatability import repeatability
 
 NETWORK = ["architecture", "weights"]
@@ -31,18 +31,19 @@ def methods_table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
         metric: which rows.
 
     Returns:
-        One row per architecture, weights, method and form: mean, ci_low, ci_high (95 % bootstrap over patients), n,
+        One row per architecture, weights, method and form: mean, ci_low, ci_high (95 % over patients), n,
         not_scored, n_patients, mean_over_classes (each class counts the same), sd_over_seeds, seeds; control (the best
-        one), gain (mean difference to it on the same images), gain_low, gain_high, p_holm, verdict.
+        one), gain (mean difference to it on the same images), gain_low, gain_high, p_corrected,
+        verdict; see `leaderboard.against_controls`.
     """
     rows = scores[scores["metric"] == metric]
     by_class = rows.groupby([*MAP, "label_name"])["value"].mean().groupby(MAP).mean()
     table = summarise(rows, MAP).merge(by_class.rename("mean_over_classes").reset_index(), on=MAP, how="left")
     table = table.merge(_over_seeds(rows), on=MAP, how="left")
-    compared = against_best_control(rows, [*NETWORK, "form"], pairs=["image", "seed"])
+    compared = against_controls(rows, [*NETWORK, "form"], pairs=["image", "seed"])
     compared = compared.rename(columns={"difference": "gain", "ci_low": "gain_low", "ci_high": "gain_high"})
     return table.merge(
-        compared[[*MAP, "control", "gain", "gain_low", "gain_high", "p_holm", "verdict"]], on=MAP, how="left"
+        compared[[*MAP, "control", "gain", "gain_low", "gain_high", "p_corrected", "verdict"]], on=MAP, how="left"
     )
 
 
@@ -92,7 +93,7 @@ def paired_table(scores: pd.DataFrame, by: list[str], column: str, first: str, o
 
     Returns:
         One row per group of `by` and other condition: the mean and spread over seeds under both, difference (first
-        less other) with its 95 % bootstrap interval over patients, n, not_scored, n_patients.
+        less other) with its 95 % interval over patients, n, not_scored, n_patients.
     """
     rows = []
     for key, part in scores.groupby(by, sort=False):
@@ -104,7 +105,7 @@ def paired_table(scores: pd.DataFrame, by: list[str], column: str, first: str, o
             difference = (pair[first] - pair[other]).to_numpy()
             patients = pair.index.get_level_values("patient")
             repeats = {name: repeatability(pair[name].groupby("seed").mean()) for name in (first, other) if len(pair)}
-            low, high = patient_interval(difference, patients) if len(pair) else (np.nan, np.nan)
+            low, high = score_interval(difference, patients)
             rows.append(
                 dict(zip(by, key, strict=True))
                 | {

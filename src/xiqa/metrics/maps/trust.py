@@ -2,76 +2,162 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 import pandas as pd
 
-LOCALISATION = ("pointing_game", "pointing_game_smooth", "roc_auc", "roc_auc_within", "relevance_rank", "region_dice")
-MASKING = ("fidelity", "road")
+from xiqa.config import CONTROLS
+from xiqa.metrics.maps.leaderboard import LEVEL, against_controls, can_pass, score_interval, summarise
+from xiqa.metrics.paired import corrected_p
+
+SENSITIVITIES = frozenset({"gradient", "smoothgrad", "guided_backprop", "guided_grad_cam", "deconvolution"})
+"""Methods whose maps say how much a pixel matters, not in which direction it speaks: their absolute map counts.
+
+The derivative of the output after a pixel says how the output would change were the pixel brighter; its sign depends
+on whether the object is brighter than its surroundings (Simonyan et al. 2014, section 3.1, take the absolute value).
+All other methods count as they are: contributions to the output (input × gradient, path methods, LRP, SHAP, XRAI, Grad-CAM),
+falls of the output (occlusion, turned over), and norms, which have no sign."""
+
+PASSED, FAILED, NOT_TESTED, NOT_TESTABLE = "passed", "failed", "not tested", "not testable"
+
+
+class Check(NamedTuple):
+    """A check, the one score that decides it, and what a method must beat in it."""
+
+    name: str
+    score: str
+    rival: str
+
+
+CHECKS = (
+    Check("finds_the_defect", "roc_auc", "every control"),
+    Check("faithful", "fidelity", "every control"),
+    Check("depends_on_training", "roc_auc", "fully_random"),
+)
+"""Fixed before any result is seen: pixel AUC and fidelity are the scores of paper 004 that each map has in full."""
+SCORE_NAMES = {"roc_auc": "pixel AUC", "fidelity": "fidelity", "pointing_game": "Pointing Game"}
 RULE = (
-    "A method finds the defect if it beats the best control (random, centre prior, edges) in a localisation score; it "
-    "is faithful if it beats it when pixels are masked (fidelity, ROAD); it depends on training if the trained network "
-    "scores above the fully randomised one. Beats: the 95 % interval over patients of the paired difference lies above "
-    "0, and Holm's test over all methods of that score agrees. Trusted: all that was tested holds, at least two were."
+    "A method finds the object if its pixel AUC is above that of each control: random map, centre prior and edges.",
+    "It is faithful if its fidelity, when pixels are masked, is above that of each control.",
+    "It depends on training if its pixel AUC is higher on the trained than on the fully randomised network.",
+    "Each method counts in one form, fixed beforehand: absolute for sensitivities, else as it is.",
+    "Above: the 95 % interval over patients of the difference lies above 0 and the corrected p is below 0.05.",
+    "All methods and checks of a data set are corrected together: the chance of any false pass is at most 5 %.",
+    "Trusted: all that was tested is passed, and at least two checks were tested.",
 )
 
 
-def trust(ranks: pd.DataFrame, randomisation: pd.DataFrame) -> pd.DataFrame:
-    """Verdict on each method for each data set, by `RULE`; the better of the two forms counts.
+def form_of(method: str) -> str:
+    """The form in which a method is judged, by its definition: absolute or signed (as it is)."""
+    return "absolute" if method in SENSITIVITIES else "signed"
+
+
+def trust(scores: pd.DataFrame, costs: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Verdict on each method for each data set, by `RULE`.
 
     Args:
-        ranks: leaderboards of both forms: dataset, method, form, metric, mean, ci_low, ci_high, n, beats_best_control,
-            seconds_per_map.
-        randomisation: randomisation.csv of all data sets with the column dataset.
+        scores: one row per scored map of one network per data set, in both forms (see `score_tables.in_both_forms`):
+            dataset, weights (trained, fully_random, ...), seed, method, form, metric, image, patient, value (NaN: not
+            scored). Repeats (seeds) of a patient are averaged.
+        costs: dataset, method, seconds_per_map.
 
     Returns:
-        One row per data set and method: form, finds_the_defect, faithful, depends_on_training ("yes", "no", "not
-        tested"), trusted ("yes", "no"), pointing_game, roc_auc, fidelity with _low and _high, n, seconds_per_map.
+        One row per data set and method but the controls: form; of each check of `CHECKS` its mark (passed, failed, not
+        tested, not testable: no result could be significant with so few patients), and _score (what decides),
+        _against (the hardest rival), _gain, _low, _high (95 % over patients), _p (corrected for methods, rivals and
+        checks), _images, _patients; trusted (yes, no, not testable); pointing_game, roc_auc, fidelity with _low and
+        _high of the trained network, n (images), seconds_per_map.
     """
-    rows = []
-    for (dataset, method), own in ranks.groupby(["dataset", "method"], sort=False):
-        forms = [_of_form(part, _depends(randomisation, dataset, method, form)) | {"form": form}
-                 for form, part in own.groupby("form", sort=True)]  # fmt: skip
-        best = max(forms, key=lambda found: sum(found[name] == "yes" for name in CHECKS))
-        rows.append({"dataset": dataset, "method": method} | best)
-    return pd.DataFrame(rows)
+    own = scores[scores["form"] == scores["method"].map(form_of)]
+    tables = [_of_dataset(part).assign(dataset=dataset) for dataset, part in own.groupby("dataset", sort=False)]
+    table = pd.concat(tables, ignore_index=True)
+    table.insert(0, "dataset", table.pop("dataset"))
+    if costs is None:
+        return table.assign(seconds_per_map=np.nan)
+    return table.merge(costs[["dataset", "method", "seconds_per_map"]], on=["dataset", "method"], how="left")
 
 
-CHECKS = ("finds_the_defect", "faithful", "depends_on_training")
-
-
-def _of_form(own: pd.DataFrame, depends: str) -> dict:
-    found = {
-        "finds_the_defect": _any(own, LOCALISATION),
-        "faithful": _any(own, MASKING),
-        "depends_on_training": depends,
-    }
-    tested = [value for value in found.values() if value != "not tested"]
-    found["trusted"] = "yes" if len(tested) > 1 and set(tested) == {"yes"} else "no"
-    for metric in ("pointing_game", "roc_auc", "fidelity"):
-        row = own[own["metric"] == metric]
-        values = row.iloc[0] if len(row) else pd.Series(dtype=float)
-        found |= {f"{metric}{end}": values.get(name, float("nan"))
-                  for end, name in (("", "mean"), ("_low", "ci_low"), ("_high", "ci_high"))}  # fmt: skip
-    return found | {"n": int(own["n"].max()), "seconds_per_map": own["seconds_per_map"].iloc[0]}
-
-
-def _any(own: pd.DataFrame, metrics: tuple[str, ...]) -> str:
-    rows = own[own["metric"].isin(metrics) & (own["n"] > 0)]
-    return "not tested" if not len(rows) else "yes" if rows["beats_best_control"].any() else "no"
-
-
-def _depends(randomisation: pd.DataFrame, dataset: str, method: str, form: str) -> str:
-    rows = randomisation[
-        (randomisation["dataset"] == dataset) & (randomisation["method"] == method) & (randomisation["form"] == form)
+def _of_dataset(rows: pd.DataFrame) -> pd.DataFrame:
+    trained = rows[rows["weights"] == "trained"]
+    methods = [name for name in trained["method"].unique() if name not in CONTROLS]
+    found = {check: _found(check, rows) for check in CHECKS}
+    found = {check: result[result["n"] > 0] for check, result in found.items()}
+    tests = max(sum(len(result) > 0 for result in found.values()), 1)
+    table = pd.DataFrame({"method": methods, "form": [form_of(name) for name in methods]})
+    for check, result in found.items():
+        result = result.reindex(methods)
+        n, corrected = (
+            result["n_patients"].fillna(0).astype(int),
+            (result["p_corrected"].astype(float) * tests).clip(upper=1),
+        )
+        above = (corrected < LEVEL) & (result["least_low"] > 0)
+        marks = np.where(above, PASSED, np.where([can_pass(k, tests=tests) for k in n], FAILED, NOT_TESTABLE))
+        columns = {
+            "": np.where(result["n"].isna(), NOT_TESTED, marks), "_score": check.score, "_against": result["control"],
+            "_gain": result["difference"], "_low": result["ci_low"], "_high": result["ci_high"], "_p": corrected,
+            "_images": result["n"].fillna(0).astype(int), "_patients": n,
+        }  # fmt: skip
+        table = table.assign(**{f"{check.name}{end}": np.asarray(column) for end, column in columns.items()})
+    table["trusted"] = [
+        _trusted(set(marks), marks) for marks in table[[check.name for check in CHECKS]].to_numpy().tolist()
     ]
-    rows = rows[(rows["compared_with"] == "fully_random") & (rows["n"] > 0)]
-    return "not tested" if not len(rows) else "yes" if (rows["ci_low"] > 0).any() else "no"
+    return table.merge(_values(trained, methods), on="method", how="left")
+
+
+def _trusted(kinds: set[str], marks: list[str]) -> str:
+    tested = [mark for mark in marks if mark != NOT_TESTED]
+    if FAILED in kinds or len(tested) < 2:
+        return "no"
+    return NOT_TESTABLE if NOT_TESTABLE in kinds else "yes"
+
+
+def _found(check: Check, rows: pd.DataFrame) -> pd.DataFrame:
+    """By method: control, difference, ci_low, ci_high, least_low (over all rivals), p_corrected, n, n_patients."""
+    rows = rows[rows["metric"] == check.score]
+    trained = rows[rows["weights"] == "trained"]
+    if check.rival == "every control":
+        found = against_controls(trained, ["metric"], pairs=["image", "seed"])
+    else:
+        found = _against_state(trained, rows[rows["weights"] == check.rival], check.rival)
+    return found.set_index("method")
+
+
+def _against_state(trained: pd.DataFrame, other: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Trained less other networks, on the same images, one hypothesis per method."""
+    images = [
+        rows.groupby(["method", "patient", "image"], sort=False)["value"].mean().dropna() for rows in (trained, other)
+    ]
+    gains = (images[0] - images[1]).dropna().drop(list(CONTROLS), level="method", errors="ignore")
+    each = gains.groupby(level=["method", "patient"], sort=False).mean().unstack("method")
+    p = dict(zip(each.columns, corrected_p(each.to_numpy()), strict=True)) if len(gains) else {}
+    found = []
+    for method, gain in gains.groupby(level="method", sort=False):
+        patients = gain.index.get_level_values("patient")
+        low, high = score_interval(gain.to_numpy(), patients)
+        found.append((method, name, gain.mean(), low, high, low, p[method], len(gain), patients.nunique()))
+    columns = ["method", "control", "difference", "ci_low", "ci_high", "least_low", "p_corrected", "n", "n_patients"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def _values(trained: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
+    """Mean scores that readers know, with intervals, on all images that a method explained."""
+    shown = trained[trained["metric"].isin(SCORE_NAMES) & trained["method"].isin(methods)]
+    means = summarise(shown, ["metric", "method"]).set_index(["method", "metric"])
+    table = pd.DataFrame({"method": methods})
+    for metric in SCORE_NAMES:
+        for end, name in (("", "mean"), ("_low", "ci_low"), ("_high", "ci_high"), ("_images", "n")):
+            column = means[name].unstack("metric").reindex(columns=list(SCORE_NAMES))[metric]
+            table[f"{metric}{end}"] = table["method"].map(column)
+    return table
 
 
 def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[str, str]]:
     """What a reader wants to know first: which methods can be trusted here, how sure, at what cost.
 
     Args:
-        verdicts: see `trust`, with the column data (simulated or real).
+        verdicts: see `trust`, with the columns data (simulated or real) and, where masks show something else than the
+            defect, masks_show.
         claims: see `claims.test_claims`.
 
     Returns:
@@ -79,33 +165,63 @@ def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[s
     """
     sentences = []
     for (dataset, data), own in verdicts.groupby(["dataset", "data"], sort=False):
-        name, trusted = f"{dataset} ({data} images)", own[own["trusted"] == "yes"]
+        heading = f"{dataset} ({data} images)"
+        sentences += [(heading, _count(check, own)) for check in CHECKS]
+        trusted = own[own["trusted"] == "yes"].sort_values("seconds_per_map")
         if trusted.empty:
-            finders = own[own["finds_the_defect"] == "yes"]["method"].tolist()
-            told = f"only {', '.join(finders)} find the defect better than the best control" if finders else (
-                "none finds the defect better than the best control"
-            )  # fmt: skip
-            sentences.append((f"{name}: none", f"No method passes all checks; {told} ({own['n'].max()} images)."))
-        for row in trusted.sort_values("seconds_per_map").itertuples():
-            cost = f"{row.seconds_per_map:.2g} s per map"
-            names = {"roc_auc": "pixel AUC", "pointing_game": "Pointing Game", "fidelity": "fidelity"}
-            scores = [
-                f"{label} {own.at[row.Index, name]:.2f} "
-                f"({own.at[row.Index, f'{name}_low']:.2f} to {own.at[row.Index, f'{name}_high']:.2f})"
-                for name, label in names.items()
-            ]
-            text = f"{row.method} ({row.form}): {', '.join(scores)}; {row.n} images, {cost}."
-            sentences.append((f"{name}: trusted", text))
-    sentences.append(("The rule", RULE))
-    for (paper, sentence), own in claims.groupby(["paper", "sentence"], sort=False):
-        found = {kind: own.loc[own["holds"] == kind, "dataset"].tolist() for kind in ("yes", "no")}
-        told = [f"{kind} on {', '.join(names)}" for kind, names in found.items() if names]
-        if told:
+            sentences.append((heading, "No method passes all checks, so none is called trusted."))
+        for row in trusted.itertuples():
             sentences.append(
-                ("Do the papers' claims hold here?", f"Paper {paper}: {sentence} Here: {'; '.join(told)}.")
+                (heading, f"{row.method} ({row.form}) is trusted; a map costs {row.seconds_per_map:.2g} s.")
             )
-    open_claims = (claims.groupby("sentence")["holds"].agg(set) == {"not testable"}).sum()
-    rest = (
-        f"{open_claims} other claims are not decided by these data; claims.csv has each claim, its rule and evidence."
+            sentences += [(heading, _gain(check, row)) for check in CHECKS if getattr(row, check.name) == PASSED]
+    sentences += [("The rule", sentence) for sentence in RULE]
+    heading = "Do the papers' claims hold here?"
+    undecided = 0
+    for (paper, sentence), own in claims.groupby(["paper", "sentence"], sort=False):
+        words = {"yes": "yes", "no": "no", "not testable": "undecided"}
+        found = {word: own.loc[own["holds"] == kind, "dataset"].tolist() for kind, word in words.items()}
+        if not found["yes"] and not found["no"]:
+            undecided += 1
+            continue
+        told = "; ".join(f"{word} on {', '.join(names)}" for word, names in found.items() if names)
+        sentences.append((heading, f"Paper {paper}: {sentence} Here: {told}."))
+    rest = f"{undecided} other claims are undecided on every data set; claims.csv has the rule and evidence of each."
+    return [*sentences, (heading, rest)]
+
+
+WHAT = {
+    "finds_the_defect": ("find the object better than random, centre and edges", "finds the object"),
+    "faithful": ("are faithful when pixels are masked", "is faithful"),
+    "depends_on_training": ("depend on the network's training", "depends on training"),
+}
+
+
+def _count(check: Check, own: pd.DataFrame) -> str:
+    """How many methods pass a check, of how many, on how many images."""
+    many, single = WHAT[check.name]
+    marks = own[check.name]
+    tested = own[marks != NOT_TESTED]
+    if tested.empty:
+        return f"Whether a method {single} was not tested."
+    images = tested[f"{check.name}_images"]
+    seen = f"{images.max()} images" if images.min() == images.max() else f"{images.min()} to {images.max()} images"
+    passed, judged = (marks == PASSED).sum(), tested[tested[check.name] != NOT_TESTABLE]
+    if judged.empty:
+        patients = tested[f"{check.name}_patients"].max()
+        return f"None is shown to be one that {single}: {patients} patients ({seen}) are too few to decide."
+    if passed:
+        return f"{passed} of {len(tested)} methods {many} ({seen})."
+    return f"None of {len(tested)} methods is shown to be one that {single} ({seen})."
+
+
+def _gain(check: Check, row: tuple) -> str:
+    """What a method gains in the score that decides, over what, how sure."""
+    gain, low, high, p, images, patients, against = (
+        getattr(row, f"{check.name}_{end}") for end in ("gain", "low", "high", "p", "images", "patients", "against")
     )
-    return [*sentences, ("Do the papers' claims hold here?", rest)]
+    over = {"fully_random": "the randomised network"}.get(against, str(against).replace("_", " "))
+    return (
+        f"It {WHAT[check.name][1]}: {SCORE_NAMES[check.score]} {gain:.2f} above {over} ({low:.2f} to {high:.2f}; "
+        f"corrected p {p:.2g}; {images} images, {patients} patients)."
+    )
