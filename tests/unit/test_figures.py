@@ -342,7 +342,7 @@ def modified(n: int) -> pd.DataFrame:
 @pytest.mark.parametrize("n", [3, 60])
 def test_modified_midpoints_count_the_lowered_images(n):
     table = modified(n)
-    summary = summarise_modified_images(table, draws=200)
+    summary = summarise_modified_images(table)
     figure = draw(checks.plot_modified_midpoints(table, summary), f"modified_midpoints_{n}")
     assert_printed(texts_of(figure), summary[summary["group"] == "all"])
     assert_drawn(figure, table, along="x")
@@ -369,7 +369,7 @@ def shares(n: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize("n", [1, 12])
 def test_structure_share_lists_discs_from_large_to_small_then_the_rest(n):
-    summary = summarise_structure_share(shares(n).assign(group="all", method="omig"), draws=200)
+    summary = summarise_structure_share(shares(n).assign(group="all", method="omig"))
     figure = draw(checks.plot_structure_share(summary.sample(frac=1, random_state=1), "OMIG"), f"structure_share_{n}")
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels[0] == "disc 2.00 mm"

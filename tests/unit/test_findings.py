@@ -103,11 +103,11 @@ def tables(shortcut_error=0.01, ensemble_error=None, image_spread=0.0, images=3,
     designs = {"draws": [150, 150, 300, 300], "without_replacement": [False, True] * 2}
     return {
         "curves": pd.DataFrame({"setting": np.repeat([*GROUPS, "other"], 12), "censored": [True] * 3 + [False] * 81}),
-        "scores": prediction_scores(rows, train_mean, draws=200),
+        "scores": prediction_scores(rows, train_mean),
         "uncertainty": uncertainty_dependence(rows),
         "calibration": calibrate(validation if settings else None),
         "modified": summarise_modified_images(
-            modified_rows({kind: change * steps for kind, change in changes.items()}), draws=200
+            modified_rows({kind: change * steps for kind, change in changes.items()})
         ),
         "shares": shares(images),
         "designs": pd.DataFrame(

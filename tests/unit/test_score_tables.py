@@ -171,7 +171,8 @@ def study(patients: int, gains: dict[str, tuple[float, float, float]], noise=0.0
     base = rng.normal(0.5, 0.1, patients)
     for method, (finds, faithful, depends) in (gains | dict.fromkeys(CONTROLS, (0, 0, 0))).items():
         for metric, weights, gain in (
-            ("roc_auc", "trained", finds), ("fidelity", "trained", faithful), ("roc_auc", "fully_random", finds - depends),
+            ("roc_auc", "trained", finds), ("fidelity", "trained", faithful),
+            ("roc_auc", "fully_random", finds - depends),
         ):  # fmt: skip
             value = base + gain + rng.normal(0, noise, patients)
             rows = {"image": np.arange(patients), "patient": np.arange(patients), "value": value, "metric": metric}

@@ -196,7 +196,6 @@ rule score_explanations:
     params:
         code=code("score_explanations.py"),
         maps=[{"method": method, "image": image} for method, image in MAPS],
-        seed=study.seed,
     script:
         "../scripts/score_explanations.py"
 

@@ -12,6 +12,7 @@ from xiqa.figures.style import group_name, method_name
 from xiqa.metrics.calibration import ALL
 from xiqa.metrics.modified_image import ENOUGH_FOR_A_TEST, REFERENCE_FORM
 from xiqa.metrics.prediction import POOLED, POOLED_GROUPS, STOOD_FOR
+from xiqa.metrics.statistics import FEWEST_PATIENTS
 
 IMAGE_SHARE = 0.10
 """Below this share of its variance (of the logarithm) between images, an uncertainty hardly depends on the image."""
@@ -202,8 +203,9 @@ def _structures(shares: pd.DataFrame) -> list[str]:
     first = shares["method"].iloc[0]
     rows = shares[(shares["group"] == "all") & (shares["method"] == first)]
     n = int(rows["n"].max())
-    if n < 2:
-        return [f"Where the {method_name(first)} map lies is not testable with one image."]
+    if n < FEWEST_PATIENTS:
+        images = "one image" if n == 1 else f"{n} images"
+        return [f"Where the {method_name(first)} map lies is not testable with {images}."]
     sentences = []
     for verdict, words in (("more", "more"), ("less", "less")):
         part = rows[rows["lies_there"] == verdict]

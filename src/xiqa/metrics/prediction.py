@@ -79,9 +79,9 @@ def prediction_scores(predictions: pd.DataFrame, train_mean_um: np.ndarray) -> p
         coverage_95_calibrated, with the calibrated uncertainty; error_over_uncertainty (and _calibrated), the root
         mean square of error / uncertainty: 1 where the uncertainty is right; rmse_over_train_mean and
         rmse_over_shortcut. 95 % intervals over images (NaN: fewer than six): rmse_midpoint_low_um,
-        rmse_midpoint_high_um, _low and _high of both coverages. They hold for the given truth: its own error is not in them. against_train_mean and
-        against_shortcut: `better` or `worse` where the interval of the mean difference of squared midpoint errors over
-        the same images leaves out 0, else `not told apart`.
+        rmse_midpoint_high_um, _low and _high of both coverages. They hold for the given truth: its own error is
+        not in them. against_train_mean and against_shortcut: `better` or `worse` where the interval of the mean
+        difference of squared midpoint errors over the same images leaves out 0, else `not told apart`.
 
     Raises:
         ValueError: an image lacks diameters, or `train_mean_um` has another number of them.

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
+from scipy import stats
 
 from xiqa.config import CONTROLS
 from xiqa.metrics.maps.leaderboard import score_interval
+from xiqa.metrics.statistics import FEWEST_PATIENTS, TOO_FEW, difference_interval
 
 SINGLE = ("normgrad_scaling", "normgrad_conv1x1", "normgrad_conv3x3")
 MULTI = tuple(f"{method}_multi" for method in SINGLE)
@@ -28,20 +29,20 @@ METHODS_003 = ("gradient", "smoothgrad", "integrated_gradients", "guided_ig", "b
 SLIGHT = 0.035
 """Change of a score that counts as none, what rounds to 0.03: paper 001 calls changes of up to 0.028 insignificant
 (table 2, Grad-CAM on LVOT), paper 004 a fall from 0.58 to 0.55 similar (table 3, SmoothGrad)."""
-FEWEST_PATIENTS = 6
-"""With fewer, differences that all have the same sign come by chance in more than 5 % of cases (2 / 2^n)."""
 UNDECIDED = "not testable"
 
 PAIRED = (
     "Pointing Game on the same images (absolute maps where there are both forms, smoothed where not said), an "
-    f"image's score averaged over the repeats; 95 % bootstrap over at least {FEWEST_PATIENTS} patients"
+    f"image's score averaged over the repeats; 95 % interval over at least {FEWEST_PATIENTS} patients, widened against "
+    "the best of several for their number"
 )
 PAIRED_PUBLISHED = PAIRED.replace(
     "(absolute maps", "against boxes, as the code of paper 001 scores it: docs/papers.md (absolute maps"
 )
 RECOVERED = (
     "values and 95 % limits averaged over the networks; the interval of a difference follows from the two intervals "
-    "as if they were independent (Zou and Donner 2008), which is wide for methods scored on the same images"
+    "as if they were independent (Zou and Donner 2008), which is wide for methods scored on the same images; against "
+    "the best of several it is widened for their number"
 )
 
 
@@ -52,6 +53,14 @@ class Difference(NamedTuple):
     value: float
     low: float
     high: float
+    patients: float = np.inf
+
+    def widened(self, number: int) -> Difference:
+        """The interval that holds for a number of differences together (Bonferroni), by Student's distribution."""
+        least = max(self.patients - 1, 1)
+        factor = stats.t.ppf(1 - 0.025 / number, least) / stats.t.ppf(0.975, least)
+        low, high = self.value - factor * (self.value - self.low), self.value + factor * (self.high - self.value)
+        return self._replace(low=low, high=high)
 
 
 class Verdict(NamedTuple):
@@ -107,11 +116,9 @@ class Claim:
         evidence = "; ".join(f"{d.label} {d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})" for d in found)
         if all(self.above < d.low and d.high < self.below for d in found):
             return Verdict("yes", evidence)
-        widened = ndtri(1 - 0.025 / len(found)) / ndtri(0.975)
-        for d in found:
-            low, high = d.value - widened * (d.value - d.low), d.value + widened * (d.high - d.value)
-            if high < self.above or low > self.below:
-                return Verdict("no", evidence)
+        widened = [d.widened(len(found)) for d in found]
+        if any(d.high < self.above or d.low > self.below for d in widened):
+            return Verdict("no", evidence)
         return Verdict(UNDECIDED, f"not decided by these data: {evidence}")
 
 
@@ -161,15 +168,14 @@ def test_claims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _present(tables: Mapping, name: str, wanted: Sequence[str], column: str = "method") -> list[str]:
-    """Those of the wanted methods (or states) that a table has: at least one."""
+def _require(tables: Mapping, name: str, wanted: Sequence[str], column: str = "method") -> None:
+    """A claim that names methods (or states) is undecided wherever one of them was not run."""
     if name not in tables:
         raise Missing(f"the table {name} is missing")
-    known = set(tables[name][column])
-    found = [value for value in wanted if value in known]
-    if not found:
-        raise Missing(f"the table {name} has none of {', '.join(wanted)}")
-    return found
+    known = set(tables[name].dropna(subset=["value"])[column])
+    absent = [value for value in wanted if value not in known]
+    if absent:
+        raise Missing(f"the table {name} has none of {', '.join(absent)}")
 
 
 # Paired differences of image scores (paper 001).
@@ -201,14 +207,15 @@ def _paired(label: str, first: pd.Series, second: pd.Series) -> Difference:
         raise Missing(f"no image has both scores of {label}")
     patients = difference.index.get_level_values("patient")
     if patients.nunique() < FEWEST_PATIENTS:
-        raise Missing(f"{label}: found {patients.nunique()} patients, expected at least {FEWEST_PATIENTS}")
+        raise Missing(f"{label}: {TOO_FEW}, found {patients.nunique()}, expected at least {FEWEST_PATIENTS}")
     interval = score_interval(difference.to_numpy(), patients)
-    return Difference(label, float(difference.mean()), *interval)
+    return Difference(label, float(difference.mean()), *interval, patients.nunique())
 
 
 def _trained_above_randomised(tables: Mapping) -> list[Difference]:
-    methods = _present(tables, "localisation", (*BASELINES, *SINGLE, *MULTI))
-    states = _present(tables, "localisation", ("semi_random", "fully_random"), "weights")
+    methods, states = (*BASELINES, *SINGLE, *MULTI), ("semi_random", "fully_random")
+    _require(tables, "localisation", methods)
+    _require(tables, "localisation", states, "weights")
     return [
         _paired(f"{method}: trained - {state}", _scores(tables, method), _scores(tables, method, state))
         for method in methods
@@ -217,25 +224,26 @@ def _trained_above_randomised(tables: Mapping) -> list[Difference]:
 
 
 def _above_best_baseline(tables: Mapping, methods: Sequence[str]) -> list[Difference]:
-    methods = _present(tables, "localisation", methods)
-    baselines = {method: _scores(tables, method) for method in _present(tables, "localisation", BASELINES)}
+    _require(tables, "localisation", (*methods, *BASELINES))
+    baselines = {method: _scores(tables, method) for method in BASELINES}
     best = max(baselines, key=lambda method: baselines[method].mean())
-    return [_paired(f"{method} - {best}", _scores(tables, method), baselines[best]) for method in methods]
+    found = [_paired(f"{method} - {best}", _scores(tables, method), baselines[best]) for method in methods]
+    return [difference.widened(len(BASELINES)) for difference in found]
 
 
 def _multi_above_single(tables: Mapping) -> list[Difference]:
-    multi = _present(tables, "localisation", MULTI)
-    single = _present(tables, "localisation", [method.removesuffix("_multi") for method in multi])
-    return [_paired(f"{m}: multi - single", _scores(tables, f"{m}_multi"), _scores(tables, m)) for m in single]
+    _require(tables, "localisation", (*SINGLE, *MULTI))
+    return [_paired(f"{m}: multi - single", _scores(tables, f"{m}_multi"), _scores(tables, m)) for m in SINGLE]
 
 
 def _smoothed_above_unsmoothed(tables: Mapping, methods: Sequence[str], name: str = "localisation") -> list[Difference]:
+    _require(tables, name, methods)
     return [
         _paired(
             f"{method}: smoothed - unsmoothed",
             *(_scores(tables, method, smoothed=smoothed, name=name) for smoothed in (True, False)),
         )
-        for method in _present(tables, name, methods)
+        for method in methods
     ]
 
 
@@ -244,17 +252,17 @@ def _smoothed_above_unsmoothed(tables: Mapping, methods: Sequence[str], name: st
 
 def _summaries(tables: Mapping, name: str, methods: Sequence[str], form: str = "absolute") -> dict[str, pd.DataFrame]:
     """Value and limits of each method, one row per network; the other form where the method has but one."""
+    _require(tables, name, methods)
     found = {}
-    for method in _present(tables, name, methods):
+    for method in methods:
         rows = tables[name][tables[name]["method"] == method]
-        # XRAI ranks its regions with their sign; |map| would put those that speak against the class first.
-        wanted = "signed" if method.startswith("xrai") else form
-        if "form" in rows and wanted in set(rows["form"]):
-            rows = rows[rows["form"] == wanted]
+        if "form" in rows and form in set(rows["form"]):
+            rows = rows[rows["form"] == form]
         network = [column for column in ("architecture", "seed") if column in rows]
         # A table without limits decides nothing.
-        rows = rows.reindex(columns=[*network, "value", "ci_low", "ci_high"])
-        found[method] = rows.groupby(network or (lambda _: 0))[["value", "ci_low", "ci_high"]].mean()
+        numbers = ["value", "ci_low", "ci_high", "n_patients"]
+        rows = rows.reindex(columns=[*network, *numbers])
+        found[method] = rows.groupby(network or (lambda _: 0))[numbers].mean()
     return found
 
 
@@ -266,29 +274,33 @@ def _recovered(label: str, first: pd.DataFrame, second: pd.DataFrame) -> Differe
     shared = first.index.intersection(second.index)
     if shared.empty:
         raise Missing(f"no network has both values of {label}")
-    (a, a_low, a_high), (b, b_low, b_high) = (side.loc[shared].to_numpy().mean(axis=0) for side in (first, second))
-    value = a - b
-    return Difference(label, value, value - np.hypot(a - a_low, b_high - b), value + np.hypot(a_high - a, b - b_low))
+    sides = [side.loc[shared].to_numpy().mean(axis=0) for side in (first, second)]
+    a, b = (side[:3] for side in sides)
+    patients = np.nanmin([np.inf, *(side[3] for side in sides)])
+    return Difference(label, a[0] - b[0], *difference_interval(tuple(a), tuple(b)), patients)
 
 
 def _top(
-    tables: Mapping, name: str, tops: Sequence[str], rest: Sequence[str], form: str = "absolute"
+    tables: Mapping, name: str, tops: Sequence[str], rest: Sequence[str], forms: Sequence[str] = ("absolute",)
 ) -> list[Difference]:
-    """Each of `tops` - the best of `rest`."""
-    tops, rest = (_summaries(tables, name, methods, form) for methods in (tops, rest))
-    best = max(rest, key=lambda method: rest[method]["value"].mean())
-    return [_recovered(f"{top} - {best}", tops[top], rest[best]) for top in tops]
+    """Each of `tops` - the best of `rest`, both in the same form; widened for those that the best was chosen from."""
+    found = []
+    for form in forms:
+        of_tops, of_rest = (_summaries(tables, name, methods, form) for methods in (tops, rest))
+        best = max(of_rest, key=lambda method: of_rest[method]["value"].mean())
+        said = f" ({form})" if len(forms) > 1 else ""
+        found += [_recovered(f"{top} - {best}{said}", of_tops[top], of_rest[best]).widened(len(rest)) for top in tops]
+    return found
 
 
 def _forms(
     tables: Mapping, name: str, methods: Sequence[str], forms: Sequence[str] = ("absolute", "signed")
 ) -> list[Difference]:
     """The first form of each method that has both - the second."""
-    methods = [
-        m for m in _present(tables, name, methods) if set(forms) <= set(tables[name].query("method == @m")["form"])
-    ]
-    if not methods:
-        raise Missing(f"the table {name} has no method in both forms")
+    _require(tables, name, methods)
+    one = [m for m in methods if not set(forms) <= set(tables[name].query("method == @m")["form"])]
+    if one:
+        raise Missing(f"the table {name} has {', '.join(one)} in one form: the other is missing")
     first, second = (_summaries(tables, name, methods, form) for form in forms)
     return [_recovered(f"{method}: {' - '.join(forms)}", first[method], second[method]) for method in methods]
 
@@ -307,7 +319,8 @@ def _most_consistent(tables: Mapping) -> list[Difference]:
         found = _summaries(tables, "difference_of_means", methods)
         lowest.append(min(found.items(), key=lambda item: item[1]["value"].mean()))
     (baseline, first), (normgrad, second) = lowest
-    return [_recovered(f"{baseline} - {normgrad}", first, second)]
+    choices = len(BASELINES) * len((*SINGLE, *MULTI))
+    return [_recovered(f"{baseline} - {normgrad}", first, second).widened(choices)]
 
 
 def _discrepancy(tables: Mapping) -> list[Difference]:
@@ -413,9 +426,9 @@ CLAIMS = (
         "003-xrai-best",
         "section 4.3 (by eye, figures 8 and 9)",
         "XRAI explains the input best of the methods shown.",
-        "Pixel AUC, our choice of measure, of XRAI (signed) - of the best other method (absolute)",
+        "Pixel AUC, our choice of measure, of XRAI - of the best other method, both signed and both absolute",
         RECOVERED,
-        partial(_top, name="roc_auc", tops=("xrai",), rest=METHODS_003),
+        partial(_top, name="roc_auc", tops=("xrai",), rest=METHODS_003, forms=("signed", "absolute")),
     ),
     Claim(
         "003-gradients-uninformative",
@@ -497,7 +510,7 @@ CLAIMS = (
         "Both SmoothGrads overlap best with the experts' region, with the sign.",
         "Largest region Dice of each of the two (signed) - of the best other method",
         RECOVERED,
-        partial(_top, name="region_dice", tops=SMOOTHGRADS, rest=(*INTEGRATED, *OTHERS_004), form="signed"),
+        partial(_top, name="region_dice", tops=SMOOTHGRADS, rest=(*INTEGRATED, *OTHERS_004), forms=("signed",)),
     ),
     Claim(
         "004-dice-absolute",

@@ -16,8 +16,8 @@ SENSITIVITIES = frozenset({"gradient", "smoothgrad", "guided_backprop", "guided_
 
 The derivative of the output after a pixel says how the output would change were the pixel brighter; its sign depends
 on whether the object is brighter than its surroundings (Simonyan et al. 2014, section 3.1, take the absolute value).
-All other methods count as they are: contributions to the output (input × gradient, path methods, LRP, SHAP, XRAI, Grad-CAM),
-falls of the output (occlusion, turned over), and norms, which have no sign."""
+All other methods count as they are: contributions to the output (input × gradient, path methods, LRP, SHAP, XRAI,
+Grad-CAM), falls of the output (occlusion, turned over), and norms, which have no sign."""
 
 PASSED, FAILED, NOT_TESTED, NOT_TESTABLE = "passed", "failed", "not tested", "not testable"
 
