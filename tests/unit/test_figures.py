@@ -371,6 +371,7 @@ def shares(n: int) -> pd.DataFrame:
 def test_structure_share_lists_discs_from_large_to_small_then_the_rest(n):
     summary = summarise_structure_share(shares(n).assign(group="all", method="omig"))
     figure = draw(checks.plot_structure_share(summary.sample(frac=1, random_state=1), "OMIG"), f"structure_share_{n}")
+    assert any(("too few for an interval" in text) == (n == 1) for text in texts_of(figure) if "mean of n" in text)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels[0] == "disc 2.00 mm"
     assert labels[15:] == ["disc 0.06 mm", "grid", "writing", "background"]

@@ -141,7 +141,7 @@ def plot_structure_share(summary: pd.DataFrame, title: str = "", data: str = "si
 
     Left the enrichment, share of |map| over share of area in the same image (1: as by area); right the signed share
     over the share of |map|: +1 where a map is positive on all of a structure, -1 where it is negative, near 0 where it
-    is noise. Dots are means over images; bars their 95 % intervals over images, where there are at least two.
+    is noise. Dots are means over images; bars their 95 % intervals over images, where there are enough.
 
     Args:
         summary: rows of structure_share_summary.csv of one method and group (structure, diameter_mm, n, enrichment,
@@ -182,7 +182,7 @@ def plot_structure_share(summary: pd.DataFrame, title: str = "", data: str = "si
     ]
     images = int(rows["n"].max())
     title = f"{title + ': ' if title else ''}mean of n = {images} image{'s' if images > 1 else ''}"
-    title += ", bar: 95 % interval" if images > 1 else ", no interval"
+    title += ", bar: 95 % interval" if rows["enrichment_low"].notna().any() else ", too few for an interval"
     figure.legend(handles=handles, loc="outside upper center", ncols=3, title=title, title_fontsize=8)
     style.note_data(figure, data)
     return figure
