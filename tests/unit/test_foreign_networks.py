@@ -393,11 +393,36 @@ def test_networks_whose_images_depend_on_each_other_are_refused():
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten())
     with pytest.raises(ValueError, match="BatchNorm2d '1' without running statistics"):
         attribute(net, images(dtype=torch.float32), 1)
-    for function in (lambda z: z - z.mean(0), lambda z: functional.dropout(z, 0.5, training=True)):
-        with pytest.raises(ValueError, match=r"an image among others.*the network is random, or lets the images"):
-            attribute(nn.Sequential(Wrapped(function)).eval(), images(dtype=torch.float32), 1)
     with pytest.raises(ValueError, match="weights that are not made yet"):
         attribute(nn.Sequential(nn.LazyConv2d(3, 3), nn.Flatten()), images(dtype=torch.float32), 1)
+
+
+@pytest.mark.parametrize("method", ["gradient", "occlusion", "integrated_gradients", "guided_backprop"])
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda z: functional.dropout(z, 0.5, training=True), "changes from call to call"),
+        (lambda z: z + 0.1 * torch.randn_like(z), "changes from call to call"),
+        (lambda z: functional.batch_norm(z, None, None, training=True), r"batch_norm\(training=True\)"),
+    ],
+)
+def test_random_networks_and_normalisation_by_the_batch_are_refused(function, message, method):
+    with pytest.raises(ValueError, match=message):
+        attribute(Wrapped(function).eval(), images(dtype=torch.float32), 1, method)
+
+
+def test_images_that_depend_on_each_other_are_found_where_many_passes_are_made():
+    with pytest.raises(ValueError, match="images of a batch depend on each other"):
+        attribute(Wrapped(lambda z: z - z.mean(0)).double().eval(), images(), 1, "occlusion")
+
+
+def test_random_numbers_that_others_draw_make_no_network_random():
+    class Draws(nn.Module):
+        def forward(self, x):
+            torch.rand(3)
+            return x.flatten(1)
+
+    assert torch.equal(attribute(Draws(), images(), 1).count_nonzero((1, 2)), torch.ones(3, dtype=torch.int64))
 
 
 def test_in_place_relus_whose_return_is_not_used_are_guided_too():

@@ -97,15 +97,16 @@ def work_in_place(net: nn.Module, x: Tensor) -> bool:
 @torch.no_grad()
 def _outputs(run: Callable[[Tensor], Any], x: Tensor) -> Tensor:
     """All numbers that a network gives for images, of which it may give several tensors, in one vector."""
-    return torch.cat([part.flatten() for part in _tensors(run(x))])
+    return torch.cat([part.flatten() for part in tensors_of(run(x))])
 
 
-def _tensors(output: Any) -> Iterator[Tensor]:
+def tensors_of(output: Any) -> Iterator[Tensor]:
+    """The tensors of an output: itself, or those in tuples, lists and mappings."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, Mapping | tuple | list):
         for part in output.values() if isinstance(output, Mapping) else output:
-            yield from _tensors(part)
+            yield from tensors_of(part)
 
 
 def _is_plain_convolution(module: nn.Module) -> bool:

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from xiqa.models.folding import fold_batch_norm
+from xiqa.models.folding import fold_batch_norm, tensors_of
 from xiqa.models.working_copy import dtype_of, working_copy
 from xiqa.saliency.layouts import Reshape, as_maps, last_spatial_layer, name_of
 from xiqa.saliency.outputs import TargetOf, as_target, predicted, scalar
@@ -60,7 +62,7 @@ class Explained:
             by `decide`. None: the output itself, where there is one number for each image.
         layers: modules of the model, or their names, whose output may be asked for; they are left as they are.
         memory_gb: bound on the memory of a batch; batches are split accordingly, down to one image.
-        fold: fold batch normalisation.
+        fold: fold batch normalisation and try one image before; without, the first image is a pass of its own.
         reshape: how the outputs of layers lie on the image, see `layouts.Reshape`.
 
     Raises:
@@ -83,10 +85,12 @@ class Explained:
         self.memory_bytes = memory_gb * 2**30
         self.reshape = reshape
         self._layers = [name_of(model, layer) for layer in layers]
-        self._fold = fold
+        self._fold = self._trial = fold
         self._batch: dict[tuple, int] = {}
         self._alone: Any = None
         self._format: torch.memory_format | None = None
+        # Vision transformers have one, which only gets slower in another order of memory.
+        self._few_convolutions = sum(isinstance(module, nn.Conv2d) for module in self.net.modules()) < 2
 
     def images(self, x: Tensor) -> Tensor:
         """Images as the network takes them: on its device, in the wider of both floating types, float32 at least."""
@@ -142,7 +146,7 @@ class Explained:
                 scalar has no gradient.
         """
         self._prepare(x, of)
-        for rows in self._parts(x):
+        for rows in self._parts_of_passes(x):
             part = x[rows].detach()
             leaf = part.clone().requires_grad_() if gradient else part
             found: dict[str, Tensor] = {}
@@ -196,13 +200,21 @@ class Explained:
                 fold_batch_norm(self.net, x[:1], keep=keep, run=self._run)
 
     def _run(self, x: Tensor, calls: list | None = None) -> Any:
-        """The raw output for images, which stay as they are whatever the network does in place."""
-        if x.dtype != torch.float32:
-            return self.net(x.clone())
+        """The raw output for images, which stay as they are whatever the network does in place.
+
+        Args:
+            x: (b, c, h, w).
+            calls: is emptied should the run begin again, for hooks that fill it.
+
+        Raises:
+            ValueError: the network is random, or normalises by the batch.
+        """
+        if x.dtype != torch.float32 or self._few_convolutions:
+            return self._measured(x.clone(memory_format=torch.contiguous_format))
         if self._format is None:
             self._lay(torch.channels_last)  # a tenth to a third faster
         try:
-            return self.net(x.clone(memory_format=self._format))
+            return self._measured(x.clone(memory_format=self._format))
         except RuntimeError:
             if self._format == torch.contiguous_format:
                 raise
@@ -211,6 +223,30 @@ class Explained:
             if calls is not None:
                 calls.clear()
             return self._run(x)
+
+    def _measured(self, x: Tensor) -> Any:
+        """Output for images; the first run of a shape with gradients tells how many may go through at once."""
+        before, key = torch.get_rng_state(), (*x.shape[1:], x.dtype)
+        if key in self._batch or not torch.is_grad_enabled():
+            output = self.net(x)
+        else:
+            known = {value.untyped_storage().data_ptr() for value in [*self.net.parameters(), *self.net.buffers()]}
+            saved: dict[int, int] = {}
+
+            def count(tensor: Tensor) -> Tensor:
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in known:  # weights are saved once, whatever the batch
+                    saved[storage.data_ptr()] = storage.nbytes()
+                return tensor
+
+            with _OwnStatistics(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                output = self.net(x)
+            # Gradients on the way back and workspace come on top of what was saved.
+            per_image = 1.5 * sum(saved.values()) / len(x) + 4 * x[0].numel() * x.element_size()
+            self._batch[key] = max(1, int(self.memory_bytes // per_image))
+        if not torch.equal(before, torch.get_rng_state()):
+            _check_not_random(self.net, x)
+        return output
 
     def _lay(self, memory_format: torch.memory_format) -> None:
         self._format = memory_format
@@ -221,26 +257,24 @@ class Explained:
     def _parts(self, x: Tensor) -> list[slice]:
         return _slices(len(x), self._batch_size(x))
 
+    def _parts_of_passes(self, x: Tensor) -> Iterator[slice]:
+        """Parts for passes with gradients: without a trial before, the first image is one, whose result is kept."""
+        if self._trial or (*x.shape[1:], x.dtype) in self._batch:
+            yield from self._parts(x)
+        else:
+            yield slice(0, 1)
+            if len(x) > 1:
+                rest = _slices(len(x) - 1, self._batch_size(x))
+                yield from (slice(rows.start + 1, rows.stop + 1) for rows in rest)
+
     def _batch_size(self, x: Tensor) -> int:
         """Images whose saved tensors fit into the bound, by what one image saves for the backward pass."""
         key = (*x.shape[1:], x.dtype)
         if len(x) == 1:
             return 1
         if key not in self._batch:
-            saved: dict[int, int] = {}
-            known = {value.untyped_storage().data_ptr() for value in [*self.net.parameters(), *self.net.buffers()]}
-
-            def count(tensor: Tensor) -> Tensor:
-                storage = tensor.untyped_storage()
-                if storage.data_ptr() not in known:  # weights are saved once, whatever the batch
-                    saved[storage.data_ptr()] = storage.nbytes()
-                return tensor
-
-            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            with torch.enable_grad():
                 self._alone = self._run(x[:1].detach().requires_grad_())
-            # Gradients on the way back and workspace come on top of what was saved.
-            per_image = 1.5 * sum(saved.values()) + 4 * x[0].numel() * x.element_size()
-            self._batch[key] = max(1, int(self.memory_bytes // per_image))
         return self._batch[key]
 
 
@@ -270,8 +304,32 @@ def _check_alone(value: Tensor, alone: Tensor) -> None:
     if not torch.allclose(value[:1], alone, rtol=1e-2, atol=allowed, equal_nan=True) and value.isfinite().all():
         raise ValueError(
             f"model: found the output {float(value[0]):.6g} for an image among others and {float(alone):.6g} for it "
-            "alone, expected the same; the network is random, or lets the images of a batch depend on each other"
+            "alone, expected the same; the network lets the images of a batch depend on each other"
         )
+
+
+def _check_not_random(net: nn.Module, x: Tensor) -> None:
+    """Random numbers were drawn, by the network or by another thread."""
+    with torch.no_grad():
+        first, second = ([*tensors_of(net(x.detach().clone()))] for _ in range(2))
+    if not all(map(torch.equal, first, second)):
+        raise ValueError(
+            f"model: found a {type(net).__name__} whose output for one image changes from call to call, expected the "
+            "same in evaluation mode; turn off what is random in it, such as dropout(training=True)"
+        )
+
+
+class _OwnStatistics(TorchFunctionMode):
+    """Within it normalisation by the batch is refused."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is functional.batch_norm and (args[5] if len(args) > 5 else kwargs.get("training", False)):
+            raise ValueError(
+                "model: found batch_norm(training=True), expected running statistics: the output of an image would "
+                "depend on the others of its batch"
+            )
+        return function(*args, **kwargs)
 
 
 def _keep(found: dict[str, Any], calls: list[str], name: str) -> Callable:
