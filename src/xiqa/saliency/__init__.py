@@ -9,24 +9,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xiqa.figures.show import show
     from xiqa.saliency.attribution import attribute, attribute_ensemble, attribute_many, checks, predicted_classes
     from xiqa.saliency.catalogue import methods, options
 
 _PLACES = {
-    "attribute": "attribution",
-    "attribute_ensemble": "attribution",
-    "attribute_many": "attribution",
-    "checks": "attribution",
-    "predicted_classes": "attribution",
-    "methods": "catalogue",
-    "options": "catalogue",
+    "attribute": "xiqa.saliency.attribution",
+    "attribute_ensemble": "xiqa.saliency.attribution",
+    "attribute_many": "xiqa.saliency.attribution",
+    "checks": "xiqa.saliency.attribution",
+    "methods": "xiqa.saliency.catalogue",
+    "options": "xiqa.saliency.catalogue",
+    "predicted_classes": "xiqa.saliency.attribution",
+    "show": "xiqa.figures.show",
 }
-__all__ = ["attribute", "attribute_ensemble", "attribute_many", "checks", "methods", "options", "predicted_classes"]
+__all__ = [
+    "attribute",
+    "attribute_ensemble",
+    "attribute_many",
+    "checks",
+    "methods",
+    "options",
+    "predicted_classes",
+    "show",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
-        return getattr(importlib.import_module(f"xiqa.saliency.{_PLACES[name]}"), name)
+        return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
