@@ -40,8 +40,6 @@ WHAT: dict[str, str] = {
     "lime": "a sparse linear model of superpixels",
     "attention_rollout": "which patches of a transformer flow into its output through the attention of all layers",
     "gradient_attention_rollout": "the same with each attention weighted by its gradient: for the class that is asked",
-    "attention_rollout": "how much the tokens of a transformer attend to each other, over all layers",
-    "gradient_attention_rollout": "attention that raises the output, over all layers of a transformer",
     "random": "control: random numbers",
     "centre_prior": "control: a Gaussian at the centre of the image",
     "edges": "control: strength of the image's edges",
