@@ -669,6 +669,10 @@ class Saliency(Section):
     xrai_top_percent: float | None = Field(
         None, gt=0, lt=100, description="`xrai_fast_top` too: `xrai_fast` of which this best share of pixels is kept"
     )
+    baseline: Literal["minimum", "zero"] = Field(
+        "minimum",
+        description="black of integrated_gradients and guided_ig: each image's minimum, or 0 on the prepared scale",
+    )
     steps: int = Field(25, ge=1, description="gradients on each path of integrated gradients, those of XRAI too")
     memory_gb: float = Field(0.75, gt=0, description="bound on the memory of a batch; larger ones are split")
     fidelity_steps: int = Field(40, ge=2, description="steps in which pixels are masked; 40: 2.5 % each")

@@ -5,7 +5,12 @@ COSTLY_FAMILIES = {
     f for f, methods in ATTRIBUTION_FAMILIES.items() if base_method(methods[0]) in SALIENCY.costly_methods
 }
 SMOOTH_OPTIONS = {"smooth_samples": SALIENCY.samples, "smooth_noise_level": SALIENCY.noise_level}
-FAMILY_OPTIONS = {"smoothgrad": {"samples", "noise_level"}, "gradient_paths": {"steps"}, "xrai": {"steps"}}
+FAMILY_OPTIONS = {
+    "smoothgrad": {"samples", "noise_level"},
+    "gradient_paths": {"steps", "baseline"},
+    "guided_ig": {"baseline"},
+    "xrai": {"steps"},
+}
 COMMON_OPTIONS = {"alignment", "memory_gb"}
 RELEASED = [method for method in PUBLISHED_MAPS if method in (*SALIENCY.methods, *SALIENCY.costly_methods)]
 MAPS_OF = f"{DATASET}/saliency/{NETWORK}"

@@ -39,10 +39,12 @@ def explain(
     explained = classes_to_explain(classifier, pixels, rows, label[rows], explained_class)
     target = torch.tensor(explained)
     references = reference_images(label, read_table(paths["split"]), REFERENCES, options["seed"])
+    black = classifier.inputs(np.zeros_like(pixels[:1])) if options.get("baseline") == "zero" else None
     options = options | {
         "layers": [cam_layer(classifier.architecture)],
         "multi_layers": list(multi_layers(classifier.architecture)),
         "references": classifier.inputs(pixels[references]),
+        "baseline": black,
     }
     start = time.perf_counter()
     sources = (source for method in published for source in PUBLISHED_MAPS[method])
@@ -61,7 +63,7 @@ def explain(
     # Variants promise no completeness.
     plain = {method: values for method, values in maps.items() if method in ATTRIBUTIONS}
     parts = [pd.DataFrame(validity(maps[m].numpy())).assign(method=m) for m in methods if m not in plain]
-    rows_of_checks = pd.concat([*([checks(classifier.net, x, target, plain)] if plain else []), *parts])
+    rows_of_checks = pd.concat([*([checks(classifier.net, x, target, plain, baseline=black)] if plain else []), *parts])
     number = rows_of_checks["image"].to_numpy()
     explained_names = np.array(classifier.classes)[explained[number]]
     named = rows_of_checks.assign(image=chosen["image"].to_numpy()[number], explained_class=explained_names)
