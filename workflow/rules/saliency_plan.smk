@@ -82,6 +82,11 @@ def trained(wildcards):
     return {**wildcards, "weights": "trained", "seed": first_seed(wildcards)}
 
 
+def has_published_signs(wildcards):
+    """Whether our maps explain (2 label - 1) z of the one output z, so that the signs of paper 004 are known."""
+    return DATASETS[wildcards.dataset].training.one_output and SALIENCY.explained_class == "true_class"
+
+
 def images_of(method, wildcards):
     """Which of the chosen images a method explains, as a pandas query; severities only for trained networks."""
     if base_method(method) in SALIENCY.costly_methods:

@@ -25,7 +25,7 @@ rule score_localisation:
         images=lambda wildcards: {method: images_of(method, wildcards) for method in methods_of(wildcards)}
         | {"published": images_of(ATTRIBUTION_FAMILIES.get("one_pass", [""])[0], wildcards)},
         tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,
-        one_output=lambda wildcards: DATASETS[wildcards.dataset].training.one_output,
+        published_form=has_published_signs,
     script:
         "../scripts/score_localisation.py"
 
@@ -55,6 +55,7 @@ rule score_fidelity:
         images=lambda wildcards: {method: images_of(method, wildcards) for method in methods_of(wildcards)},
         settings=lambda wildcards: {
             "masked_with": DATASETS[wildcards.dataset].masked_with,
+            "published_form": has_published_signs(wildcards),
             "steps": SALIENCY.fidelity_steps,
             "seed": study.seed,
             "device": study.compute.device,

@@ -53,7 +53,7 @@ def score(
         maps = read_array(path)[chosen.query(images[method])["masking"].to_numpy()]
         maps = -maps if method in FALLING else maps
         forms = {"signed": maps} if (maps < 0).any() else {}
-        if forms and classifier.one_output and method in METHODS_004:
+        if forms and settings["published_form"] and method in METHODS_004:
             forms["published"] = maps * published_signs(method, labels)[:, None, None]
         for form, formed in (forms | {"absolute": np.abs(maps)}).items():
             found = fidelity(**given, maps=formed, ends=ends, **masking)

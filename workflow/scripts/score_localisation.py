@@ -31,7 +31,7 @@ def score(
     images: dict[str, str],
     network: dict[str, str],
     tolerance_width: int,
-    one_output: bool,
+    published_form: bool,
     paths_to_results: dict[str, str],
 ) -> None:
     """Write scores of each map, curves averaged over the test images, and the agreement of the methods.
@@ -74,7 +74,7 @@ def score(
         test = explained.index[explained["part"] == "test"]
         given["segments"] = [given["segments"][k] for k in test]
         labels = table["label"].to_numpy()[rows[test]]
-        given["signs"] = published_signs(method, labels) if one_output and method in METHODS_004 else None
+        given["signs"] = published_signs(method, labels) if published_form and method in METHODS_004 else None
         curves.append(curves_of_maps(maps[test], masks[rows[test]] > 0, **given).assign(method=method))
     for method, path in paths_to_published.items() if in_boxes else ():
         game(method, read_array(path), chosen.query(images["published"]).reset_index(drop=True), "published")
@@ -98,6 +98,6 @@ if "snakemake" in globals():
             images=snakemake.params.images,
             network={"architecture": names.architecture, "weights": names.weights, "seed": int(names.seed)},
             tolerance_width=snakemake.params.tolerance_width,
-            one_output=snakemake.params.one_output,
+            published_form=snakemake.params.published_form,
             paths_to_results=dict(snakemake.output.items()),
         )
