@@ -1,6 +1,7 @@
 """What the papers' released code does, beside ours: maps, scoring, signs."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from xiqa.models.classifier import Classifier, classes_to_explain
 from xiqa.saliency import attribute_many
 from xiqa.saliency.published import published_map
 from xiqa.saliency.xrai import best_regions
+from xiqa.tracking_classification import METHOD_TABLES, classification_runs
 
 RNG = np.random.default_rng(5)
 
@@ -149,7 +151,7 @@ def test_the_mean_of_heights_is_the_area_only_where_points_lie_evenly_along_the_
 def test_the_pointing_game_alone_is_that_of_all_scores():
     maps, masks = RNG.normal(size=(3, 20, 20)), np.zeros((3, 20, 20), bool)
     masks[:2, 3:6, 3:6] = True
-    table = pointing_games_of_maps(maps, masks, tolerance_px=4).set_index(["image", "form", "metric"])
+    table = pointing_games_of_maps(maps, masks, tolerance_px=4).set_index(["image", "form", "metric"]).sort_index()
     assert table.loc[(0, "signed", "pointing_game"), "value"] == pointing_game(maps[0], masks[0], 4)
     assert table.loc[(1, "absolute", "pointing_game_smooth"), "value"] == pointing_game(
         np.abs(maps[1]), masks[1], 4, smooth=True
@@ -214,3 +216,21 @@ def test_the_explained_class_is_the_true_or_the_predicted_one(one_output):
     assert classes_to_explain(classifier, images, rows, labels, "true_class").tolist() == [0, 0, 1]
     assert classes_to_explain(classifier, images, rows, labels, "predicted_class").tolist() == [1, 0, 1]
     assert classes_to_explain(classifier, images, rows[1:], labels[1:], "predicted_class").tolist() == [0, 1]
+
+
+def test_variants_are_labelled_where_runs_are_tracked(tmp_path):
+    known = {"architecture": "net", "weights": "trained", "method": "grad_cam", "form": "absolute", "data": "simulated"}
+    tables = {name: pd.DataFrame([known | {"metric": name, "mean": 0.1}]) for name in METHOD_TABLES[1:]}
+    variants = {("ours", "mask"): 0.2, ("ours", "box"): 0.3, ("published", "box"): 0.4}
+    tables["pointing_game"] = pd.DataFrame(
+        known | {"scoring": scoring, "truth": truth, "accuracy": value, "smoothing": "none"}
+        for (scoring, truth), value in variants.items()
+    )
+    score = known | {"seed": 0, "metric": "auc", "class_name": "", "value": 0.9}
+    tables["scores"] = pd.DataFrame([score, score | {"architecture": "shortcut: header"}])
+    for name, table in tables.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    runs = classification_runs("set", {}, [], [str(tmp_path / f"{name}.csv") for name in tables], [])
+    found = {name: value for name, value in runs[-1].metrics.items() if name.startswith("pointing")}
+    assert found == {"pointing_game": 0.2, "pointing_game_box": 0.3, "pointing_game_published": 0.4}
+    assert runs[-1].metrics["roc_auc"] == 0.1
