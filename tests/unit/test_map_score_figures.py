@@ -144,3 +144,46 @@ def test_the_cascade_says_what_is_randomised_and_of_how_many_images():
     figure = draw(map_scores.plot_cascade(pd.DataFrame(rows), "simulated"), "cascade")
     assert figure.axes[1].get_xlabel() == "randomised from the output down to\nn = 23 images of 17 patients"
     assert_drawn(figure, pd.DataFrame(rows)[["mean"]])
+
+
+def trusted(seed: int) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), []
+    marks = ("passed", "failed", "not tested", "not testable")
+    for dataset, truth in (("brain_tumor", "defect"), ("covid_real", "lungs")):
+        for method in ("xrai", "gradient", "occlusion"):
+            row = {"dataset": dataset, "mask_of": truth, "method": method, "roc_auc": rng.uniform()}
+            row |= {"form": "absolute" if method == "gradient" else "signed", "trusted": rng.choice(["yes", "no"])}
+            for check in map_scores.CHECKS:
+                row |= {check: rng.choice(marks), f"{check}_images": rng.integers(11, 99)}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_check_has_one_of_four_marks_and_every_number_is_the_tables(seed):
+    table = trusted(seed)
+    table.loc[0, ["roc_auc", "localises", "localises_images"]] = [np.nan, "not tested", 0]
+    figure = draw(map_scores.plot_trust(table, "mixed"), f"trust_{seed}")
+    axes, datasets = figure.axes[0], table["dataset"].unique().tolist()
+    methods = table.groupby("method")["roc_auc"].mean().sort_values(ascending=False).index.tolist()
+    looks = {look["marker"] + str(look.get("markerfacecolor")): mark for mark, look in map_scores.MARKS.items()}
+    found = {}
+    for line in (line for line in axes.lines if len(line.get_xdata())):
+        (x,), (y,) = line.get_xdata(), line.get_ydata()
+        face = "none" if line.get_markerfacecolor() == "none" else "None"
+        found[datasets[round(x - 0.2)], methods[y], round(x - round(x - 0.2), 2)] = looks[line.get_marker() + face]
+    expected = {
+        (row["dataset"], row["method"], place): row[check]
+        for _, row in table.iterrows()
+        for place, check in zip((0.02, 0.2, 0.38), map_scores.CHECKS, strict=True)
+    }
+    assert found == expected
+    printed = {(round(text.get_position()[0] + 0.44), text.get_position()[1]): text.get_text() for text in axes.texts}
+    for row in table.itertuples():
+        score = printed[datasets.index(row.dataset), methods.index(row.method)]
+        assert score == ("not scored" if np.isnan(row.roc_auc) else f"{row.roc_auc:.2f}")
+    assert_printed(texts_of(figure), table)
+    told = " ".join(texts_of(figure))
+    assert "covid real\nlungs\nL: n = " in told
+    assert "gradient, absolute" in told
+    assert "finds the defect" not in told

@@ -17,6 +17,18 @@ STATES = {
     "fully_random": (style.VERMILION, "^", "all weights random"),
 }
 FORM_LOOKS = {"absolute": (style.BLUE, "o", "absolute value"), "signed": (style.ORANGE, "s", "map as it is")}
+CHECKS = {
+    "localises": ("L", "lies on the ground truth better than every control"),
+    "faithful": ("F", "faithful when pixels are masked"),
+    "depends_on_training": ("T", "depends on training"),
+}
+"""Column of trust.csv -> its letter, and what it says."""
+MARKS = {
+    "passed": {"marker": "o", "color": style.BLUE},
+    "failed": {"marker": "x", "color": style.VERMILION},
+    "not testable": {"marker": "o", "color": style.BLACK, "markerfacecolor": "none"},
+    "not tested": {"marker": "_", "color": style.GREY},
+}
 BEST = 5
 
 
@@ -79,10 +91,9 @@ def plot_curves(
         if log_x:
             panel.set_xscale("log")
             style.plain_ticks(panel.xaxis, (1, 2, 5, 10, 20, 50, 100))
-        counts = curves["n"].agg(["min", "max"]).dropna().unique()
         panel.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=6, title_fontsize=6,
-            title=f"{label_area}, n = {' to '.join(f'{count:.0f}' for count in counts) or 0} images",
+            title=f"{label_area}, n = {_range(curves['n'])} images",
         )  # fmt: skip
     figure.axes[0].set_ylabel(label_y)
     style.note_data(figure, data)
@@ -116,7 +127,8 @@ def plot_masking(fidelity: pd.DataFrame, curves: pd.DataFrame, architecture: str
     left = panels["all"]
     _intervals(left, rows, order, "form", FORM_LOOKS)
     left.axvline(0, color=style.GREY, linewidth=0.8, linestyle=":")
-    left.set(xlabel=f"fidelity F, area between both curves\n{_counted(rows)}", xlim=(-1.02, 1.02))
+    left.set_xlim(np.nanmin([-0.1, rows["ci_low"].min()]) - 0.02, 1.02)
+    left.set_xlabel(f"fidelity F, area between both curves\n{_counted(rows)}")
     _name_methods(left, order)
     left.legend(loc="upper left", fontsize=6.5)
     known = means.dropna()
@@ -149,7 +161,7 @@ def plot_cascade(table: pd.DataFrame, data: str) -> Figure:
     """
     labels = {
         "rank_correlation": "rank correlation",
-        "rank_correlation_absolute": "rank correlation of absolute values",
+        "rank_correlation_absolute": "rank correlation of |map|",
         "structural_similarity": "structural similarity (SSIM)",
     }
     figure = style.new_figure(style.DOUBLE_COLUMN, 2.9)
@@ -170,33 +182,47 @@ def plot_cascade(table: pd.DataFrame, data: str) -> Figure:
 
 @style.styled
 def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
-    """Every method on every data set: which checks it passes, and its Pointing Game accuracy.
+    """Every method on every data set: the mark of each check, and the pixel AUC in the form in which it is judged.
 
     Args:
-        verdicts: trust.csv: dataset, method, finds_the_defect, faithful, depends_on_training, trusted, pointing_game.
+        verdicts: trust.csv: dataset, method, form, mask_of, of each check in `CHECKS` its mark (passed, failed, not
+            tested, not testable) and _images, trusted (yes, no, not testable), roc_auc.
         data: `simulated`, `real` or `mixed`.
     """
-    checks = {"finds_the_defect": "F", "faithful": "M", "depends_on_training": "T"}
-    table = verdicts.pivot(index="method", columns="dataset", values="pointing_game")
-    table = table.loc[table.mean(axis=1).sort_values(ascending=False).index, verdicts["dataset"].unique()]
-    figure = style.new_figure(style.DOUBLE_COLUMN, 0.9 + 0.19 * len(table))
+    datasets, means = verdicts["dataset"].unique().tolist(), verdicts.groupby("method")["roc_auc"].mean()
+    methods = means.sort_values(ascending=False, na_position="last").index.tolist()
+    figure = style.new_figure(style.DOUBLE_COLUMN, 1.5 + 0.19 * len(methods))
     axes = figure.subplots()
-    shown = axes.imshow(table, cmap=style.AMOUNT_MAP, vmin=0, vmax=1, aspect="auto")
+    values = verdicts.pivot(index="method", columns="dataset", values="roc_auc").loc[methods, datasets]
+    shown = axes.imshow(values, cmap=style.AMOUNT_MAP, vmin=0, vmax=1, aspect="auto", alpha=0.35)
     for row in verdicts.itertuples():
-        y, x = table.index.get_loc(row.method), table.columns.get_loc(row.dataset)
-        passed = "".join(letter for name, letter in checks.items() if getattr(row, name) == "passed")
-        bright = table.iloc[y, x] > 0.6
-        passed += "  ✓" if row.trusted == "yes" else ""
-        axes.text(
-            x, y, f"{row.pointing_game:.2f}  {passed}", ha="center", va="center",
-            fontsize=6.5, color=style.BLACK if bright else "white",
-        )  # fmt: skip
-    axes.set_xticks(range(len(table.columns)), [name.replace("_", " ") for name in table.columns])
-    axes.set_yticks(range(len(table)), [style.method_name(method) for method in table.index], fontsize=6.5)
-    axes.set_title(
-        "F finds the defect, M faithful when masked, T depends on training, ✓ all that was tested", fontsize=7
-    )
-    style.colour_bar(axes, shown, "Pointing Game accuracy", extend="neither")
+        y, x = methods.index(row.method), datasets.index(row.dataset)
+        score = f"{row.roc_auc:.2f}" if row.roc_auc == row.roc_auc else "not scored"
+        axes.text(x - 0.44, y, score, va="center", fontsize=6.5, fontweight="bold" if row.trusted == "yes" else None)
+        for place, check in zip((0.02, 0.2, 0.38), CHECKS, strict=True):
+            axes.plot(x + place, y, linestyle="none", markersize=4, **MARKS[getattr(row, check)])
+    heads = []
+    for name in datasets:
+        own = verdicts[verdicts["dataset"] == name]
+        counts = [f"{letter}: n = {_range(own[f'{check}_images'])}" for check, (letter, _) in CHECKS.items()]
+        heads.append("\n".join([name.replace("_", " "), own["mask_of"].iloc[0], *counts]))
+    axes.set_xticks(range(len(datasets)), heads, fontsize=6)
+    axes.set_xlabel("data set, what its masks show, images")
+    for x in range(len(datasets)):
+        for place, (letter, _) in zip((0.02, 0.2, 0.38), CHECKS.values(), strict=True):
+            axes.text(x + place, -0.75, letter, ha="center", fontsize=6.5)
+    forms = verdicts.groupby("method")["form"].first()
+    axes.set_yticks(range(len(methods)), [f"{style.method_name(m)}, {forms[m]}" for m in methods], fontsize=6)
+    axes.set_xticks(np.arange(len(datasets) - 1) + 0.5, minor=True)
+    axes.grid(True, which="minor", axis="x", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    handles = [axes.plot([], [], linestyle="none", markersize=4, **look)[0] for look in MARKS.values()]
+    said = "; ".join(f"{letter}: {words}" for letter, words in CHECKS.values())
+    figure.legend(
+        handles, MARKS, loc="outside upper center", ncols=len(MARKS), title_fontsize=6.5,
+        title=f"{said}.\nNumber: pixel AUC, bold where the method is trusted. Form behind the name: fixed beforehand.",
+    )  # fmt: skip
+    style.colour_bar(axes, shown, "pixel AUC", extend="neither")
     style.note_data(figure, data)
     return figure
 
@@ -211,11 +237,15 @@ def _of(table: pd.DataFrame, architecture: str) -> pd.DataFrame:
     return table[(table["architecture"] == architecture) & (table["form"] == "absolute")]
 
 
+def _range(counts: pd.Series) -> str:
+    """A count, or the lowest and the highest where methods differ; those without any are left out."""
+    counts = counts[counts > 0]
+    return " to ".join(f"{count:.0f}" for count in counts.agg(["min", "max"]).unique()) if len(counts) else "0"
+
+
 def _counted(rows: pd.DataFrame) -> str:
-    """How many images and patients scores rest on, as a range where methods differ."""
-    counts = [f"{low:d} to {high:d}" if low < high else f"{low:d}"
-              for low, high in ((rows[name].min(), rows[name].max()) for name in ("n", "n_patients"))]  # fmt: skip
-    return f"n = {counts[0]} images of {counts[1]} patients"
+    """How many images and patients scores rest on."""
+    return f"n = {_range(rows['n'])} images of {_range(rows['n_patients'])} patients"
 
 
 def _name_methods(panel: Axes, order: list[str]) -> None:
