@@ -12,7 +12,9 @@ from printed_numbers import assert_drawn, assert_printed, texts_of
 from xiqa.figures import map_scores
 from xiqa.files import write_figure
 from xiqa.metrics.maps.fidelity import fidelity_area, masking_curves
+from xiqa.metrics.maps.leaderboard import AT_CEILING
 from xiqa.metrics.maps.score_tables import in_both_forms, methods_table, pointing_game_table
+from xiqa.metrics.maps.trust import form_of
 
 METHODS = ["xrai", "gradient", "occlusion", "random", "centre_prior", "edges"]
 UNSIGNED = ("xrai", "random", "centre_prior", "edges")
@@ -56,7 +58,7 @@ def test_one_fidelity_stands_in_table_curves_legend_and_picture(seed):
         assert np.trapezoid(lines["LiF"] - lines["MiF"], lines.index) == pytest.approx(means[method, form], abs=1e-12)
     figure = draw(map_scores.plot_masking(table, curves, "net", "simulated"), "fidelity")
     assert_drawn(figure, table[["mean", "ci_low", "ci_high"]], along="x")
-    rows = table[table["form"] == "absolute"]
+    rows = table[table["form"] == table["method"].map(form_of)]
     best = rows.loc[rows[~rows["method"].isin(UNSIGNED[1:])]["mean"].idxmax()]
     control = rows.loc[rows[rows["method"].isin(UNSIGNED[1:])]["mean"].idxmax()]
     assert_printed(texts_of(figure), [best["mean"], control["mean"], 10, 11, 8, 9])
@@ -94,7 +96,7 @@ def located(seed: int) -> pd.DataFrame:
                 "method": method, "metric": metric, "value": values,
             }))  # fmt: skip
     known = {"architecture": "net", "weights": "trained", "seed": 0, "form": "absolute", "tolerance_px": 4.37}
-    return pd.concat(parts, ignore_index=True).assign(**known)
+    return in_both_forms(pd.concat(parts, ignore_index=True).assign(**known))
 
 
 @pytest.mark.parametrize("truth", ["defect", "lungs"])
@@ -109,7 +111,10 @@ def test_localisation_draws_its_tables_and_says_what_the_masks_show(truth):
         own = auc[auc["metric"] == metric]
         assert_drawn(figure, own[["mean", "ci_low", "ci_high"]], along="x", axes=number)
     assert_printed(texts_of(figure), [4.37, 11, 9])
-    assert f"absolute values of maps against the {truth}, n = 11 images of 9 patients" in texts_of(figure)
+    assert f"maps against the {truth}, n = 11 images of 9 patients; |method|" in " ".join(texts_of(figure))
+    held = pointing.assign(verdict=AT_CEILING, control="centre_prior")
+    held = texts_of(map_scores.plot_localisation(held, auc, "net", "real"))
+    assert "centre prior at the ceiling:\ncannot be beaten here" in held
 
 
 def test_a_set_without_masks_is_drawn_empty_and_says_that_no_image_counts():
@@ -185,5 +190,5 @@ def test_every_check_has_one_of_four_marks_and_every_number_is_the_tables(seed):
     assert_printed(texts_of(figure), table)
     told = " ".join(texts_of(figure))
     assert "covid real\nlungs\nL: n = " in told
-    assert "gradient, absolute" in told
+    assert {"|gradient|", "occlusion"} <= set(texts_of(figure))
     assert "finds the defect" not in told

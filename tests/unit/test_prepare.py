@@ -76,6 +76,7 @@ def test_the_table_says_what_its_masks_show_and_a_map_in_an_organ_found_no_defec
         run([one, other])
     assert localisation_check("defect") == "finds the defect"
     assert localisation_check("lungs") == "points into the lungs"
+    assert localisation_check("lungs", many=True) == "point into the lungs"
 
 
 def test_patients_are_pseudonyms(run, record):

@@ -7,6 +7,7 @@ import pytest
 from xiqa import metrics
 from xiqa.config import CONTROLS
 from xiqa.metrics.maps.beside import with_published
+from xiqa.metrics.maps.leaderboard import AT_CEILING
 from xiqa.metrics.maps.score_tables import (
     cascade_table,
     difference_of_means_table,
@@ -187,9 +188,9 @@ GAINS = {"good": (0.2, 0.2, 0.2), "blind": (0, 0.2, 0.2), "untrained": (0.2, 0.2
 def test_a_method_is_trusted_if_all_that_was_tested_holds():
     table = trust(study(12, GAINS)).set_index("method")
     assert table["trusted"].to_dict() == {"good": "yes", "blind": "no", "untrained": "no", "unfaithful": "no"}
-    marks = table[["finds_the_defect", "faithful", "depends_on_training"]]
+    marks = table[["localises", "faithful", "depends_on_training"]]
     assert (marks == "passed").sum(axis=1).to_dict() == {"good": 3, "blind": 2, "untrained": 2, "unfaithful": 2}
-    assert (marks == "failed").sum().to_dict() == {"finds_the_defect": 1, "faithful": 1, "depends_on_training": 1}
+    assert (marks == "failed").sum().to_dict() == {"localises": 1, "faithful": 1, "depends_on_training": 1}
     row = table.loc["good"]
     assert (row["faithful_score"], row["faithful_images"], row["faithful_patients"]) == ("fidelity", 12, 12)
     assert row["faithful_low"] < row["faithful_gain"] < row["faithful_high"]
@@ -206,19 +207,20 @@ def test_the_numbers_of_a_check_are_those_of_its_pairs():
     )
     gains = wide[["good"]].to_numpy() - wide[list(CONTROLS)]
     hardest = gains.mean().idxmin()
-    assert row["finds_the_defect_against"] == hardest
-    assert row["finds_the_defect_gain"] == pytest.approx(gains[hardest].mean())
-    assert row[["finds_the_defect_low", "finds_the_defect_high"]].tolist() == pytest.approx(interval(gains[hardest]))
+    assert row["localises_against"] == hardest
+    assert row["localises_gain"] == pytest.approx(gains[hardest].mean())
+    assert row[["localises_low", "localises_high"]].tolist() == pytest.approx(interval(gains[hardest]))
     assert row["roc_auc"] == pytest.approx(wide["good"].mean())
 
 
 def test_what_too_few_patients_cannot_decide_is_not_testable():
     table = trust(study(5, GAINS))
-    assert (table[["finds_the_defect", "faithful", "depends_on_training"]] == "not testable").all(axis=None)
+    assert (table[["localises", "faithful", "depends_on_training"]] == "not testable").all(axis=None)
     assert (table["trusted"] == "not testable").all()
-    told = dict(describe_trust(table.assign(data="simulated"), CLAIMS_FOUND))  # the last sentence of each heading
-    assert told["d (simulated images)"] == "No method passes all checks, so none is called trusted."
-    sentences = [sentence for _, sentence in describe_trust(table.assign(data="simulated"), CLAIMS_FOUND)]
+    told = describe_trust(table.assign(data="simulated", mask_of="defect"), CLAIMS_FOUND)
+    last = dict(told)  # the last sentence of each heading
+    assert last["d (simulated images)"] == "No method passes all checks, so none is called trusted."
+    sentences = [sentence for _, sentence in told]
     assert sentences[1] == "None is shown to be one that is faithful: 5 patients (5 images) are too few to decide."
     six = trust(study(6, {"good": (0.2, 0.2, 0.2)}))
     assert six["trusted"].tolist() == ["yes"]
@@ -227,7 +229,7 @@ def test_what_too_few_patients_cannot_decide_is_not_testable():
 def test_checks_that_a_study_did_not_make_are_not_tested():
     scores = study(12, {"good": (0.2, 0.2, 0.2)}).query("metric == 'roc_auc' and weights == 'trained'")
     row = trust(scores).iloc[0]
-    assert row[["finds_the_defect", "faithful", "depends_on_training"]].tolist() == [
+    assert row[["localises", "faithful", "depends_on_training"]].tolist() == [
         "passed",
         "not tested",
         "not tested",
@@ -241,7 +243,7 @@ def test_the_form_of_a_method_is_fixed_beforehand():
     signed = scores["form"] == "signed"
     # Signed maps of both find the object, absolute ones do not; the gradient counts without its sign.
     scores.loc[signed & ~scores["method"].isin(CONTROLS), "value"] += 0.3
-    found = trust(scores).set_index("method")["finds_the_defect"]
+    found = trust(scores).set_index("method")["localises"]
     assert found.to_dict() == {"gradient": "failed", "lrp": "passed"}
     assert form_of("smoothgrad") == "absolute"
     assert form_of("xrai") == form_of("occlusion") == form_of("integrated_gradients") == "signed"
@@ -257,10 +259,53 @@ def test_methods_are_seldom_trusted_by_chance(truth):
         shared = rng.normal(0, 0.1, (8, 1))[scores["patient"]].ravel()
         scores = scores.assign(value=scores["value"] + shared + rng.normal(0, 0.05, len(scores)))
         table = trust(scores)
-        checks = ("finds_the_defect", "faithful", "depends_on_training")
+        checks = ("localises", "faithful", "depends_on_training")
         nulls = [name for name, gain in zip(checks, truth, strict=True) if not gain]
         false.append((table[nulls] == "passed").any(axis=None))
     assert np.mean(false) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 40)
+
+
+def hits(patients: int, missed: int) -> pd.DataFrame:
+    """Pointing Game of a perfect method beside a centre prior that misses in some patients, and two poor controls."""
+    scores = study(patients, {"xrai": (0.2, 0.2, 0.2)})
+    pointing = scores[(scores["metric"] == "roc_auc") & (scores["weights"] == "trained")].assign(metric="pointing_game")
+    right = {"xrai": 1.0, "centre_prior": (pointing["patient"] >= missed).astype(float), "random": 0.0, "edges": 0.0}
+    for method, values in right.items():
+        pointing.loc[pointing["method"] == method, "value"] = values
+    return pd.concat([scores, pointing], ignore_index=True)
+
+
+def test_a_control_that_is_right_everywhere_cannot_be_beaten_and_is_not_said_to_win():
+    found = {}
+    for missed in (0, 2, 8):
+        scores = hits(12, missed)
+        row = methods_table(scores, "pointing_game").set_index(["method", "form"]).loc["xrai", "signed"]
+        table = trust(scores).assign(data="simulated", mask_of="heart and vessels")
+        told = " ".join(sentence for _, sentence in describe_trust(table, CLAIMS_FOUND))
+        found[missed] = row["verdict"], "no method can beat" in told
+        assert table["pointing_game_room"].tolist() == [missed]
+        assert "find the defect" not in told
+        if missed == 2:
+            assert "the centre prior: it points right into the heart and vessels in 10 of 12 patients." in told
+    assert found[8] == ("better than the best control", False)
+    # Were xrai perfect, as it is, two patients could not show it.
+    assert found[0] == found[2] == (AT_CEILING, True)
+    few = methods_table(hits(5, 0), "pointing_game")["verdict"].dropna().unique()
+    assert few.tolist() == ["not testable with 5 patients"]
+
+
+def test_a_check_is_not_testable_where_a_control_is_perfect():
+    scores = study(12, {"good": (0.0, 0.2, 0.2)})
+    scores.loc[(scores["method"] == "edges") & (scores["metric"] == "roc_auc"), "value"] = 1.0
+    table = trust(scores)
+    assert table["localises"].tolist() == ["not testable"]
+    assert table["localises_room"].tolist() == [0]
+    assert table["faithful"].tolist() == ["passed"]
+    told = [sentence for _, sentence in describe_trust(table.assign(data="real", mask_of="lungs"), CLAIMS_FOUND)]
+    assert told[0] == (
+        "None can be shown to be one that points into the lungs: a perfect map would be better than all rivals in only "
+        "0 of 12 patients."
+    )
 
 
 CLAIMS_FOUND = pd.DataFrame({
@@ -271,9 +316,9 @@ CLAIMS_FOUND = pd.DataFrame({
 
 def test_findings_say_what_decided_and_on_how_many():
     table = trust(study(12, GAINS), pd.DataFrame({"dataset": "d", "method": list(GAINS), "seconds_per_map": 0.25}))
-    told = describe_trust(table.assign(data="simulated"), CLAIMS_FOUND)
+    told = describe_trust(table.assign(data="simulated", mask_of="defect"), CLAIMS_FOUND)
     assert told[0] == (
-        "d (simulated images)", "3 of 4 methods find the object better than random, centre and edges (12 images)."
+        "d (simulated images)", "3 of 4 methods find the defect better than random, centre and edges (12 images)."
     )  # fmt: skip
     row = table.set_index("method").loc["good"]
     assert told[3][1] == "good (signed) is trusted; a map costs 0.25 s."

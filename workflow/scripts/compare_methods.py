@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from xiqa.datasets.base import mask_of
 from xiqa.figures.map_scores import plot_trust
 from xiqa.files import read_table, write_figure, write_table
 from xiqa.logs import log_to
@@ -28,10 +29,11 @@ def compare(
 
     The leaderboard compares methods on the images that all of them explained, for the first network of each data set.
     """
-    scores, data = [], {}
+    scores, data, truth = [], {}, {}
     for dataset, files in paths_to_scores.items():
         images = read_table(paths_to_images[dataset])
         data[dataset] = "simulated" if (images["data"] == "simulated").all() else "real"
+        truth[dataset] = mask_of(images)
         rows = pd.concat([read_table(path) for path in files], ignore_index=True).query("part == 'test'")
         rows = rows.merge(images[["image", "patient"]], on="image").assign(dataset=dataset)
         scores.append(in_both_forms(rows))
@@ -54,7 +56,8 @@ def compare(
         for name, files in paths_to_tables.items()
     }
     judged = scores[scores["architecture"] == scores["dataset"].map(lambda name: first[name]["architecture"])]
-    verdicts = trust(judged, costs).assign(data=lambda rows: rows["dataset"].map(data))
+    verdicts = trust(judged, costs)
+    verdicts = verdicts.assign(mask_of=verdicts["dataset"].map(truth), data=verdicts["dataset"].map(data))
     games = pd.concat(
         [
             read_table(path).assign(dataset=name).merge(read_table(paths_to_images[name])[["image", "patient"]])

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from xiqa.config import FALLING
+from xiqa.config import CONTROLS, FALLING
 from xiqa.figures.attributions import plot_attributions
 from xiqa.figures.style import data_of
 from xiqa.files import read_array, read_table, write_figure
 from xiqa.logs import log_to
+from xiqa.metrics.maps.score_tables import in_both_forms
+from xiqa.metrics.maps.trust import form_of
 
 
 def draw(paths: dict[str, str], paths_to_maps: dict[str, str], images: dict[str, str], path_to_panel: str) -> None:
@@ -20,7 +22,9 @@ def draw(paths: dict[str, str], paths_to_maps: dict[str, str], images: dict[str,
     chosen, scores = read_table(paths["chosen"]), read_table(paths["scores"])
     explained = {method: chosen.query(query)["row"].to_numpy() for method, query in images.items()}
     common = chosen[chosen["row"].isin(set.intersection(*map(set, explained.values())))]
-    auc = scores[(scores["metric"] == "roc_auc") & (scores["form"] == "absolute")].groupby("image")["value"].mean()
+    scores = in_both_forms(scores)
+    judged = (scores["metric"] == "roc_auc") & (scores["form"] == scores["method"].map(form_of))
+    auc = scores[judged & ~scores["method"].isin(CONTROLS)].groupby("image")["value"].mean()
     found = common.assign(auc=common["image"].map(auc)).query("part == 'test'")
     found = found.sort_values("auc", ascending=False, kind="stable", na_position="last")
     last = max(0, found["auc"].count() - 1)

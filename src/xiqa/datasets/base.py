@@ -117,16 +117,18 @@ def same_size(mask_path: str | Path, mask: np.ndarray, pixels: np.ndarray) -> No
         )
 
 
-def localisation_check(mask_of: str) -> str:
+def localisation_check(mask_of: str, *, many: bool = False) -> str:
     """What a map does that lies on the ground truth, in the words of tables, figures and findings.
 
     Args:
         mask_of: what the masks show, see `Record`.
+        many: of several maps.
 
     Returns:
-        "finds the defect", or "points into the lungs" (or whatever organ the masks show).
+        "finds the defect", or "points into the lungs" (or whatever organ the masks show); of many "find", "point".
     """
-    return "finds the defect" if mask_of == DEFECT else f"points into the {mask_of}"
+    end = "" if many else "s"
+    return f"find{end} the defect" if mask_of == DEFECT else f"point{end} into the {mask_of}"
 
 
 def mask_of(table: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from xiqa.figures import style
+from xiqa.metrics.maps.trust import form_of
 
 PER_BLOCK = 8
 MASK_COLOUR = style.YELLOW
@@ -24,7 +25,7 @@ def plot_attributions(
     titles: Sequence[str],
     data: str = "simulated",
 ) -> Figure:
-    """Images and their maps; ground truth outlined, the largest absolute value marked.
+    """Images and their maps; ground truth outlined, a cross where the map points in the form in which it is judged.
 
     A method has one scale for all images: its robust limit, written above it. Maps with a sign are red where a
     brighter pixel speaks for the class; maps without one begin at 0.
@@ -55,7 +56,7 @@ def plot_attributions(
                 limit = style.signed_limit(maps[name])
                 colours, low = (style.SIGNED_MAP, -1) if signed else (style.AMOUNT_MAP, 0)
                 panel.imshow(maps[name][row] / limit, cmap=colours, vmin=low, vmax=1)
-                y, x = np.unravel_index(np.argmax(np.abs(maps[name][row])), image.shape)
+                y, x = np.unravel_index(np.argmax(_judged(name, maps[name][row])), image.shape)
                 panel.plot(x, y, "+", color=style.BLACK if signed else style.VERMILION, markersize=5)
                 if row == 0:
                     text = fill(style.method_name(name), 15, break_long_words=False)
@@ -72,3 +73,7 @@ def plot_attributions(
         style.colour_bar(list(half), shown, f"map / its limit ({kind})", orientation="horizontal", shrink=0.7, pad=0.08)
     style.note_data(figure, data)
     return figure
+
+
+def _judged(name: str, values: np.ndarray) -> np.ndarray:
+    return np.abs(values) if form_of(name) == "absolute" else values

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from xiqa.config import CONTROLS
 from xiqa.figures import style
+from xiqa.metrics.maps.leaderboard import AT_CEILING
+from xiqa.metrics.maps.trust import form_of
 
 FORMS = {"signed": "map as it is", "absolute": "absolute value"}
 STATES = {
@@ -37,7 +39,8 @@ def plot_localisation(pointing_game: pd.DataFrame, roc_auc: pd.DataFrame, archit
     """Pointing Game accuracy and pixel AUC of each method with 95 % intervals over patients, by state of the network.
 
     Args:
-        pointing_game: pointing_game.csv of a data set; the unsmoothed absolute form is drawn.
+        pointing_game: pointing_game.csv of a data set; the unsmoothed scores are drawn, in the form in which a
+            method is judged (see `xiqa.metrics.maps.trust.form_of`).
         roc_auc: roc_auc.csv; per-image AUC over the image, and inside the body.
         architecture: the network that is drawn.
         data: `simulated` or `real`.
@@ -54,12 +57,15 @@ def plot_localisation(pointing_game: pd.DataFrame, roc_auc: pd.DataFrame, archit
     truth = accuracy["mask_of"].iloc[0]
     left.axvline(chance, color=style.GREY, linewidth=0.8, linestyle=":")
     left.set(xlabel=f"Pointing Game accuracy, τ = {tolerance:.3g} px\n(dotted: chance by area)", xlim=(-0.02, 1.02))
-    left.set_title(f"absolute values of maps against the {truth}, {_counted(accuracy)}", loc="left", fontsize=7)
+    figure.suptitle(f"maps against the {truth}, {_counted(accuracy)}; |method|: its absolute map counts", fontsize=7)
+    _say_ceiling(left, accuracy)
     for panel, metric, label in (
         (middle, "roc_auc", "pixel AUC"),
         (right, "roc_auc_within", "pixel AUC inside the body"),
     ):
-        _intervals(panel, by_metric[by_metric["metric"] == metric], order, "weights", STATES)
+        rows = by_metric[by_metric["metric"] == metric]
+        _say_ceiling(panel, rows)
+        _intervals(panel, rows, order, "weights", STATES)
         panel.axvline(0.5, color=style.GREY, linewidth=0.8, linestyle=":")
         panel.set(xlabel=label, xlim=(0, 1.02))
     _name_methods(left, order)
@@ -120,7 +126,10 @@ def plot_masking(fidelity: pd.DataFrame, curves: pd.DataFrame, architecture: str
     ]
     # Maps without a sign stand in both forms of the table: they are drawn once.
     rows = rows.sort_values("form").drop_duplicates(["method", "mean", "ci_low", "ci_high"])
-    means = rows[rows["form"] == "absolute"].set_index("method")["mean"].sort_values(na_position="first")
+    means = rows.set_index(["method", "form"])["mean"]
+    # A map without a sign is the absolute one whatever the form.
+    forms = {method: form if (method, (form := form_of(method))) in means else "absolute" for method in rows["method"]}
+    means = pd.Series({method: means[method, form] for method, form in forms.items()}).sort_values(na_position="first")
     order = means.index.tolist()
     figure = style.new_figure(style.DOUBLE_COLUMN, max(4.2, 1.1 + 0.16 * len(order)))
     panels = figure.subplot_mosaic([["all", "MiF"], ["all", "LiF"]], width_ratios=(1.25, 1))
@@ -135,16 +144,16 @@ def plot_masking(fidelity: pd.DataFrame, curves: pd.DataFrame, architecture: str
     parts = known.drop(list(CONTROLS), errors="ignore"), known.reindex(CONTROLS).dropna()
     best = [part.idxmax() for part in parts if len(part)]
     for name, words in (("MiF", "most"), ("LiF", "least")):
-        panel, chosen = panels[name], curves[(curves["form"] == "absolute") & (curves["order"] == name)]
+        panel, chosen = panels[name], curves[curves["order"] == name]
         for method, colour, line in zip(best, (style.BLUE, style.BLACK), ("-", "--"), strict=False):
-            curve = chosen[chosen["method"] == method]
-            label = f"{style.method_name(method)}, F = {means[method]:.2f}"
+            curve = chosen[(chosen["method"] == method) & (chosen["form"] == forms[method])]
+            label = f"{style.judged_name(method, form_of(method))}, F = {means[method]:.2f}"
             panel.fill_between(curve["x"], curve["ci_low"], curve["ci_high"], color=colour, alpha=0.12, linewidth=0)
             panel.plot(curve["x"], curve["y"], line, color=colour, linewidth=1.2, label=label)
         panel.set(title=f"{words} important pixels first ({name})", ylim=(-0.02, 1.02), xlim=(0, 1), ylabel="accuracy")
         panel.grid(True, linewidth=0.3, color="#DDDDDD")
     panels["MiF"].legend(loc="upper right", fontsize=6.5, title="best method and best control", title_fontsize=6.5)
-    panels["LiF"].set_xlabel("share of masked pixels (absolute value of the map)")
+    panels["LiF"].set_xlabel("share of masked pixels")
     style.note_data(figure, data)
     return figure
 
@@ -212,7 +221,7 @@ def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
         for place, (letter, _) in zip((0.02, 0.2, 0.38), CHECKS.values(), strict=True):
             axes.text(x + place, -0.75, letter, ha="center", fontsize=6.5)
     forms = verdicts.groupby("method")["form"].first()
-    axes.set_yticks(range(len(methods)), [f"{style.method_name(m)}, {forms[m]}" for m in methods], fontsize=6)
+    axes.set_yticks(range(len(methods)), [style.judged_name(name, forms[name]) for name in methods], fontsize=6.5)
     axes.set_xticks(np.arange(len(datasets) - 1) + 0.5, minor=True)
     axes.grid(True, which="minor", axis="x", color="white", linewidth=2)
     axes.tick_params(which="both", length=0)
@@ -220,7 +229,7 @@ def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
     said = "; ".join(f"{letter}: {words}" for letter, words in CHECKS.values())
     figure.legend(
         handles, MARKS, loc="outside upper center", ncols=len(MARKS), title_fontsize=6.5,
-        title=f"{said}.\nNumber: pixel AUC, bold where the method is trusted. Form behind the name: fixed beforehand.",
+        title=f"{said}.\nNumber: pixel AUC, bold where the method is trusted. |method|: its absolute map counts.",
     )  # fmt: skip
     style.colour_bar(axes, shown, "pixel AUC", extend="neither")
     style.note_data(figure, data)
@@ -234,7 +243,16 @@ def _in_both_forms(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of(table: pd.DataFrame, architecture: str) -> pd.DataFrame:
-    return table[(table["architecture"] == architecture) & (table["form"] == "absolute")]
+    """Rows of a network in the form in which each method is judged."""
+    return table[(table["architecture"] == architecture) & (table["form"] == table["method"].map(form_of))]
+
+
+def _say_ceiling(panel: Axes, rows: pd.DataFrame) -> None:
+    """Above a panel: where a control is right nearly everywhere, no method can be shown to be better."""
+    held = rows[(rows["weights"] == "trained") & (rows["verdict"] == AT_CEILING)]
+    if len(held):
+        control = style.method_name(held["control"].iloc[0])
+        panel.set_title(f"{control} at the ceiling:\ncannot be beaten here", fontsize=6.5)
 
 
 def _range(counts: pd.Series) -> str:
@@ -250,7 +268,7 @@ def _counted(rows: pd.DataFrame) -> str:
 
 def _name_methods(panel: Axes, order: list[str]) -> None:
     """Methods along the ordinate, controls in grey."""
-    panel.set_yticks(range(len(order)), [style.method_name(method) for method in order], fontsize=6.5)
+    panel.set_yticks(range(len(order)), [style.judged_name(name, form_of(name)) for name in order], fontsize=6.5)
     for tick, method in zip(panel.get_yticklabels(), order, strict=True):
         tick.set_color(style.GREY if method in CONTROLS else style.BLACK)
 

@@ -162,6 +162,11 @@ def method_name(method: str) -> str:
     return METHOD_NAMES.get(base, base.replace("_", " ")) + variant
 
 
+def judged_name(method: str, form: str) -> str:
+    """A method's name, between bars where its absolute map is judged."""
+    return f"|{method_name(method)}|" if form == "absolute" else method_name(method)
+
+
 SHOWN_GROUPS = ("recorded", "recorded_standin", "scenario_1", "ood")
 """The groups whose first images stand for all in figures 1 to 3."""
 

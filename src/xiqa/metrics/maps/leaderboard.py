@@ -15,8 +15,11 @@ LOWER_IS_BETTER = frozenset({"deletion"})
 """Metrics of which less is better; of all others more is."""
 BETTER, NOT_BETTER = "better than the best control", "not better than the best control"
 NOT_TESTABLE = "not testable with {} patients"
+AT_CEILING = "cannot be beaten: a control is right in nearly all patients"
 LEVEL = 0.05
-COMPARED = ("control", "difference", "ci_low", "ci_high", "least_low", "p_corrected", "n", "n_patients", "verdict")
+COMPARED = (
+    "control", "difference", "ci_low", "ci_high", "least_low", "p_corrected", "n", "n_patients", "room", "verdict",
+)  # fmt: skip
 
 
 def summarise(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -76,9 +79,10 @@ def against_controls(
         One row per group and method but the controls: the columns of `by`, method, control (the one from which it
         differs least; None without any), difference (mean over pairs; positive: the method is better, also where less
         is), ci_low, ci_high, least_low (the lowest ci_low over all controls), p_corrected (the largest over controls of
-        `xiqa.metrics.paired.corrected_p` over all methods of the group), n (pairs), n_patients, verdict: better where
-        every interval lies above 0 and p_corrected below 0.05; "not testable with n patients" where no result could
-        be.
+        `xiqa.metrics.paired.corrected_p` over all methods of the group), n (pairs), n_patients, room (patients in whom
+        a perfect map would be better than each control), verdict: better where every interval lies above 0 and
+        p_corrected below 0.05; "not testable with n patients" where no result could be, and `AT_CEILING` where not
+        even a perfect map could be significant.
 
     Raises:
         ValueError: a column or a patient is missing, or a method scored the same pair twice.
@@ -110,7 +114,9 @@ def _tested(
     patients = pd.factorize(wide.index.get_level_values("patient"), sort=True)[0]
     present = [name for name in controls if name in scored and not np.isnan(scored[name]).all()]
     methods = [name for name in part["method"].unique() if name not in controls]
-    gains, each = {}, []
+    gains, each, best = {}, [], 0 if metric in lower_is_better else 1
+    # Patients in whom a perfect map would be better than a control: the others cannot speak for any method.
+    rooms = {name: len(set(patients[scored[name] < best - 1e-12])) for name in present}
     for method in methods:
         for control in present or [None]:
             gain = scored[method] - (scored[control] if control else np.nan)
@@ -128,9 +134,12 @@ def _tested(
         intervals = {control: score_interval(*pair) for control, pair in own.items()}
         control, number = min(means, key=means.get), min(len(set(whose)) for _, whose in own.values())
         p, least = max(p_values[method, name] for name in own), np.min([low for low, _ in intervals.values()])
-        verdict = BETTER if p < LEVEL and least > 0 else NOT_BETTER if can_pass(number) else NOT_TESTABLE.format(number)
+        room = min([number, *rooms.values()])
+        verdict = NOT_BETTER if can_pass(room) else AT_CEILING if can_pass(number) else NOT_TESTABLE.format(number)
+        verdict = BETTER if p < LEVEL and least > 0 else verdict
         difference = means[control] if np.isfinite(means[control]) else np.nan
-        rows.append((method, control, difference, *intervals[control], least, p, len(own[control][0]), number, verdict))
+        found = (*intervals[control], least, p, len(own[control][0]), number, room, verdict)
+        rows.append((method, control, difference, *found))
     return pd.DataFrame(rows, columns=["method", *COMPARED])
 
 

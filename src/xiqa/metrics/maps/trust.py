@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from xiqa.config import CONTROLS
+from xiqa.datasets.base import DEFECT, localisation_check
 from xiqa.metrics.maps.leaderboard import LEVEL, against_controls, can_pass, score_interval, summarise
 from xiqa.metrics.paired import corrected_p
 
@@ -31,14 +32,15 @@ class Check(NamedTuple):
 
 
 CHECKS = (
-    Check("finds_the_defect", "roc_auc", "every control"),
+    Check("localises", "roc_auc", "every control"),
     Check("faithful", "fidelity", "every control"),
     Check("depends_on_training", "roc_auc", "fully_random"),
 )
 """Fixed before any result is seen: pixel AUC and fidelity are the scores of paper 004 that each map has in full."""
 SCORE_NAMES = {"roc_auc": "pixel AUC", "fidelity": "fidelity", "pointing_game": "Pointing Game"}
 RULE = (
-    "A method finds the object if its pixel AUC is above that of each control: random map, centre prior and edges.",
+    "A method finds the defect if its pixel AUC is above that of each control: random map, centre prior and edges.",
+    "Where the masks show an organ, such as the lungs, a method that passes this points into the organ, no more.",
     "It is faithful if its fidelity, when pixels are masked, is above that of each control.",
     "It depends on training if its pixel AUC is higher on the trained than on the fully randomised network.",
     "Each method counts in one form, fixed beforehand: absolute for sensitivities, else as it is.",
@@ -66,8 +68,9 @@ def trust(scores: pd.DataFrame, costs: pd.DataFrame | None = None) -> pd.DataFra
         One row per data set and method but the controls: form; of each check of `CHECKS` its mark (passed, failed, not
         tested, not testable: no result could be significant with so few patients), and _score (what decides),
         _against (the hardest rival), _gain, _low, _high (95 % over patients), _p (corrected for methods, rivals and
-        checks), _images, _patients; trusted (yes, no, not testable); pointing_game, roc_auc, fidelity with _low and
-        _high of the trained network, n (images), seconds_per_map.
+        checks), _images, _patients, _room (patients in whom a perfect map would be better); trusted (yes, no, not
+        testable); pointing_game, roc_auc, fidelity with _low, _high and _images of the trained network;
+        pointing_game_against, pointing_game_room, pointing_game_patients; seconds_per_map.
     """
     own = scores[scores["form"] == scores["method"].map(form_of)]
     tables = [_of_dataset(part).assign(dataset=dataset) for dataset, part in own.groupby("dataset", sort=False)]
@@ -92,16 +95,21 @@ def _of_dataset(rows: pd.DataFrame) -> pd.DataFrame:
             (result["p_corrected"].astype(float) * tests).clip(upper=1),
         )
         above = (corrected < LEVEL) & (result["least_low"] > 0)
-        marks = np.where(above, PASSED, np.where([can_pass(k, tests=tests) for k in n], FAILED, NOT_TESTABLE))
+        room = result["room"].fillna(0).astype(int)
+        marks = np.where(above, PASSED, np.where([can_pass(k, tests=tests) for k in room], FAILED, NOT_TESTABLE))
         columns = {
             "": np.where(result["n"].isna(), NOT_TESTED, marks), "_score": check.score, "_against": result["control"],
             "_gain": result["difference"], "_low": result["ci_low"], "_high": result["ci_high"], "_p": corrected,
-            "_images": result["n"].fillna(0).astype(int), "_patients": n,
+            "_images": result["n"].fillna(0).astype(int), "_patients": n, "_room": room,
         }  # fmt: skip
         table = table.assign(**{f"{check.name}{end}": np.asarray(column) for end, column in columns.items()})
     table["trusted"] = [
         _trusted(set(marks), marks) for marks in table[[check.name for check in CHECKS]].to_numpy().tolist()
     ]
+    pointing = against_controls(trained[trained["metric"] == "pointing_game"], ["metric"], pairs=["image", "seed"])
+    pointing = pointing.set_index("method").reindex(methods)
+    columns = {"against": pointing["control"], "room": pointing["room"], "patients": pointing["n_patients"]}
+    table = table.assign(**{f"pointing_game_{name}": np.asarray(column) for name, column in columns.items()})
     return table.merge(_values(trained, methods), on="method", how="left")
 
 
@@ -113,7 +121,7 @@ def _trusted(kinds: set[str], marks: list[str]) -> str:
 
 
 def _found(check: Check, rows: pd.DataFrame) -> pd.DataFrame:
-    """By method: control, difference, ci_low, ci_high, least_low (over all rivals), p_corrected, n, n_patients."""
+    """By method the columns of `against_controls`, of whatever the rival is."""
     rows = rows[rows["metric"] == check.score]
     trained = rows[rows["weights"] == "trained"]
     if check.rival == "every control":
@@ -135,9 +143,10 @@ def _against_state(trained: pd.DataFrame, other: pd.DataFrame, name: str) -> pd.
     for method, gain in gains.groupby(level="method", sort=False):
         patients = gain.index.get_level_values("patient")
         low, high = score_interval(gain.to_numpy(), patients)
-        found.append((method, name, gain.mean(), low, high, low, p[method], len(gain), patients.nunique()))
+        room = patients[(images[1].reindex(gain.index) < 1).to_numpy()].nunique()
+        found.append((method, name, gain.mean(), low, high, low, p[method], len(gain), patients.nunique(), room))
     columns = ["method", "control", "difference", "ci_low", "ci_high", "least_low", "p_corrected", "n", "n_patients"]
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(found, columns=[*columns, "room"])
 
 
 def _values(trained: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
@@ -156,8 +165,7 @@ def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[s
     """What a reader wants to know first: which methods can be trusted here, how sure, at what cost.
 
     Args:
-        verdicts: see `trust`, with the columns data (simulated or real) and, where masks show something else than the
-            defect, masks_show.
+        verdicts: see `trust`, with the columns data (simulated or real) and mask_of (what the masks show).
         claims: see `claims.test_claims`.
 
     Returns:
@@ -165,8 +173,9 @@ def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[s
     """
     sentences = []
     for (dataset, data), own in verdicts.groupby(["dataset", "data"], sort=False):
-        heading = f"{dataset} ({data} images)"
-        sentences += [(heading, _count(check, own)) for check in CHECKS]
+        heading, truth = f"{dataset} ({data} images)", own["mask_of"].iloc[0]
+        sentences += [(heading, _count(check, own, truth)) for check in CHECKS]
+        sentences += [(heading, sentence) for sentence in _ceiling(own, truth)]
         trusted = own[own["trusted"] == "yes"].sort_values("seconds_per_map")
         if trusted.empty:
             sentences.append((heading, "No method passes all checks, so none is called trusted."))
@@ -174,7 +183,7 @@ def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[s
             sentences.append(
                 (heading, f"{row.method} ({row.form}) is trusted; a map costs {row.seconds_per_map:.2g} s.")
             )
-            sentences += [(heading, _gain(check, row)) for check in CHECKS if getattr(row, check.name) == PASSED]
+            sentences += [(heading, _gain(check, row, truth)) for check in CHECKS if getattr(row, check.name) == PASSED]
     sentences += [("The rule", sentence) for sentence in RULE]
     heading = "Do the papers' claims hold here?"
     undecided = 0
@@ -191,15 +200,35 @@ def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[s
 
 
 WHAT = {
-    "finds_the_defect": ("find the object better than random, centre and edges", "finds the object"),
     "faithful": ("are faithful when pixels are masked", "is faithful"),
     "depends_on_training": ("depend on the network's training", "depends on training"),
 }
 
 
-def _count(check: Check, own: pd.DataFrame) -> str:
+def _what(check: Check, truth: str) -> tuple[str, str]:
+    """What methods do that pass a check, and what one does."""
+    many = f"{localisation_check(truth, many=True)} better than random, centre and edges"
+    return WHAT.get(check.name, (many, localisation_check(truth)))
+
+
+def _ceiling(own: pd.DataFrame, truth: str) -> list[str]:
+    """Whether a control already points right nearly everywhere, so that no method could be shown to do better."""
+    row = own.loc[own["pointing_game_patients"].fillna(0).astype(int).idxmax()]
+    patients = row["pointing_game_patients"]
+    if not can_pass(int(patients) if patients > 0 else 0) or can_pass(int(row["pointing_game_room"])):
+        return []
+    control = str(row["pointing_game_against"]).replace("_", " ")
+    organ = "" if truth == DEFECT else f" into the {truth}"
+    right = int(patients - row["pointing_game_room"])
+    return [
+        f"In the Pointing Game no method can beat the {control}: it points right{organ} in {right} of {patients:.0f} "
+        "patients."
+    ]
+
+
+def _count(check: Check, own: pd.DataFrame, truth: str) -> str:
     """How many methods pass a check, of how many, on how many images."""
-    many, single = WHAT[check.name]
+    many, single = _what(check, truth)
     marks = own[check.name]
     tested = own[marks != NOT_TESTED]
     if tested.empty:
@@ -208,20 +237,25 @@ def _count(check: Check, own: pd.DataFrame) -> str:
     seen = f"{images.max()} images" if images.min() == images.max() else f"{images.min()} to {images.max()} images"
     passed, judged = (marks == PASSED).sum(), tested[tested[check.name] != NOT_TESTABLE]
     if judged.empty:
-        patients = tested[f"{check.name}_patients"].max()
+        patients, room = tested[f"{check.name}_patients"].max(), tested[f"{check.name}_room"].max()
+        if can_pass(patients) and room < patients:
+            return (
+                f"None can be shown to be one that {single}: a perfect map would be better than all rivals in only "
+                f"{room} of {patients} patients."
+            )
         return f"None is shown to be one that {single}: {patients} patients ({seen}) are too few to decide."
     if passed:
         return f"{passed} of {len(tested)} methods {many} ({seen})."
     return f"None of {len(tested)} methods is shown to be one that {single} ({seen})."
 
 
-def _gain(check: Check, row: tuple) -> str:
+def _gain(check: Check, row: tuple, truth: str) -> str:
     """What a method gains in the score that decides, over what, how sure."""
     gain, low, high, p, images, patients, against = (
         getattr(row, f"{check.name}_{end}") for end in ("gain", "low", "high", "p", "images", "patients", "against")
     )
     over = {"fully_random": "the randomised network"}.get(against, str(against).replace("_", " "))
     return (
-        f"It {WHAT[check.name][1]}: {SCORE_NAMES[check.score]} {gain:.2f} above {over} ({low:.2f} to {high:.2f}; "
+        f"It {_what(check, truth)[1]}: {SCORE_NAMES[check.score]} {gain:.2f} above {over} ({low:.2f} to {high:.2f}; "
         f"corrected p {p:.2g}; {images} images, {patients} patients)."
     )
