@@ -146,7 +146,7 @@ def test_names_that_are_no_number_or_twice_the_same_are_faults(tmp_path):
     assert sorted(isinstance(item, DataError) for item in items) == [False, True, True]
     with pytest.raises(DataError, match=r"no \.mat file"):
         _items(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="expected three"):
+    with pytest.raises(ValueError, match="classes: found 2, expected 3 as format: brain_tumor has"):
         _items(tmp_path, classes=("a", "b"))
 
 

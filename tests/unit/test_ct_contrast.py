@@ -153,7 +153,7 @@ def test_faults_of_the_set_stop(series):
     _table(series, "patient", "P1")
     with pytest.raises(DataError, match="contrast"):
         _items(series)
-    with pytest.raises(DataError, match="expected two"):
+    with pytest.raises(ValueError, match="classes: found 3, expected 2 as format: ct_contrast has"):
         _items(series, classes=("a", "b", "c"))
     (series / "labels.csv").unlink()
     with pytest.raises(DataError, match=r"labels\.csv: is missing"):

@@ -152,8 +152,8 @@ def test_faulty_rows_are_told_and_the_rest_is_listed(folder, rows, message):
 
 
 def test_faults_of_the_set_stop(folder):
-    with pytest.raises(DataError, match="expected two"):
-        list(read(folder, Dataset(format="lvot", classes=("a", "b", "c"))))
+    with pytest.raises(ValueError, match="classes: found 3, expected 2 as format: lvot has"):
+        Dataset(format="lvot", classes=("a", "b", "c"))
     (folder / "labels.csv").write_text("patient,frame\n007,0\n")
     with pytest.raises(DataError, match="label"):
         list(read(folder, DATASET))

@@ -35,7 +35,7 @@ def record(source):
 @pytest.fixture
 def run(tmp_path):
     def go(records, facts=None, **settings):
-        dataset = Dataset(**{"format": "object_cxr", "size": 16, **settings})
+        dataset = Dataset(**{"format": "object_cxr", "size": 16, "networks": (), **settings})
         paths = {"images": "images.npy", "masks": "masks.npy", "table": "table.parquet", "skipped": "skipped.csv"}
         paths = {name: tmp_path / file for name, file in paths.items()}
         table = prepare(records, dataset, facts=facts, salt=SALT, paths=paths, progress=lambda *_: None)
