@@ -307,9 +307,28 @@ def test_tensors_are_taken_as_arrays_and_the_module_at_any_place():
         road(net, x, labels, of_tensors),
         road(x, labels, of_tensors, model=net),
         road(None, images, LABELS, maps, model=net),
+        road(images, LABELS.tolist(), maps.tolist(), model=net),
         road(predict=net, images=images, labels=LABELS, maps=maps),
     ):
         np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        return self.net(x.mul_(2).sub_(0.5))
+
+
+def test_images_stay_as_they_are_when_a_network_works_in_place():
+    images, maps = images_and_maps()
+    net, before = InPlace(), images.copy()
+    found = fidelity(images, LABELS, maps, np.zeros(N), model=net, steps=4)
+    np.testing.assert_array_equal(images, before)
+    expected = fidelity(2 * images - 0.5, LABELS, maps, np.full(N, -0.5), model=net.net, steps=4)
+    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-12)
 
 
 def test_predict_may_answer_with_a_tensor_that_has_a_history():

@@ -6,29 +6,31 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from xiqa.arrays import as_array
 
+Score = TypeVar("Score")
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images (b, h, w) or (b, c, h, w) float32 -> class probabilities (b, k), k > 1."""
 
 
-def asks_network(score: Callable) -> Callable:
-    """Let a score take a torch module, `model=`, in place of its first argument `predict`, and tensors for arrays.
+def asks_network(score: Callable[..., Score]) -> Callable[..., Score]:
+    """Let a score take a torch module, `model=`, in place of its first argument `predict`.
 
-    With `model=` the first argument may be left out or None: `score(images, labels, maps, model=net)`. Torch is
-    imported only then. What becomes of the module and of its output: `module_predictor.ModulePredictor`.
+    Tensors and lists are taken as arrays. With `model=` the first argument may be left out or None:
+    `score(images, labels, maps, model=net)`. Torch is imported only then. What becomes of the module and of its output:
+    `module_predictor.ModulePredictor`.
     """
 
     @functools.wraps(score)
-    def asked(*args: Any, model: Any = None, **options: Any) -> Any:
-        given = [as_array(value) for value in args]
+    def asked(*args: Any, model: Any = None, **options: Any) -> Score:
+        given = [_array(value) for value in args]
         if "predict" in options and not given:
             given = [options.pop("predict")]
-        options = {name: as_array(value) for name, value in options.items()}
+        options = {name: _array(value) for name, value in options.items()}
         if model is not None:
             given = given[1:] if given and given[0] is None else given
             if given and callable(given[0]):
@@ -47,6 +49,10 @@ def asks_network(score: Callable) -> Callable:
     extra = inspect.Parameter("model", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="nn.Module | None")
     asked.__signature__ = own.replace(parameters=[*own.parameters.values(), extra])  # type: ignore[attr-defined]
     return asked
+
+
+def _array(value: Any) -> Any:
+    return np.asarray(value) if isinstance(value, list) else as_array(value)
 
 
 def _is_module(value: Any) -> bool:

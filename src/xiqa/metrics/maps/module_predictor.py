@@ -12,18 +12,9 @@ from xiqa.models.working_copy import working_copy
 
 _INSTEAD = "give predict= instead, images -> class probabilities (b, k)"
 # Steps that change the shape or the type of an output, but none of its values.
-_PASSED_ON = (
-    "View",
-    "UnsafeView",
-    "ReshapeAlias",
-    "Alias",
-    "Squeeze",
-    "Unsqueeze",
-    "Select",
-    "Slice",
-    "Clone",
-    "ToCopy",
-)
+_PASSED_ON = {
+    "View", "UnsafeView", "ReshapeAlias", "Alias", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "ToCopy",
+}  # fmt: skip
 
 
 class ModulePredictor:
@@ -58,7 +49,8 @@ class ModulePredictor:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Class probabilities (b, k) of images (b, h, w) or (b, c, h, w)."""
         with torch.inference_mode(False), torch.no_grad():
-            x = torch.from_numpy(np.ascontiguousarray(images)).to(self._like.device, self._like.dtype)
+            # A copy, because networks may work in place.
+            x = torch.tensor(images, device=self._like.device, dtype=self._like.dtype)
             x = x[:, None] if x.ndim == 3 else x
             if self._last is None:
                 self._last = self._last_function(x[:2])
@@ -106,7 +98,7 @@ class ModulePredictor:
         """What made the values of the output, such as "Softmax"; "" where autograd did not see it."""
         try:
             with torch.enable_grad():
-                step = getattr(self.net(x.detach().requires_grad_()), "grad_fn", None)
+                step = getattr(self.net(x.detach().requires_grad_().clone()), "grad_fn", None)
         except RuntimeError:
             return ""
         while step is not None:

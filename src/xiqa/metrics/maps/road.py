@@ -50,7 +50,9 @@ def road(
     scored = scored_maps(images, labels, maps)
     number = np.rint(np.asarray(percentiles) / 100 * maps[0].size)[:, None, None]
     if not number.size or number.min() < 1 or number.max() >= maps[0].size:
-        raise ValueError(f"percentiles: found {list(percentiles)}, expected some that take pixels and leave pixels")
+        raise ValueError(
+            f"percentiles: found {np.asarray(percentiles).tolist()}, expected some that take pixels and leave pixels"
+        )
     scores = np.full(labels.shape, np.nan)
     for i in np.flatnonzero(scored):
         rng = np.random.default_rng([seed, i])
