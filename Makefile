@@ -51,6 +51,7 @@ bench: .venv/installed
 	python tests/benchmarks/simulator_speed.py
 	python tests/benchmarks/training_speed.py
 	python tests/benchmarks/saliency_speed.py
+	python tests/benchmarks/first_call_speed.py
 	python tests/benchmarks/metrics_speed.py
 	python tests/benchmarks/fidelity_speed.py
 	python tests/benchmarks/fidelity_speed.py --precision bf16
