@@ -53,6 +53,10 @@ def test_a_new_setting_is_covered_even_where_all_its_errors_are_one(settings):
         drawn = truth * rng.standard_normal((40_000, settings + 1))
         first = calibrate(rows({str(n): np.full((2, 12), error) for n, error in enumerate(drawn[0, :-1])})).iloc[-1]
         assert first["error_over_uncertainty"] == pytest.approx(np.sqrt(np.mean((drawn[0, :-1] / 0.5) ** 2)))
+        ratio = np.sqrt(np.mean((drawn[:, :-1] / truth) ** 2, axis=1))
+        ends = first[["error_over_uncertainty_low", "error_over_uncertainty_high"]] / first["error_over_uncertainty"]
+        # The interval of error / uncertainty holds 1 in 95 % of the studies whose uncertainty is right.
+        assert np.mean((ratio * ends.iloc[0] <= 1) & (ratio * ends.iloc[1] >= 1)) == pytest.approx(0.95, abs=0.005)
         half = 1.96 * first["allowance"] * np.sqrt(np.mean(drawn[:, :-1] ** 2, axis=1))
         assert np.mean(np.abs(drawn[:, -1]) <= half) == pytest.approx(0.95, abs=0.005)
 
@@ -105,9 +109,9 @@ def test_coverage_per_diameter_before_and_after():
     part = rows({"ood": error})
     scores = diameter_scores(part.assign(calibrated_um=0.25)).iloc[0]
     assert (scores["coverage_95"], scores["coverage_95_calibrated"]) == (0.75, 0.5)
-    # Wilson's intervals of 15 and 10 of 20.
-    assert scores["coverage_95_low"] == pytest.approx(0.5313, abs=2e-4)
-    assert scores["coverage_95_calibrated_high"] == pytest.approx(0.7007, abs=2e-4)
+    # Exact (Clopper and Pearson's) intervals of 15 and 10 of 20.
+    assert scores["coverage_95_low"] == pytest.approx(0.5090, abs=2e-4)
+    assert scores["coverage_95_calibrated_high"] == pytest.approx(0.7280, abs=2e-4)
     expected = np.sqrt(np.mean(np.array([0.3, 0.7, 1.5, 0.0]) ** 2))
     assert scores["error_over_uncertainty"] == pytest.approx(expected / 0.5)
     assert scores["error_over_uncertainty_calibrated"] == pytest.approx(expected / 0.25)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.stats import chi2, t
 
 from xiqa.metrics.prediction import EXPANSION, total_uncertainty
 from xiqa.metrics.statistics import root_mean
@@ -12,7 +12,7 @@ from xiqa.metrics.statistics import root_mean
 ALL = "all"
 COLUMNS = (
     *("setting", "images", "settings", "error_over_uncertainty", "allowance", "scale"),
-    *("coverage_95", "coverage_95_calibrated"),
+    *("coverage_95", "coverage_95_calibrated", "error_over_uncertainty_low", "error_over_uncertainty_high"),
 )
 
 
@@ -33,7 +33,8 @@ def calibrate(validation: pd.DataFrame | None) -> pd.DataFrame:
         The table uncertainty_calibration.csv. One row per setting, left out of its own calibration: setting, images,
         settings (m, the others), error_over_uncertainty (root mean square), allowance (t / 1.96), scale (product over
         the others), coverage_95 as predicted, and coverage_95_calibrated with that scale. The last row, `all`, has the
-        scale to use, from all settings, and the means of both coverages. Empty without a point that can be compared.
+        scale to use, from all settings, the means of both coverages, and the 95 % interval of error_over_uncertainty
+        (chi-squared with m degrees of freedom). Empty without a point that can be compared.
 
     Reference: Guide to the Expression of Uncertainty in Measurement (JCGM 100:2008), annex G.3; Kuleshov et al. 2018
     and Laves et al. 2020 (scaling of the variance).
@@ -55,7 +56,10 @@ def calibrate(validation: pd.DataFrame | None) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     if len(table):
         means = {name: table[name].mean() for name in ("coverage_95", "coverage_95_calibrated")}
-        table.loc[len(table)] = {"setting": ALL, "images": images.sum(), **_scale(squares.to_numpy()), **means}
+        row = {"setting": ALL, "images": images.sum(), **_scale(squares.to_numpy()), **means}
+        low, high = row["error_over_uncertainty"] * np.sqrt(row["settings"] / chi2.ppf([0.975, 0.025], row["settings"]))
+        row |= {"error_over_uncertainty_low": low, "error_over_uncertainty_high": high}
+        table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)[list(COLUMNS)]
     return table
 
 

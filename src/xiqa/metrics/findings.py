@@ -17,9 +17,6 @@ from xiqa.metrics.statistics import FEWEST_PATIENTS
 IMAGE_SHARE = 0.10
 """Below this share of its variance (of the logarithm) between images, an uncertainty hardly depends on the image."""
 
-ABOUT_RIGHT = 1.1
-"""Errors within this factor of the stated uncertainty, either way, are called about right."""
-
 SIGNIFICANT = 0.05
 
 
@@ -127,11 +124,11 @@ def _coverage(scores: pd.DataFrame, calibration: pd.DataFrame) -> list[str]:
     if used.empty or used["scale"].isna().any():
         return [*sentences, "They are not calibrated: no validation setting has a measured point."]
     row = used.iloc[0]
-    ratio = row["error_over_uncertainty"]
-    width = "too wide" if ratio < 1 / ABOUT_RIGHT else "too narrow" if ratio > ABOUT_RIGHT else "about right"
+    low, high = row["error_over_uncertainty_low"], row["error_over_uncertainty_high"]
+    width = "too wide" if high < 1 else "too narrow" if low > 1 else "not shown to be too wide or too narrow"
     sentences.append(
-        f"On {row['settings']:.0f} validation settings, neither trained nor tested, errors are {ratio:.2f} times the "
-        f"predicted uncertainty: the bands are {width}."
+        f"On {row['settings']:.0f} validation settings errors are {row['error_over_uncertainty']:.2f} times the "
+        f"predicted uncertainty (95 % interval {low:.2f} to {high:.2f}): the bands are {width}."
     )
     left_out = (
         f"{_percent([row['coverage_95_calibrated']])} of the validation settings, each left out,"
