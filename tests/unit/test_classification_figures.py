@@ -291,3 +291,11 @@ def test_a_split_that_tears_patients_or_has_none_says_so():
     axes = datasets.plot_split(table.assign(grouping="proxy"), CLASSES[2]).axes[0]
     assert axes.get_title(loc="left") == "1 proxy groups in more than one part"
     assert axes.get_xlabel() == "proxy groups (no patient ids)"
+
+
+def test_a_figure_of_one_of_several_seeds_says_which():
+    figure = datasets.plot_split(pd.DataFrame({"patient": [0], "part": ["train"], "label": [0]}), CLASSES[2])
+    style.note_seed(figure, 3, 1)
+    assert figure.get_supxlabel() == "simulated images"
+    style.note_seed(figure, 3, 5)
+    assert figure.get_supxlabel() == "simulated images, seed or fold 3, the first of 5"

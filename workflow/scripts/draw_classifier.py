@@ -5,6 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from xiqa.figures import classification as figures
+from xiqa.figures.style import note_seed
 from xiqa.files import read_json, read_table, write_figure
 from xiqa.logs import log_to
 
@@ -20,8 +21,7 @@ def draw(
     first, number = min(folders_of_networks), len(folders_of_networks)
 
     def write(name: str, figure: Figure) -> None:
-        if number > 1:
-            figure.suptitle(f"seed or fold {first}, the first of {number}", fontsize=7)
+        note_seed(figure, first, number)
         write_figure(paths_to_figures[name], figure)
 
     def rows_of(table, name: str):

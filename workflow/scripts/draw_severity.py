@@ -3,6 +3,7 @@
 from xiqa.datasets.base import classes_of
 from xiqa.figures.classification import plot_auc_by_severity
 from xiqa.figures.datasets import plot_severity_strip
+from xiqa.figures.style import note_seed
 from xiqa.files import read_array, read_table, write_figure
 from xiqa.logs import log_to
 
@@ -17,8 +18,7 @@ def draw(paths: dict[str, str], paths_to_figures: dict[str, str]) -> None:
     scores = scores[(scores["weights"] == "trained") & (scores["seed"] == first)]
     curves = {name.replace("(", "").replace(")", ""): rows for name, rows in scores.groupby("architecture", sort=False)}
     figure = plot_auc_by_severity(curves)
-    if number > 1:
-        figure.suptitle(f"seed or fold {first}, the first of {number}", fontsize=7)
+    note_seed(figure, first, number)
     write_figure(paths_to_figures["auc_by_severity"], figure)
 
 

@@ -57,7 +57,6 @@ def plot_localisation(pointing_game: pd.DataFrame, roc_auc: pd.DataFrame, archit
     truth = accuracy["mask_of"].iloc[0]
     left.axvline(chance, color=style.GREY, linewidth=0.8, linestyle=":")
     left.set(xlabel=f"Pointing Game accuracy, τ = {tolerance:.3g} px\n(dotted: chance by area)", xlim=(-0.02, 1.02))
-    figure.suptitle(f"maps against the {truth}, {_counted(accuracy)}; |method|: its absolute map counts", fontsize=7)
     _say_ceiling(left, accuracy)
     for panel, metric, label in (
         (middle, "roc_auc", "pixel AUC"),
@@ -69,7 +68,8 @@ def plot_localisation(pointing_game: pd.DataFrame, roc_auc: pd.DataFrame, archit
         panel.axvline(0.5, color=style.GREY, linewidth=0.8, linestyle=":")
         panel.set(xlabel=label, xlim=(0, 1.02))
     _name_methods(left, order)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    told = f"maps against the {truth}, {_counted(accuracy)}; |method|: its absolute map counts"
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3, title=told, title_fontsize=7)
     style.note_data(figure, data)
     return figure
 
@@ -139,7 +139,7 @@ def plot_masking(fidelity: pd.DataFrame, curves: pd.DataFrame, architecture: str
     left.set_xlim(np.nanmin([-0.1, rows["ci_low"].min()]) - 0.02, 1.02)
     left.set_xlabel(f"fidelity F, area between both curves\n{_counted(rows)}")
     _name_methods(left, order)
-    left.legend(loc="upper left", fontsize=6.5)
+    left.legend(loc="lower right", fontsize=6.5)
     known = means.dropna()
     parts = known.drop(list(CONTROLS), errors="ignore"), known.reindex(CONTROLS).dropna()
     best = [part.idxmax() for part in parts if len(part)]

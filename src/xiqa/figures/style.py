@@ -145,6 +145,13 @@ def note_data(figure: Figure, data: str) -> None:
     figure.supxlabel(DATA_NOTES[data], fontsize=6.5, color=GREY, x=0.995, ha="right")
 
 
+def note_seed(figure: Figure, seed: int, number: int) -> None:
+    """Add to the note of `note_data` which of several seeds or folds a figure shows."""
+    if number > 1:
+        text = f"{figure.get_supxlabel()}, seed or fold {seed}, the first of {number}"
+        figure.supxlabel(text, fontsize=6.5, color=GREY, x=0.995, ha="right")
+
+
 def group_name(group: str) -> str:
     """A test group's name as figures print it."""
     return GROUP_NAMES.get(group, group.replace("_", " "))
