@@ -22,6 +22,8 @@ def fold_batch_norm(
     Returns:
         How many were folded.
     """
+    if not any(_only_after_norm(module) is not None for module in net.modules()):
+        return 0
     run, kept = run or net, set(keep)
     outputs: list[tuple[Tensor, int, nn.Module]] = []
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []

@@ -108,7 +108,7 @@ class Explained:
         if isinstance(self.target, str):
             with torch.no_grad():
                 parts = [predicted(self._run(x[rows]), len(x[rows])) for rows in _slices(len(x), self._batch_size(x))]
-            self.target = torch.cat(parts)
+            self.target, self._alone = torch.cat(parts), None
 
     def last_layer(self, x: Tensor) -> str:
         """Name of the last layer with places, which from now on may be asked for; see `layouts.last_spatial_layer`."""
