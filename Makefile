@@ -55,6 +55,7 @@ bench: .venv/installed
 	python tests/benchmarks/metrics_speed.py
 	python tests/benchmarks/fidelity_speed.py
 	python tests/benchmarks/fidelity_speed.py --precision bf16
+	python tests/benchmarks/coverage.py
 
 schema: .venv/installed
 	python -c "from xiqa.config import write_documents; write_documents('.')"

@@ -117,7 +117,7 @@ def test_confusion_of_an_absent_class_shows_no_share():
 def test_reliability_gives_the_calibration_error(n):
     table = predictions(3, n=n)
     found = scores(table, CLASSES[3], draws=20)
-    bins = calibration_bins(table, CLASSES[3], draws=20)
+    bins = calibration_bins(table, CLASSES[3])
     figure = draw(classification.plot_reliability(bins, found), f"bins_{n}")
     assert_drawn(figure, bins[["accuracy", "ci_low", "ci_high"]], axes=1)
     assert_printed(texts_of(figure), found.query("metric.str.startswith('ece')"))

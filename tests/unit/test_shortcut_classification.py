@@ -205,7 +205,7 @@ def test_the_verdict_speaks_only_where_a_shortcut_is_not_beaten():
     alone = compare(network.assign(patient=0), {"header": equal.assign(patient=0)}, TWO)
     assert (
         verdict(alone)
-        == "Whether the network beats a shortcut (header) cannot be said: one patient: nothing to resample."
+        == "Whether the network beats a shortcut (header) cannot be said: too few patients of a class: fewer than 6."
     )
 
 

@@ -28,7 +28,7 @@ def test_interval_is_students_widened_on_the_side_of_the_longer_tail():
     values = np.array([0.0, 1, 1, 2, 3, 9, 12])
     low, high = interval(values)
     t_low, t_high = stats.t.interval(0.95, 6, values.mean(), stats.sem(values))
-    few = 1 + 12 / 49
+    few = 1 + 2.5 / 7
     assert values.mean() - low == pytest.approx(few * (values.mean() - t_low))
     skewness = stats.skew(values, bias=False)
     assert high - values.mean() == pytest.approx(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_curve
 
+from xiqa.metrics.statistics import FEWEST_PATIENTS, TOO_FEW, interval
 from xiqa.seeds import stream_seed
 
 BINS = 15
@@ -17,12 +18,8 @@ BINS = 15
 FPR_GRID = np.linspace(0, 1, 101)
 """False-positive rates at which the band of a ROC curve is given."""
 
-ONE_PATIENT = "one patient: nothing to resample"
-RARE_CLASS = "too few patients of a class: more than 5 % of the bootstrap draws lack it"
-NO_WIDTH = "equal in all bootstrap draws: the interval has no width, yet the true value may differ"
-
-Statistic = Callable[[np.ndarray], np.ndarray]
-"""From weights (m, n) of the images to values (m, s); NaN where a value is not defined."""
+RARE_CLASS = f"{TOO_FEW} of a class: fewer than {FEWEST_PATIENTS}"
+BIASED = "no interval: chance adds to it; compare ece_if_calibrated"
 
 
 class Checked(NamedTuple):
@@ -82,19 +79,19 @@ def scores(predictions: pd.DataFrame, classes: Sequence[str], *, draws: int = 20
     - auc: two classes: area under the ROC curve of the second; more: mean over classes of each against the rest, with
       one more row for each class. Ties count half.
     - ece: expected calibration error, 15 bins of equal width of the top probability. It cannot be negative, so it is
-      above 0 for perfect probabilities too: ece_if_calibrated is what chance gives for these. Resampling adds to it
-      in the same way: its interval lies too high.
+      above 0 for perfect probabilities too: ece_if_calibrated is what chance gives for these. It has no interval.
     - brier: half the squared distance of the probabilities from the truth, 0 to 1; the usual one for two classes.
 
     Args:
         predictions: see `check_predictions`.
         classes: names in the order of the labels.
-        draws: bootstrap draws over patients.
-        seed: seed of the bootstrap.
+        draws: random weights of patients.
+        seed: seed of the weights.
 
     Returns:
-        metric, class_name (empty where it is of all classes), value, ci_low and ci_high (95 % percentile bootstrap
-        over patients), n_images, n_patients, reason (why a value is NaN, or its interval NaN or without width).
+        metric, class_name (empty where it is of all classes), value, ci_low and ci_high (95 % over patients: accuracy
+        and Brier score by `xiqa.metrics.statistics.interval`, the others by `drawn`), n_images, n_patients, reason
+        (why a value or its interval is NaN).
 
     Raises:
         ValueError: see `check_predictions`.
@@ -104,34 +101,48 @@ def scores(predictions: pd.DataFrame, classes: Sequence[str], *, draws: int = 20
     """
     checked = check_predictions(predictions, classes)
     labels, probabilities, patients = checked
-    truth = np.eye(len(classes))[labels]
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     # Column b holds, for the images of bin b, how far they were right beyond what was promised.
     surplus = np.eye(BINS)[_bins(confidence)] * (correct - confidence)[:, None]
-    loss = ((probabilities - truth) ** 2).sum(1) / 2
-    each = one_against_rest(classes)
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        total = weights.sum(1)
-        with np.errstate(invalid="ignore"):
-            recall = (weights @ (truth * correct[:, None])) / (weights @ truth)
-        aucs = np.stack([weighted_auc(probabilities[:, c], labels == c, weights) for c in each], axis=1)
-        columns = [weights @ correct / total, recall.mean(1), aucs.mean(1), *(aucs.T if len(each) > 1 else ())]
-        columns += [np.abs(weights @ surplus).sum(1) / total, weights @ loss / total]
-        return np.stack(columns, axis=1)
-
-    names = [("accuracy", ""), ("balanced_accuracy", ""), ("auc", "")]
-    names += [("auc", classes[c]) for c in each if len(each) > 1] + [("ece", ""), ("brier", "")]
-    rows = pd.DataFrame(names, columns=["metric", "class_name"])
-    rows = rows.assign(**patient_bootstrap(statistic, patients, draws=draws, seed=seed))
-    chance = pd.DataFrame({"metric": ["ece_if_calibrated"], "class_name": "", "value": [_chance_ece(confidence)]})
-    rows = pd.concat([rows, chance], ignore_index=True)
-    rows["reason"] = [
-        _absent(labels, classes, [class_name] if class_name else classes) if np.isnan(value) else reason
-        for value, class_name, reason in zip(rows["value"], rows["class_name"], rows["reason"].fillna(""), strict=True)
+    loss = ((probabilities - np.eye(len(classes))[labels]) ** 2).sum(1) / 2
+    ranked = [("balanced_accuracy", ""), ("auc", "")]
+    ranked += [("auc", classes[c]) for c in one_against_rest(classes) if len(classes) > 2]
+    values = _ranked(labels, probabilities, np.ones((1, len(labels))))[0]
+    ends = [
+        np.quantile(_ranked(*drawn(checked, best=best, draws=draws, seed=seed)), end, axis=0).clip(0, 1)
+        for best, end in ((False, 0.025), (True, 0.975))
     ]
+    few = (patients_of_class(checked) < FEWEST_PATIENTS).any()
+    rows = [("accuracy", "", correct.mean(), *interval(correct, patients, bounds=(0, 1)))]
+    rows += [
+        (*name, value, *((np.nan, np.nan) if few or np.isnan(value) else (low, high)))
+        for name, value, low, high in zip(ranked, values, *ends, strict=True)
+    ]
+    rows += [("ece", "", np.abs(surplus.sum(0)).sum() / len(labels), np.nan, np.nan)]
+    rows += [("brier", "", loss.mean(), *interval(loss, patients, bounds=(0, 1)))]
+    rows += [("ece_if_calibrated", "", _chance_ece(confidence), np.nan, np.nan)]
+    table = pd.DataFrame(rows, columns=["metric", "class_name", "value", "ci_low", "ci_high"])
+    number = int(patients.max()) + 1
+    reasons = {"ece": BIASED, "ece_if_calibrated": ""}
+    table["reason"] = [
+        _absent(labels, classes, [row.class_name] if row.class_name else classes) if np.isnan(row.value)
+        else "" if not np.isnan(row.ci_low)
+        else reasons.get(row.metric, TOO_FEW if number < FEWEST_PATIENTS else RARE_CLASS)
+        for row in table.itertuples()
+    ]  # fmt: skip
     order = ["metric", "class_name", "value", "ci_low", "ci_high", "n_images", "n_patients", "reason"]
-    return rows.assign(n_images=len(labels), n_patients=patients.max() + 1)[order]
+    return table.assign(n_images=len(labels), n_patients=number)[order]
+
+
+def _ranked(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Balanced accuracy, AUC over classes and, of more than two, of each class: (m, s) from weights (m, n)."""
+    k = probabilities.shape[1]
+    truth, correct = np.eye(k)[labels], probabilities.argmax(1) == labels
+    with np.errstate(invalid="ignore"):
+        recall = (weights @ (truth * correct[:, None])) / (weights @ truth)
+    aucs = np.stack([weighted_auc(probabilities[:, c], labels == c, weights) for c in one_against_rest(range(k))], 1)
+    columns = [recall.mean(1), aucs.mean(1), *(aucs.T if k > 2 else ())]
+    return np.stack(columns, axis=1)
 
 
 def auc_by_severity(
@@ -143,8 +154,8 @@ def auc_by_severity(
         predictions: the dose-response part (see `check_predictions`), with the column `severity`: the level that an
             image was made for, images without defect included; rows without a severity belong to no level.
         classes: names in the order of the labels.
-        draws: bootstrap draws over patients.
-        seed: seed of the bootstrap.
+        draws: random weights of patients.
+        seed: seed of the weights.
 
     Returns:
         severity (rising), value (AUC, mean over classes as in `scores`), ci_low, ci_high, n_images, n_patients,
@@ -185,71 +196,56 @@ def roc_curve_table(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.Dat
 
 
 def roc_band(predictions: pd.DataFrame, classes: Sequence[str], *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Band of the ROC curves over resampled patients, vertical at each false-positive rate (not simultaneous).
+    """Band of the ROC curves, vertical at each false-positive rate (not simultaneous); see `drawn`.
 
     Args:
         predictions: see `check_predictions`.
         classes: names in the order of the labels; curves as in `roc_curve_table`.
-        draws: bootstrap draws over patients.
-        seed: seed of the bootstrap.
+        draws: random weights of patients.
+        seed: seed of the weights.
 
     Returns:
-        class_name, fpr (0, 0.01, ... 1), tpr_mean over the draws, tpr_low, tpr_high (95 %; NaN where too few patients
-        have the class).
+        class_name, fpr (0, 0.01, ... 1), tpr_mean over weights of the patients alone, tpr_low, tpr_high (95 %; NaN
+        where a class has fewer than six patients).
 
     Reference: Fawcett, Pattern Recognition Letters 27 (2006) 861, section 9.1 (vertical averaging).
     """
-    labels, probabilities, patients = check_predictions(predictions, classes)
+    checked = check_predictions(predictions, classes)
+    few = (patients_of_class(checked) < FEWEST_PATIENTS).any()
+    worst, best = (drawn(checked, best=better, draws=draws, seed=seed) for better in (False, True))
+    n = len(checked.labels)
     bands = [pd.DataFrame(columns=["class_name", "fpr", "tpr_mean", "tpr_low", "tpr_high"])]
     for c in one_against_rest(classes):
-        positive = labels == c
-        if not 0 < positive.sum() < len(labels):
+        if not 0 < (checked.labels == c).sum() < n:
             continue
-        drawn = np.concatenate(
-            [_tpr_on_grid(probabilities[:, c], positive, weights) for weights in patient_weights(patients, draws, seed)]
+        alone = _tpr_on_grid(checked.probabilities[:, c], checked.labels == c, worst.weights[:, :n])
+        low, high = (
+            np.quantile(_tpr_on_grid(part.probabilities[:, c], part.labels == c, part.weights), end, axis=0)
+            for part, end in ((worst, 0.025), (best, 0.975))
         )
-        low, high = percentile_interval(drawn)
-        mean = np.where(np.isnan(low), np.nan, np.mean(drawn[~np.isnan(drawn[:, 0])], axis=0))
-        bands.append(
-            pd.DataFrame(
-                {"class_name": classes[c], "fpr": FPR_GRID, "tpr_mean": mean, "tpr_low": low, "tpr_high": high}
-            )
-        )
+        known = {"tpr_mean": alone.mean(0), "tpr_low": low, "tpr_high": high}
+        known = {name: np.full(len(FPR_GRID), np.nan) for name in known} if few else known
+        bands.append(pd.DataFrame({"class_name": classes[c], "fpr": FPR_GRID} | known))
     return pd.concat(bands[1:] or bands, ignore_index=True)
 
 
-def calibration_bins(
-    predictions: pd.DataFrame, classes: Sequence[str], *, draws: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def calibration_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """The reliability diagram behind the expected calibration error: the bins that hold images.
 
     Returns:
-        low and high end of the bin, n_images, confidence (mean top probability), accuracy and its 95 % bootstrap
-        interval over patients, ci_low and ci_high (NaN where more than 5 % of the draws leave the bin empty, and where
-        all draws are equal: a bin without an error says nothing of its width).
+        low and high end of the bin, n_images, confidence (mean top probability), accuracy and its 95 % interval over
+        patients, ci_low and ci_high (NaN where fewer than six patients have an image in the bin).
     """
     labels, probabilities, patients = check_predictions(predictions, classes)
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     number, place = np.unique(_bins(confidence), return_inverse=True)
-    members = np.eye(len(number))[place]
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):
-            return (weights @ (members * correct[:, None])) / (weights @ members)
-
-    intervals = patient_bootstrap(statistic, patients, draws=draws, seed=seed)
-    known = intervals["reason"] == ""
-    return pd.DataFrame(
-        {
-            "low": number / BINS,
-            "high": (number + 1) / BINS,
-            "n_images": members.sum(0).astype(int),
-            "confidence": confidence @ members / members.sum(0),
-            "accuracy": intervals["value"],
-            "ci_low": np.where(known, intervals["ci_low"], np.nan),
-            "ci_high": np.where(known, intervals["ci_high"], np.nan),
-        }
-    )
+    rows = []
+    for bin_number, inside in zip(number, np.eye(len(number), dtype=bool)[place].T, strict=True):
+        ends = interval(correct[inside], patients[inside], bounds=(0, 1))
+        low, high = bin_number / BINS, (bin_number + 1) / BINS
+        rows.append((low, high, int(inside.sum()), confidence[inside].mean(), correct[inside].mean(), *ends))
+    columns = ["low", "high", "n_images", "confidence", "accuracy", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def weighted_auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -274,63 +270,49 @@ def weighted_auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -
         return (up * below).sum(1) / (up.sum(1) * down.sum(1))
 
 
-def patient_weights(patients: np.ndarray, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each image was drawn when whole patients are drawn with replacement.
+class Drawn(NamedTuple):
+    """Images with one more of each class at their end, (n + k,), and weights of all of them, (draws, n + k)."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    weights: np.ndarray
+
+
+def drawn(checked: Checked, *, best: bool, draws: int = 2000, seed: int = 0) -> Drawn:
+    """Random weights of patients, within each class, with one more patient of each class answered as well or as badly
+    as can be.
+
+    A statistic that rises with every right answer lies below its 97.5 % quantile over the weights with the best more,
+    and above its 2.5 % quantile with the worst more, at least as often as it says: of a share of hits these are the
+    exact limits of Clopper and Pearson, of a mean Gaffke's; for the AUC coverage is shown by simulation.
 
     Args:
-        patients: (n,) numbers from 0 without a gap.
-        draws: rows in all; they come in blocks, to keep memory below about 100 MB.
-        seed: seed of the draws.
+        checked: labels, probabilities and patients.
+        best: whether the images more are answered as well or as badly as can be.
+        draws: weights.
+        seed: seed of the weights.
 
-    Returns:
-        Blocks (m, n) float64.
+    Reference: Gaffke, Math. Methods Statist. 14 (2005) 451.
     """
-    number = int(patients.max()) + 1
-    rng = np.random.default_rng(stream_seed(seed, "bootstrap over patients"))
-    block = max(1, 2_000_000 // len(patients))
-    for start in range(0, draws, block):
-        rows = min(block, draws - start)
-        drawn = rng.integers(0, number, (rows, number)) + number * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * number).reshape(rows, number)
-        yield counts[:, patients].astype(float)
+    k = checked.probabilities.shape[1]
+    right = np.where(np.eye(k, dtype=bool), 2.0, -1.0)
+    weights = np.zeros((draws, len(checked.labels) + k))
+    for c in range(k):
+        of_class = np.flatnonzero(checked.labels == c)
+        codes, names = pd.factorize(checked.patients[of_class])
+        if len(names):
+            rng = np.random.default_rng(stream_seed(seed, "weights of patients", c))
+            of_patients = rng.dirichlet(np.ones(len(names) + 1), draws)
+            weights[:, of_class] = of_patients[:, codes]
+            weights[:, len(checked.labels) + c] = of_patients[:, -1] * len(of_class) / len(names)
+    labels = np.concatenate([checked.labels, np.arange(k)])
+    return Drawn(labels, np.concatenate([checked.probabilities, right if best else 1 - right]), weights)
 
 
-def percentile_interval(drawn: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Percentiles of bootstrap draws (m, s), NaN where so many are undefined that they could fill both tails."""
-    low, high = np.full((2, drawn.shape[1]), np.nan)
-    usable = np.isnan(drawn).mean(0) <= 1 - level
-    if usable.any():
-        ends = [(1 - level) / 2, (1 + level) / 2]
-        low[usable], high[usable] = np.nanquantile(drawn[:, usable], ends, axis=0)
-    return low, high
-
-
-def patient_bootstrap(
-    statistic: Statistic, patients: np.ndarray, *, draws: int = 2000, level: float = 0.95, seed: int = 0
-) -> dict[str, np.ndarray]:
-    """Values and percentile intervals of statistics of weighted images, whole patients being drawn.
-
-    Args:
-        statistic: see `Statistic`.
-        patients: (n,) numbers from 0 without a gap.
-        draws: bootstrap draws.
-        level: coverage of the intervals.
-        seed: seed of the draws; equal seeds draw equal patients, so that differences are paired.
-
-    Returns:
-        value, ci_low, ci_high and reason (text, empty where there is nothing to say), each (s,).
-
-    Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
-    """
-    value = statistic(np.ones((1, len(patients))))[0]
-    if patients.max() == 0:
-        nothing = np.full(len(value), np.nan)
-        return {"value": value, "ci_low": nothing, "ci_high": nothing, "reason": np.full(len(value), ONE_PATIENT)}
-    drawn = np.concatenate([statistic(weights) for weights in patient_weights(patients, draws, seed)])
-    low, high = percentile_interval(drawn, level)
-    reason = np.select([np.isnan(low), low == high], [RARE_CLASS, NO_WIDTH], "")
-    low, high = (np.where(np.isnan(value), np.nan, end) for end in (low, high))
-    return {"value": value, "ci_low": low, "ci_high": high, "reason": reason}
+def patients_of_class(checked: Checked) -> np.ndarray:
+    """Number of patients with an image of each class, (k,)."""
+    k = checked.probabilities.shape[1]
+    return np.array([len(np.unique(checked.patients[checked.labels == c])) for c in range(k)])
 
 
 def one_against_rest(classes: Sequence[str]) -> list[int]:

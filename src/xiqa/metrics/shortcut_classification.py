@@ -13,7 +13,15 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from xiqa.metrics.classification import check_predictions, one_against_rest, patient_bootstrap, weighted_auc
+from xiqa.metrics.classification import (
+    RARE_CLASS,
+    check_predictions,
+    drawn,
+    one_against_rest,
+    patients_of_class,
+    weighted_auc,
+)
+from xiqa.metrics.statistics import FEWEST_PATIENTS, interval_of_estimate, jackknife, lumped
 from xiqa.seeds import stream_seed
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
@@ -158,13 +166,14 @@ def auc_difference(
         network: predictions of one part (see `xiqa.metrics.classification.check_predictions`).
         shortcut: predictions of the same images, in any order.
         classes: names in the order of the labels; more than two: mean of the AUC of each against the rest.
-        draws: bootstrap draws over patients, the same patients for both.
-        seed: seed of the bootstrap.
+        draws: random weights of patients, the same for both.
+        seed: seed of the weights.
 
     Returns:
         network_auc and shortcut_auc with network_low, network_high, shortcut_low, shortcut_high; difference (network
-        less shortcut), ci_low, ci_high; n_images, n_patients; reason (why the interval of the difference is NaN or
-        without width).
+        less shortcut), ci_low, ci_high; n_images, n_patients; reason (why there are no intervals). That of the
+        difference is from the jackknife over patients, and reaches as far as one more patient of each class could move
+        it where the others leave no spread.
 
     Raises:
         ValueError: the images or their labels differ.
@@ -180,22 +189,41 @@ def auc_difference(
             f"shortcut: image '{image}' has another label than in the network's predictions; predict again"
         )
 
-    def auc(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        each = [weighted_auc(probabilities[:, c], checked.labels == c, weights) for c in one_against_rest(classes)]
+    def auc(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        each = [weighted_auc(probabilities[:, c], labels == c, weights) for c in one_against_rest(classes)]
         return np.mean(each, axis=0)
 
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        first, second = auc(checked.probabilities, weights), auc(other.probabilities, weights)
+    def differences(weights: np.ndarray) -> np.ndarray:
+        first, second = (auc(side.labels, side.probabilities, weights) for side in (checked, other))
         return np.stack([first, second, first - second], axis=1)
 
-    found = patient_bootstrap(statistic, checked.patients, draws=draws, seed=seed)
-    value, low, high = found["value"], found["ci_low"], found["ci_high"]
+    patients = patients_of_class(checked)
+    values, pseudo_values = jackknife(differences, checked.patients)
+    found = dict(zip(("network", "shortcut", "difference"), values, strict=True))
+    ends = dict.fromkeys(found, (np.nan, np.nan))
+    few = (patients < FEWEST_PATIENTS).any()
+    if not few:
+        # [worst, best] of each; the same weights of patients for both, so that differences are paired.
+        network_drawn, shortcut_drawn = (
+            [auc(*drawn(side, best=best, draws=draws, seed=seed)) for best in (False, True)]
+            for side in (checked, other)
+        )
+        ends["network"], ends["shortcut"] = (
+            (np.quantile(worst, 0.025), np.quantile(best, 0.975)) for worst, best in (network_drawn, shortcut_drawn)
+        )
+        effective = len(patients) / (1 / patients).sum()
+        low, high = interval_of_estimate(found["difference"], pseudo_values[:, 2], effective=effective)
+        # Equal predictions are one classifier; classifiers that merely rank alike on these images may still differ.
+        if lumped(pseudo_values[:, 2]) and not np.array_equal(checked.probabilities, other.probabilities):
+            low = min(low, np.quantile(network_drawn[0] - shortcut_drawn[1], 0.025))
+            high = max(high, np.quantile(network_drawn[1] - shortcut_drawn[0], 0.975))
+        ends["difference"] = max(low, -1.0), min(high, 1.0)
+    names = {"network": "network", "shortcut": "shortcut", "difference": "ci"}
+    limits = {f"{name}_{end}": ends[key][k] for key, name in names.items() for k, end in enumerate(("low", "high"))}
     return {
-        "network_auc": value[0], "network_low": low[0], "network_high": high[0],
-        "shortcut_auc": value[1], "shortcut_low": low[1], "shortcut_high": high[1],
-        "difference": value[2], "ci_low": low[2], "ci_high": high[2],
+        "network_auc": found["network"], "shortcut_auc": found["shortcut"], "difference": found["difference"], **limits,
         "n_images": len(checked.labels), "n_patients": int(checked.patients.max()) + 1,
-        "reason": found["reason"][2],
+        "reason": RARE_CLASS if few else "",
     }  # fmt: skip
 
 

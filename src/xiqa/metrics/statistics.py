@@ -17,8 +17,8 @@ FEWEST_PATIENTS = 6
 """With fewer, no interval: it could not be shown to cover, and no test of signs could reach 5 % (2 / 2^5 > 0.05)."""
 TOO_FEW = "too few patients"
 """What a table or a sentence says where there is no interval."""
-FIRST_ORDER, SKEWNESS, SMALL_SAMPLE = 0.74, 20.0, 12.0
-"""Widening of Student's interval: by (0.74 + 20/n) |G|/√n on the side of the longer tail, by 12/n² on both."""
+FIRST_ORDER, SKEWNESS, SMALL_SAMPLE = 0.74, 20.0, 2.5
+"""Widening of Student's interval: by (0.74 + 20/n) |G|/√n on the side of the longer tail, by 2.5/n on both."""
 DIRICHLET_DRAWS = 4000
 
 Interval = tuple[float, float]
@@ -31,7 +31,7 @@ def interval(
     """Interval of a mean, over patients.
 
     Student's interval of the patients, widened for few patients and on the side of the longer tail. With G, the sample
-    skewness, its half-width is t s/√n (1 + 12/n²), on the side of the longer tail times 1 + (0.74 + 20/n) |G|/√n. For
+    skewness, its half-width is t s/√n (1 + 2.5/n), on the side of the longer tail times 1 + (0.74 + 20/n) |G|/√n. For
     many patients that is the first-order correction for skewness (Johnson 1978); a small sample shows too little of
     the skewness that it was drawn from. Where patients have unequal numbers of values, n in these factors is their
     effective number (Kish). Where half of the patients or more have one and the same value, as hits have, the spread
@@ -73,7 +73,7 @@ def interval(
     bounds = bounds or _bounds_of_hits(values)
     if bounds is None:
         return ends
-    if _lumped(sums / counts):
+    if lumped(sums / counts):
         ends = _hull(ends, _bounded(sums, counts, bounds, level))
     return max(ends[0], bounds[0]), min(ends[1], bounds[1])
 
@@ -105,7 +105,7 @@ def interval_of_estimate(
 
 def widening(skewness: float, n: float, side: int) -> float:
     """By how much the half-width below (side -1) or above (1) exceeds that of Student's interval."""
-    return (1 + SMALL_SAMPLE / n**2) * (1 + (FIRST_ORDER + SKEWNESS / n) / np.sqrt(n) * max(side * skewness, 0))
+    return (1 + SMALL_SAMPLE / n) * (1 + (FIRST_ORDER + SKEWNESS / n) / np.sqrt(n) * max(side * skewness, 0))
 
 
 def difference_interval(first: tuple[float, float, float], second: tuple[float, float, float]) -> Interval:
@@ -208,9 +208,9 @@ def _skewness(values: np.ndarray) -> float:
     return float(np.mean(centred**3) / variance**1.5 * np.sqrt(n * (n - 1)) / (n - 2))
 
 
-def _lumped(means: np.ndarray) -> bool:
-    """Whether half of the patients or more have the same value."""
-    return np.unique(means, return_counts=True)[1].max() >= len(means) / 2
+def lumped(means: np.ndarray) -> bool:
+    """Whether half of the patients or more have the same value, up to rounding."""
+    return np.unique(means.round(9), return_counts=True)[1].max() >= len(means) / 2
 
 
 def _bounds_of_hits(values: np.ndarray) -> Interval | None:

@@ -1,0 +1,182 @@
+"""How often 95 % intervals cover the truth and how often verdicts are false, by simulation: python coverage.py.
+
+Prints the tables of docs/metrics.md, section Statistics. A few minutes on one core; --repeats changes how many samples
+each number rests on.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from xiqa.metrics.classification import scores
+from xiqa.metrics.maps.dose_response import dose_response
+from xiqa.metrics.maps.fidelity import fidelity_interval
+from xiqa.metrics.maps.score_tables import in_both_forms
+from xiqa.metrics.maps.trust import CHECKS, trust
+from xiqa.metrics.shortcut_classification import auc_difference
+from xiqa.metrics.statistics import interval, median_interval, proportion_interval, rmse_interval
+
+PATIENTS = (6, 8, 11, 18, 40)
+SKEWED = np.exp(0.5)
+
+# Name: values of n patients, true mean, bounds.
+MEANS: dict[str, tuple[Callable, float, tuple[float, float] | None]] = {
+    "normal": (lambda rng, n: rng.normal(0, 1, n), 0, None),
+    "uniform": (lambda rng, n: rng.uniform(0, 1, n), 0.5, (0, 1)),
+    "exponential": (lambda rng, n: rng.exponential(1, n), 1, None),
+    "log-normal, σ = 0.5": (lambda rng, n: rng.lognormal(0, 0.5, n), np.exp(0.125), None),
+    "log-normal, σ = 1": (lambda rng, n: rng.lognormal(0, 1, n), SKEWED, None),
+    "square of a normal": (lambda rng, n: rng.chisquare(1, n), 1, None),
+    "Weibull, shape 0.7": (lambda rng, n: rng.weibull(0.7, n), 1.26582, None),
+    "Gumbel": (lambda rng, n: rng.gumbel(0, 1, n), np.euler_gamma, None),
+    "Student, 3 degrees of freedom": (lambda rng, n: rng.standard_t(3, n), 0, None),
+    "beta (8, 1): near 1": (lambda rng, n: rng.beta(8, 1, n), 8 / 9, (0, 1)),
+    "beta (0.5, 3): near 0": (lambda rng, n: rng.beta(0.5, 3, n), 1 / 7, (0, 1)),
+    "a tenth are 0": (lambda rng, n: (rng.random(n) > 0.1) * rng.uniform(0.5, 1, n), 0.675, (0, 1)),
+    "a fifth are 0": (lambda rng, n: (rng.random(n) > 0.2) * rng.uniform(0.5, 1, n), 0.6, (0, 1)),
+    "four fifths are 0": (lambda rng, n: (rng.random(n) > 0.8) * rng.uniform(0.5, 1, n), 0.15, (0, 1)),
+    "hits, 0.5": (lambda rng, n: rng.binomial(1, 0.5, n), 0.5, (0, 1)),
+    "hits, 0.8": (lambda rng, n: rng.binomial(1, 0.8, n), 0.8, (0, 1)),
+    "hits, 0.95": (lambda rng, n: rng.binomial(1, 0.95, n), 0.95, (0, 1)),
+    "two hits each, 0.9": (lambda rng, n: rng.binomial(2, 0.9, n) / 2, 0.9, (0, 1)),
+}
+
+
+def covered(ends: tuple[float, float], truth: float) -> bool:
+    return ends[0] - 1e-12 <= truth <= ends[1] + 1e-12
+
+
+def mean_of(name: str, rng: np.random.Generator, n: int) -> bool:
+    draw, truth, bounds = MEANS[name]
+    return covered(interval(draw(rng, n), bounds=bounds), truth)
+
+
+def unequal(name: str, rng: np.random.Generator, n: int) -> bool:
+    """1 to 10 images of each patient."""
+    draw, truth, bounds = MEANS[name]
+    patients = np.repeat(np.arange(n), rng.integers(1, 11, n))
+    return covered(interval(draw(rng, n)[patients], patients, bounds=bounds), truth)
+
+
+def fidelity_of(rng: np.random.Generator, n: int) -> bool:
+    areas = rng.beta(0.5, 1.5, n)
+    correct = np.stack([np.zeros((n, 2)), np.tile(areas[:, None], 2)])
+    return covered(fidelity_interval(correct, (np.arange(n) % 3 == 0).astype(int)), 0.25)
+
+
+def classified(apart: float, n: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Normal scores of n patients of each of two classes."""
+    labels = np.repeat([0, 1], n)
+    p = stats.norm.cdf(rng.normal(apart * (labels - 0.5), 1))
+    known = {"image": np.arange(2 * n).astype(str), "patient": np.arange(2 * n), "label": labels}
+    return pd.DataFrame(known | {"probability_0": 1 - p, "probability_1": p})
+
+
+def classifier(metric: str, apart: float, rng: np.random.Generator, n: int) -> bool:
+    found = scores(classified(apart, n, rng), ["a", "b"], draws=400, seed=int(rng.integers(1 << 30)))
+    ends = found.set_index("metric").loc[metric, ["ci_low", "ci_high"]]
+    return covered(tuple(ends), stats.norm.cdf(apart / (np.sqrt(2) if metric == "auc" else 2)))
+
+
+def difference(first: float, second: float, rng: np.random.Generator, n: int) -> bool:
+    sides = [classified(apart, n, rng) for apart in (first, second)]
+    found = auc_difference(*sides, ["a", "b"], draws=400, seed=int(rng.integers(1 << 30)))
+    truth = np.diff(stats.norm.cdf(np.array([second, first]) / np.sqrt(2)))[0]
+    return covered((found["ci_low"], found["ci_high"]), truth)
+
+
+OTHERS: dict[str, Callable[[np.random.Generator, int], bool]] = {
+    "exponential, 1 to 10 images each": lambda rng, n: unequal("exponential", rng, n),
+    "normal, 1 to 10 images each": lambda rng, n: unequal("normal", rng, n),
+    "log-normal, σ = 1, 1 to 10 images each": lambda rng, n: unequal("log-normal, σ = 1", rng, n),
+    "RMSE of normal errors": lambda rng, n: covered(rmse_interval(rng.normal(0, 1, n) ** 2), 1),
+    "median of log-normal values": lambda rng, n: covered(median_interval(rng.lognormal(0, 1, n)), 1),
+    "proportion, 0.9": lambda rng, n: covered(proportion_interval(rng.binomial(n, 0.9), n), 0.9),
+    "fidelity F over two classes": fidelity_of,
+    "AUC 0.76 (n of each class)": lambda rng, n: classifier("auc", 1, rng, n),
+    "AUC 0.98 (n of each class)": lambda rng, n: classifier("auc", 3, rng, n),
+    "balanced accuracy 0.84 (n of each class)": lambda rng, n: classifier("balanced_accuracy", 2, rng, n),
+    "AUC difference 0.92 - 0.76": lambda rng, n: difference(2, 1, rng, n),
+    "AUC difference 0.98 - 0.98": lambda rng, n: difference(3, 3, rng, n),
+}
+
+
+def false_dose(crossed: bool, rng: np.random.Generator, n: int) -> bool:
+    """Whether an interval leaves out 0 where the mass does not depend on the severity."""
+    levels = np.array([0.1, 0.25, 0.5, 1.0])
+    patients = np.repeat(np.arange(n), 4 if crossed else 2)
+    severity = np.tile(levels, n) if crossed else levels[rng.permutation(np.arange(n) % 4)][patients]
+    mass = rng.exponential(0.1, n)[patients] + rng.exponential(0.05, len(patients))
+    found = dose_response(mass, severity, patients, draws=399, seed=int(rng.integers(1 << 30)))
+    ends = ((found.correlation_low, found.correlation_high), (found.slope_low, found.slope_high))
+    return any(low > 0 or high < 0 for low, high in ends)
+
+
+NULLS = {
+    "nothing is true": (0.0, 0.0, 0.0),
+    "all find the object, nothing else": (0.2, 0.0, 0.0),
+    "all find it and are faithful, none depends": (0.2, 0.2, 0.0),
+    "all are faithful and depend, none finds it": (0.0, 0.2, 0.2),
+}
+
+
+def false_pass(truth: tuple[float, float, float] | None, rng: np.random.Generator, n: int, methods: int = 26) -> bool:
+    """Whether any method passes a check without right; None: a third of the methods fails each check alone."""
+    gains = np.tile(truth or (0.2, 0.2, 0.2), (methods, 1))
+    if truth is None:
+        gains[np.arange(methods), np.arange(methods) % 3] = 0
+    parts, names = [], [f"m{k}" for k in range(methods)]
+    controls = np.zeros((3, 3))
+    shared = rng.exponential(0.1, n)
+    for metric, weights, column in (
+        ("roc_auc", "trained", 0),
+        ("fidelity", "trained", 1),
+        ("roc_auc", "fully_random", 2),
+    ):
+        means = np.vstack([gains, controls])[:, column] if column < 2 else np.r_[gains[:, 0] - gains[:, 2], [0] * 3]
+        # Methods are alike: a part of the noise is common to all of one kind.
+        noise = rng.normal(0, 0.05, (3, n))[np.arange(methods + 3) % 3] + rng.standard_t(4, (methods + 3, n)) * 0.05
+        value = means[:, None] + shared + noise
+        parts.append(pd.DataFrame({
+            "method": np.repeat([*names, "random", "centre_prior", "edges"], n), "value": value.ravel(),
+            "patient": np.tile(np.arange(n), methods + 3), "metric": metric, "weights": weights,
+        }))  # fmt: skip
+    rows = pd.concat(parts).assign(dataset="d", seed=0, form="absolute", architecture="a")
+    table = trust(in_both_forms(rows.assign(image=rows["patient"])))
+    passed = (table[[check.name for check in CHECKS]] == "passed").to_numpy()
+    return bool((passed & (gains == 0)).any())
+
+
+def table_of(title: str, rows: dict[str, Callable], repeats: int) -> None:
+    print(f"\n| {title} | " + " | ".join(f"n = {n}" for n in PATIENTS) + " |\n|---|" + "---|" * len(PATIENTS))
+    for number, (name, once) in enumerate(rows.items()):
+        shares = [
+            np.mean([once(rng, n) for _ in range(repeats)])
+            for n in PATIENTS
+            for rng in [np.random.default_rng([number, n])]
+        ]
+        print(f"| {name} | " + " | ".join(f"{share:.3f}" for share in shares) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=2000, help="samples of each number of the first table")
+    repeats = parser.parse_args().repeats
+    means = {name: lambda rng, n, name=name: mean_of(name, rng, n) for name in MEANS}
+    table_of("Coverage of the 95 % interval of a mean", means, repeats)
+    table_of("Coverage of other 95 % intervals", OTHERS, repeats // 4)
+    doses = {
+        "dose-response, each patient at one severity": lambda rng, n: false_dose(False, rng, n),
+        "dose-response, each patient at four": lambda rng, n: false_dose(True, rng, n),
+    }
+    table_of("False positives", doses, repeats // 4)
+    trusts = {name: lambda rng, n, truth=truth: false_pass(truth, rng, n) for name, truth in NULLS.items()}
+    trusts["each method fails one check, by turns"] = lambda rng, n: false_pass(None, rng, n)
+    table_of("Any false pass among 26 methods and three checks", trusts, repeats // 10)
+
+
+if __name__ == "__main__":
+    main()
