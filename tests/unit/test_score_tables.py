@@ -221,7 +221,10 @@ def test_what_too_few_patients_cannot_decide_is_not_testable():
     last = dict(told)  # the last sentence of each heading
     assert last["d (simulated images)"] == "No method passes all checks, so none is called trusted."
     sentences = [sentence for _, sentence in told]
-    assert sentences[1] == "None is shown to be one that is faithful: 5 patients (5 images) are too few to decide."
+    assert (
+        sentences[1]
+        == "None is shown to be faithful when pixels are masked: 5 images of 5 patients are too few to decide."
+    )
     six = trust(study(6, {"good": (0.2, 0.2, 0.2)}))
     assert six["trusted"].tolist() == ["yes"]
 
@@ -303,7 +306,8 @@ def test_a_check_is_not_testable_where_a_control_is_perfect():
     assert table["faithful"].tolist() == ["passed"]
     told = [sentence for _, sentence in describe_trust(table.assign(data="real", mask_of="lungs"), CLAIMS_FOUND)]
     assert told[0] == (
-        "None can be shown to be one that points into the lungs: a perfect map would be better than all rivals in only "
+        "None can be shown to point into the lungs better than random, centre and edges: "
+        "a perfect map would be better than all rivals in only "
         "0 of 12 patients."
     )
 

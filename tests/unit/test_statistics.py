@@ -32,7 +32,7 @@ def test_interval_is_students_widened_on_the_side_of_the_longer_tail():
     assert values.mean() - low == pytest.approx(few * (values.mean() - t_low))
     skewness = stats.skew(values, bias=False)
     assert high - values.mean() == pytest.approx(
-        few * (1 + (0.74 + 20 / 7) * skewness / np.sqrt(7)) * (t_high - values.mean())
+        few * (1 + (0.74 + 30 / 7) * skewness / np.sqrt(7)) * (t_high - values.mean())
     )
     assert interval(-values) == pytest.approx((-high, -low))
 

@@ -17,8 +17,8 @@ FEWEST_PATIENTS = 6
 """With fewer, no interval: it could not be shown to cover, and no test of signs could reach 5 % (2 / 2^5 > 0.05)."""
 TOO_FEW = "too few patients"
 """What a table or a sentence says where there is no interval."""
-FIRST_ORDER, SKEWNESS, SMALL_SAMPLE = 0.74, 20.0, 2.5
-"""Widening of Student's interval: by (0.74 + 20/n) |G|/√n on the side of the longer tail, by 2.5/n on both."""
+FIRST_ORDER, SKEWNESS, SMALL_SAMPLE = 0.74, 30.0, 2.5
+"""Widening of Student's interval: by (0.74 + 30/n) |G|/√n on the side of the longer tail, by 2.5/n on both."""
 DIRICHLET_DRAWS = 4000
 
 Interval = tuple[float, float]
@@ -31,7 +31,7 @@ def interval(
     """Interval of a mean, over patients.
 
     Student's interval of the patients, widened for few patients and on the side of the longer tail. With G, the sample
-    skewness, its half-width is t s/√n (1 + 2.5/n), on the side of the longer tail times 1 + (0.74 + 20/n) |G|/√n. For
+    skewness, its half-width is t s/√n (1 + 2.5/n), on the side of the longer tail times 1 + (0.74 + 30/n) |G|/√n. For
     many patients that is the first-order correction for skewness (Johnson 1978); a small sample shows too little of
     the skewness that it was drawn from. Where patients have unequal numbers of values, n in these factors is their
     effective number (Kish). Where half of the patients or more have one and the same value, as hits have, the spread

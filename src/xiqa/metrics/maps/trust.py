@@ -200,15 +200,15 @@ def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[s
 
 
 WHAT = {
-    "faithful": ("are faithful when pixels are masked", "is faithful"),
-    "depends_on_training": ("depend on the network's training", "depends on training"),
+    "faithful": ("are faithful when pixels are masked", "is faithful", "be faithful when pixels are masked"),
+    "depends_on_training": ("depend on training", "depends on training", "depend on training"),
 }
 
 
-def _what(check: Check, truth: str) -> tuple[str, str]:
-    """What methods do that pass a check, and what one does."""
+def _what(check: Check, truth: str) -> tuple[str, str, str]:
+    """What methods do that pass a check, what one does, and what it is shown to do."""
     many = f"{localisation_check(truth, many=True)} better than random, centre and edges"
-    return WHAT.get(check.name, (many, localisation_check(truth)))
+    return WHAT.get(check.name, (many, localisation_check(truth), many))
 
 
 def _ceiling(own: pd.DataFrame, truth: str) -> list[str]:
@@ -228,7 +228,7 @@ def _ceiling(own: pd.DataFrame, truth: str) -> list[str]:
 
 def _count(check: Check, own: pd.DataFrame, truth: str) -> str:
     """How many methods pass a check, of how many, on how many images."""
-    many, single = _what(check, truth)
+    many, single, shown = _what(check, truth)
     marks = own[check.name]
     tested = own[marks != NOT_TESTED]
     if tested.empty:
@@ -240,13 +240,13 @@ def _count(check: Check, own: pd.DataFrame, truth: str) -> str:
         patients, room = tested[f"{check.name}_patients"].max(), tested[f"{check.name}_room"].max()
         if can_pass(patients) and room < patients:
             return (
-                f"None can be shown to be one that {single}: a perfect map would be better than all rivals in only "
+                f"None can be shown to {shown}: a perfect map would be better than all rivals in only "
                 f"{room} of {patients} patients."
             )
-        return f"None is shown to be one that {single}: {patients} patients ({seen}) are too few to decide."
+        return f"None is shown to {shown}: {seen} of {patients} patients are too few to decide."
     if passed:
         return f"{passed} of {len(tested)} methods {many} ({seen})."
-    return f"None of {len(tested)} methods is shown to be one that {single} ({seen})."
+    return f"None of {len(tested)} methods is shown to {shown} ({seen})."
 
 
 def _gain(check: Check, row: tuple, truth: str) -> str:
