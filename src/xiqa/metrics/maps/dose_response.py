@@ -95,9 +95,10 @@ def dose_response(
     transformed = np.arctanh(np.clip(correlation, -ALMOST_ONE, ALMOST_ONE))
     dealt_ranks = _ranks(severity, weights[:1])[0][dealt]
     p_values = [_p(ranks[0][0], dealt_ranks), _p(mass, severity[dealt])]
-    for place, values, p in ((1, transformed, p_values[0]), (4, slope, p_values[1])):
+    for place, values in ((1, transformed), (4, slope)):
         low, high = interval_of_estimate(values[0], len(names) * values[0] - (len(names) - 1) * values[1:])
-        if p >= 0.05:
+        # Both tests must speak against 0: either of the two alone would do so too often by chance.
+        if not max(p_values) < 0.05:
             low, high = min(low, 0.0), max(high, 0.0)
         found[place : place + 2] = np.tanh((low, high)).tolist() if place == 1 else (low, high)
     found[-1] = p_values[0] if np.isfinite(correlation[0]) else float("nan")
