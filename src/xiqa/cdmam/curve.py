@@ -311,7 +311,8 @@ def fit_curve(
 
     Returns:
         12 rows, 1.00 -> 0.08 mm: diameter_mm; t_auto_um (clamped to 0.03-2 µm); t_human_um = t_auto_um × r(d);
-        cdc_um, the third-order fit of t_human_um; ci_low_um and ci_high_um, the 95 % percentile interval of cdc_um;
+        cdc_um, the third-order fit of t_human_um; ci_low_um and ci_high_um, the 95 % percentile interval of cdc_um
+        over images, too narrow for few of them (below 16, say);
         censored: the threshold lies outside the phantom's range (`censored_side` tells where) and is not measured.
 
     Raises:
