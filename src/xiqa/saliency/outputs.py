@@ -61,8 +61,9 @@ def scalar(output: Any, target: int | Tensor | Callable | None, n: int) -> Tenso
         return output[:, 0]
     classes = max(2, outputs)
     chosen = torch.full((n,), target) if isinstance(target, int) else target
-    if len(chosen) != n or chosen.min() < 0 or chosen.max() >= classes:
-        raise ValueError(f"target: found {chosen.tolist()}, expected {n} classes of 0 to {classes - 1}")
+    stray = [number for number in chosen.tolist() if not 0 <= number < classes]
+    if stray:
+        raise ValueError(f"target: found class {stray[0]}, expected 0 to {classes - 1}")
     chosen = chosen.to(output.device)
     if outputs == 1:
         return (2 * chosen - 1).to(output.dtype) * output[:, 0]
