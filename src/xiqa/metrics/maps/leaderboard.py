@@ -47,13 +47,13 @@ def summarise(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*by, "mean", "ci_low", "ci_high", "n", "not_scored", "n_patients"])
 
 
-def score_interval(values: np.ndarray, patients: Sequence) -> Interval:
+def score_interval(values: np.ndarray, patients: Sequence, *, level: float = 1 - LEVEL) -> Interval:
     """`interval` of a mean of scores or of differences of scores, which lie within 0 to 1 or -1 to 1."""
     if not len(values):
         return NOTHING
     bounds = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (-1.0, 1.0)
     inside = np.abs(values).max() <= 1
-    return interval(values, patients, bounds=bounds if inside else None)
+    return interval(values, patients, bounds=bounds if inside else None, level=level)
 
 
 def against_controls(
@@ -63,10 +63,13 @@ def against_controls(
     controls: Sequence[str] = CONTROLS,
     pairs: Sequence[str] = ("image",),
     lower_is_better: Collection[str] = LOWER_IS_BETTER,
+    tests: int = 1,
 ) -> pd.DataFrame:
     """Whether each method is better than every control on the same images.
 
-    A method must beat each of the controls (intersection of tests), so that none is chosen on these data.
+    A method must beat each of the controls (intersection of tests), so that none is chosen on these data. The test of
+    signs is exact where differences lie symmetric about 0; where many are slightly above 0 and few far below, it
+    alone would find their mean above 0 too often. Intervals that hold for all methods together guard against that.
 
     Args:
         scores: one row per scored map: the columns of `by` and `pairs`, method, patient, value (NaN: not scored).
@@ -74,14 +77,16 @@ def against_controls(
         controls: methods that a method must beat.
         pairs: columns that tell what was scored, once per method: image, and seed where it is not in `by`.
         lower_is_better: metrics of which less is better, as the column metric, where there is one, names them.
+        tests: how many such tests are made together (checks of a data set); Bonferroni's correction.
 
     Returns:
         One row per group and method but the controls: the columns of `by`, method, control (the one from which it
         differs least; None without any), difference (mean over pairs; positive: the method is better, also where less
-        is), ci_low, ci_high, least_low (the lowest ci_low over all controls), p_corrected (the largest over controls of
-        `xiqa.metrics.paired.corrected_p` over all methods of the group), n (pairs), n_patients, room (patients in whom
-        a perfect map would be better than each control), verdict: better where every interval lies above 0 and
-        p_corrected below 0.05; "not testable with n patients" where no result could be, and `AT_CEILING` where not
+        is), ci_low, ci_high, least_low (the lowest end over all controls of intervals that hold for all methods and
+        tests together), p_corrected (the largest over controls of `xiqa.metrics.paired.corrected_p` over all methods
+        of the group, times the tests), n (pairs), n_patients, room (patients in whom
+        a perfect map would be better than each control), verdict: better where least_low lies above 0 and p_corrected
+        below 0.05; "not testable with n patients" where no result could be, and `AT_CEILING` where not
         even a perfect map could be significant.
 
     Raises:
@@ -97,7 +102,7 @@ def against_controls(
             "each; name what tells them apart in by or pairs (seed, architecture, form, smoothing)"
         )
     tables = [
-        _tested(part, unit, controls, lower_is_better).assign(**dict(zip(by, key, strict=True)))
+        _tested(part, unit, controls, lower_is_better, tests).assign(**dict(zip(by, key, strict=True)))
         for key, part in scores.groupby(by, sort=False, dropna=False)
     ]
     columns = [*by, "method", *COMPARED]
@@ -105,7 +110,7 @@ def against_controls(
 
 
 def _tested(
-    part: pd.DataFrame, unit: Sequence[str], controls: Sequence[str], lower_is_better: Collection[str]
+    part: pd.DataFrame, unit: Sequence[str], controls: Sequence[str], lower_is_better: Collection[str], tests: int
 ) -> pd.DataFrame:
     """One row per method of one group; see `against_controls`."""
     metric = part["metric"].iat[0] if "metric" in part else ""
@@ -133,14 +138,22 @@ def _tested(
         means = {control: gain.mean() if len(gain) else np.inf for control, (gain, _) in own.items()}
         intervals = {control: score_interval(*pair) for control, pair in own.items()}
         control, number = min(means, key=means.get), min(len(set(whose)) for _, whose in own.values())
-        p, least = max(p_values[method, name] for name in own), np.min([low for low, _ in intervals.values()])
-        room = min([number, *rooms.values()])
-        verdict = NOT_BETTER if can_pass(room) else AT_CEILING if can_pass(number) else NOT_TESTABLE.format(number)
+        p = min(1, tests * max(p_values[method, name] for name in own))
+        together = joint_level(len(methods), tests)
+        least = np.min([score_interval(*pair, level=together)[0] for pair in own.values()])
+        room, testable = min([number, *rooms.values()]), can_pass(number, tests=tests)
+        verdict = AT_CEILING if testable else NOT_TESTABLE.format(number)
+        verdict = NOT_BETTER if can_pass(room, tests=tests) else verdict
         verdict = BETTER if p < LEVEL and least > 0 else verdict
         difference = means[control] if np.isfinite(means[control]) else np.nan
         found = (*intervals[control], least, p, len(own[control][0]), number, room, verdict)
         rows.append((method, control, difference, *found))
     return pd.DataFrame(rows, columns=["method", *COMPARED])
+
+
+def joint_level(methods: int, tests: int) -> float:
+    """Level of an interval whose low ends hold for all methods and tests together (Bonferroni)."""
+    return 1 - 2 * LEVEL / max(methods * tests, 1)
 
 
 def can_pass(patients: int, *, tests: int = 1) -> bool:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from xiqa.config import CONTROLS
 from xiqa.datasets.base import DEFECT, localisation_check
-from xiqa.metrics.maps.leaderboard import LEVEL, against_controls, can_pass, score_interval, summarise
+from xiqa.metrics.maps.leaderboard import LEVEL, against_controls, can_pass, joint_level, score_interval, summarise
 from xiqa.metrics.paired import corrected_p
 
 SENSITIVITIES = frozenset({"gradient", "smoothgrad", "guided_backprop", "guided_grad_cam", "deconvolution"})
@@ -44,7 +44,7 @@ RULE = (
     "It is faithful if its fidelity, when pixels are masked, is above that of each control.",
     "It depends on training if its pixel AUC is higher on the trained than on the fully randomised network.",
     "Each method counts in one form, fixed beforehand: absolute for sensitivities, else as it is.",
-    "Above: the 95 % interval over patients of the difference lies above 0 and the corrected p is below 0.05.",
+    "Above: the corrected p is below 0.05, and an interval of the mean gain that holds for all methods lies above 0.",
     "All methods and checks of a data set are corrected together: the chance of any false pass is at most 5 %.",
     "Trusted: all that was tested is passed, and at least two checks were tested.",
 )
@@ -84,16 +84,13 @@ def trust(scores: pd.DataFrame, costs: pd.DataFrame | None = None) -> pd.DataFra
 def _of_dataset(rows: pd.DataFrame) -> pd.DataFrame:
     trained = rows[rows["weights"] == "trained"]
     methods = [name for name in trained["method"].unique() if name not in CONTROLS]
-    found = {check: _found(check, rows) for check in CHECKS}
+    tests = max(sum(_was_made(check, rows) for check in CHECKS), 1)
+    found = {check: _found(check, rows, tests) for check in CHECKS}
     found = {check: result[result["n"] > 0] for check, result in found.items()}
-    tests = max(sum(len(result) > 0 for result in found.values()), 1)
     table = pd.DataFrame({"method": methods, "form": [form_of(name) for name in methods]})
     for check, result in found.items():
         result = result.reindex(methods)
-        n, corrected = (
-            result["n_patients"].fillna(0).astype(int),
-            (result["p_corrected"].astype(float) * tests).clip(upper=1),
-        )
+        n, corrected = result["n_patients"].fillna(0).astype(int), result["p_corrected"].astype(float)
         above = (corrected < LEVEL) & (result["least_low"] > 0)
         room = result["room"].fillna(0).astype(int)
         marks = np.where(above, PASSED, np.where([can_pass(k, tests=tests) for k in room], FAILED, NOT_TESTABLE))
@@ -120,18 +117,26 @@ def _trusted(kinds: set[str], marks: list[str]) -> str:
     return NOT_TESTABLE if NOT_TESTABLE in kinds else "yes"
 
 
-def _found(check: Check, rows: pd.DataFrame) -> pd.DataFrame:
+def _was_made(check: Check, rows: pd.DataFrame) -> bool:
+    """Whether there are scores of methods and of what they must beat."""
+    rows = rows[(rows["metric"] == check.score) & rows["value"].notna()]
+    trained, control = rows["weights"] == "trained", rows["method"].isin(CONTROLS)
+    rivals = trained & control if check.rival == "every control" else rows["weights"] == check.rival
+    return bool((trained & ~control).any() and rivals.any())
+
+
+def _found(check: Check, rows: pd.DataFrame, tests: int) -> pd.DataFrame:
     """By method the columns of `against_controls`, of whatever the rival is."""
     rows = rows[rows["metric"] == check.score]
     trained = rows[rows["weights"] == "trained"]
     if check.rival == "every control":
-        found = against_controls(trained, ["metric"], pairs=["image", "seed"])
+        found = against_controls(trained, ["metric"], pairs=["image", "seed"], tests=tests)
     else:
-        found = _against_state(trained, rows[rows["weights"] == check.rival], check.rival)
+        found = _against_state(trained, rows[rows["weights"] == check.rival], check.rival, tests)
     return found.set_index("method")
 
 
-def _against_state(trained: pd.DataFrame, other: pd.DataFrame, name: str) -> pd.DataFrame:
+def _against_state(trained: pd.DataFrame, other: pd.DataFrame, name: str, tests: int) -> pd.DataFrame:
     """Trained less other networks, on the same images, one hypothesis per method."""
     images = [
         rows.groupby(["method", "patient", "image"], sort=False)["value"].mean().dropna() for rows in (trained, other)
@@ -143,8 +148,10 @@ def _against_state(trained: pd.DataFrame, other: pd.DataFrame, name: str) -> pd.
     for method, gain in gains.groupby(level="method", sort=False):
         patients = gain.index.get_level_values("patient")
         low, high = score_interval(gain.to_numpy(), patients)
+        least = score_interval(gain.to_numpy(), patients, level=joint_level(each.shape[1], tests))[0]
+        corrected = min(1, tests * p[method])
         room = patients[(images[1].reindex(gain.index) < 1).to_numpy()].nunique()
-        found.append((method, name, gain.mean(), low, high, low, p[method], len(gain), patients.nunique(), room))
+        found.append((method, name, gain.mean(), low, high, least, corrected, len(gain), patients.nunique(), room))
     columns = ["method", "control", "difference", "ci_low", "ci_high", "least_low", "p_corrected", "n", "n_patients"]
     return pd.DataFrame(found, columns=[*columns, "room"])
 
