@@ -1,6 +1,6 @@
 """How often 95 % intervals cover the truth and how often verdicts are false, by simulation: python coverage.py.
 
-Prints the tables of docs/metrics.md, section Statistics. A few minutes on one core; --repeats changes how many samples
+Prints the tables of docs/metrics.md, section Statistics. Some ten minutes on one core; --repeats changes how many samples
 each number rests on.
 """
 
@@ -172,7 +172,7 @@ def table_of(title: str, rows: dict[str, Callable], repeats: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=2000, help="samples of each number of the first table")
+    parser.add_argument("--repeats", type=int, default=1000, help="samples of each number of the first table")
     repeats = parser.parse_args().repeats
     means = {name: lambda rng, n, name=name: mean_of(name, rng, n) for name in MEANS}
     table_of("Coverage of the 95 % interval of a mean", means, repeats)
