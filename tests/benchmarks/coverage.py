@@ -1,7 +1,7 @@
 """How often 95 % intervals cover the truth and how often verdicts are false, by simulation: python coverage.py.
 
-Prints the tables of docs/metrics.md, section Statistics. Some ten minutes on one core; --repeats changes how many samples
-each number rests on.
+Prints the tables of docs/metrics.md, section Statistics. Some ten minutes on one core; --repeats changes how
+many samples each number rests on.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from xiqa.metrics.classification import scores
+from xiqa.metrics.classification import roc_band, scores
 from xiqa.metrics.maps.dose_response import dose_response
 from xiqa.metrics.maps.fidelity import fidelity_interval
 from xiqa.metrics.maps.leaderboard import LEVEL, joint_level
@@ -82,6 +82,12 @@ def classifier(metric: str, apart: float, rng: np.random.Generator, n: int) -> b
     return covered(tuple(ends), stats.norm.cdf(apart / (np.sqrt(2) if metric == "auc" else 2)))
 
 
+def band(apart: float, rng: np.random.Generator, n: int) -> bool:
+    """The ROC band at a false-positive rate of 0.1."""
+    found = roc_band(classified(apart, n, rng), ["a", "b"], draws=300, seed=int(rng.integers(1 << 30))).iloc[10]
+    return covered((found["tpr_low"], found["tpr_high"]), stats.norm.cdf(apart - stats.norm.ppf(0.9)))
+
+
 def difference(first: float, second: float, rng: np.random.Generator, n: int) -> bool:
     sides = [classified(apart, n, rng) for apart in (first, second)]
     found = auc_difference(*sides, ["a", "b"], draws=400, seed=int(rng.integers(1 << 30)))
@@ -100,6 +106,7 @@ OTHERS: dict[str, Callable[[np.random.Generator, int], bool]] = {
     "AUC 0.76 (n of each class)": lambda rng, n: classifier("auc", 1, rng, n),
     "AUC 0.98 (n of each class)": lambda rng, n: classifier("auc", 3, rng, n),
     "balanced accuracy 0.84 (n of each class)": lambda rng, n: classifier("balanced_accuracy", 2, rng, n),
+    "ROC band at FPR 0.1, AUC 0.92 (n of each class)": lambda rng, n: band(2, rng, n),
     "AUC difference 0.92 - 0.76": lambda rng, n: difference(2, 1, rng, n),
     "AUC difference 0.98 - 0.98": lambda rng, n: difference(3, 3, rng, n),
 }
