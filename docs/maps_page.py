@@ -10,7 +10,7 @@ from xiqa.metrics.maps.beside import ours
 
 folder, commit, machine, datasets = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
 READING = """All methods explain the true class. **Bold**: better than the best control (random, centre prior, edges) on
-the same images, by an interval over patients above 0 and Wilcoxon's test with Holm's correction. Intervals are 95 %
+the same images (docs/metrics.md, Statistics). Intervals are 95 %
 intervals over patients; n is the number of maps. Absolute maps; the CSV tables have the signed ones, and
 relevance, agreement, severities and costs. [What the scores are](metrics.md); the AUC in the body counts its pixels
 only, without the empty background."""
