@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from workflow_runs import copy_project, planned, run
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]  # CI runs this file beside `make test`
 STUDY = ["classification", "--configfile", "config/test.yaml", "mine.yaml"]
 RESULTS = Path("results/test")
 NETWORK = "[{architecture: small_resnet, states: [trained, semi_random, fully_random]}]"

@@ -27,7 +27,7 @@ LAYERED = frozenset(name for name in ATTRIBUTIONS if name.startswith(("grad_cam"
 }
 """Methods that look at the output of a layer."""
 _FEW_PASSES = ("one_pass", "relu_backward", "attention", "controls")
-_MANY_IMAGES = 64
+_MANY_IMAGES = 16
 """From so many on even a single pass is worth folding batch normalisation before."""
 
 

@@ -227,8 +227,11 @@ class Explained:
     def _measured(self, x: Tensor) -> Any:
         """Output for images; the first run of a shape with gradients tells how many may go through at once."""
         before, key = torch.get_rng_state(), (*x.shape[1:], x.dtype)
-        if key in self._batch or not torch.is_grad_enabled():
+        if key in self._batch:
             output = self.net(x)
+        elif not torch.is_grad_enabled():
+            with _OwnStatistics():
+                output = self.net(x)
         else:
             known = {value.untyped_storage().data_ptr() for value in [*self.net.parameters(), *self.net.buffers()]}
             saved: dict[int, int] = {}
