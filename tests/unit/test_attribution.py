@@ -100,7 +100,7 @@ def test_agrees_with_captum(name, net, x):
     if name != "net":
         net = build(name, channels=1, outputs=3, seed=0).double().eval()
         layer = {"resnet34": "layer4.1", "efficientnet_b0": "blocks.5"}[name]
-        x = functional.interpolate(x[:2, :1], (48, 48))
+        x = functional.interpolate(x[:2, :1], (32, 32))
     other = plain(net) if name == "net" else copy.deepcopy(net)
     given = x.clone().requires_grad_(True)
     black = x.amin((1, 2, 3), keepdim=True).expand_as(x)

@@ -334,6 +334,7 @@ def method_tables(folder: Path) -> list[str]:
     return [str(folder / f"{name}.csv") for name in tables]
 
 
+@pytest.mark.long
 def test_methods_can_be_sorted_by_a_score_as_the_ui_does(store, tmp_path):
     runs = classification_runs("chests", {}, [], method_tables(tmp_path / "tables"), [])
     mirror(StudyRecord("mini", "xiqa", "simulated", "c0de", "abc", [RunRecord("study", "mini"), *runs]), store)

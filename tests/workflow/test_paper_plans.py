@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from workflow_runs import command, copy_project, environment, run
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]  # CI runs this file beside `make test`
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,7 @@ def test_paper_000_is_planned(project):
 @pytest.mark.parametrize(
     ("paper", "trainings", "states"),
     # Trainings: sets x networks x seeds; states: with the randomised ones.
-    [
-        pytest.param("001", 2 * 2 * 3, 2 * 2 * 3 * 3, marks=pytest.mark.long),
-        pytest.param("003", 2 * 9, 2 * 9, marks=pytest.mark.long),
-        ("004", 1, 1),
-    ],
+    [("001", 2 * 2 * 3, 2 * 2 * 3 * 3), ("003", 2 * 9, 2 * 9), ("004", 1, 1)],
 )
 def test_papers_with_classifiers_are_planned_on_twins(project, paper, trainings, states):
     planned = jobs(project, paper, "classification")

@@ -171,6 +171,7 @@ def test_a_fault_in_the_configuration_stops_before_any_job(study, edit):
 # The tests below run the copy again, the ones above only plan.
 
 
+@pytest.mark.long
 def test_an_edited_metric_reruns_scoring_and_later_only(study, edit):
     edit("src/xiqa/metrics/structure_share.py", FUTURE, f"{FUTURE}\n\n_EDITED = 1")
     assert planned(study, *STUDY) == {"score_explanations"} | LATER
