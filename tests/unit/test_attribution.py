@@ -385,7 +385,7 @@ def test_alignment_puts_a_cell_where_the_stride_has_it():
     [
         ({"method": "grad"}, "method: found 'grad', expected one of gradient, "),
         ({"method": "grad_cam", "layers": "secnd"}, "layers: found 'secnd', expected a name .* such as .'second'"),
-        ({"method": "grad_cam", "layers": "hidden"}, r"layer hidden: found \(1, 10\), expected maps"),
+        ({"method": "grad_cam", "layers": "hidden"}, r"layer hidden: found \(3, 10\), expected maps"),
         ({"method": "gradient", "samples": 3}, "option: found 'samples'"),
         ({"method": "gradient", "memory_gb": 0}, "memory_gb: found 0"),
         ({"method": "smoothgrad", "samples": 0}, "samples=0"),

@@ -208,11 +208,11 @@ def test_outputs_with_one_tensor_are_plain_and_callables_see_the_raw_output(name
 
 
 def test_segmentations_and_several_outputs_are_refused_without_a_callable():
-    with pytest.raises(ValueError, match=r"output \(1, 2, 16, 16\).*a class is no single number.*callable"):
+    with pytest.raises(ValueError, match=r"output \(3, 2, 16, 16\).*a class is no single number.*callable"):
         attribute(foreign("segmentation"), images(), 1)
-    with pytest.raises(ValueError, match=r"tuple \(0: \(1, 3\), 1: \(1, 3\)\), expected one tensor; give a callable"):
+    with pytest.raises(ValueError, match=r"tuple \(0: \(3, 3\), 1: \(3, 3\)\), expected one tensor; give a callable"):
         attribute(foreign("two_outputs"), images(), 1)
-    with pytest.raises(ValueError, match=r"found values \(1, 16, 16\), expected \(1,\)"):
+    with pytest.raises(ValueError, match=r"found values \(3, 16, 16\), expected \(3,\)"):
         attribute(foreign("segmentation"), images(), lambda output: output[:, 1])
     assert attribute(foreign("segmentation"), images(), lesion_area).shape == (3, SIDE, SIDE)
 
@@ -323,9 +323,9 @@ def test_layers_that_could_lie_otherwise_are_refused_by_name_and_taken_when_it_i
     rows, x = RowsFirst().double().eval(), images()
     one_by_one = Tokens().double().eval()
     one_by_one.load_state_dict(rows.state_dict())
-    with pytest.raises(ValueError, match=r"layer mix: found \(1, 4, 4, 12\).*looks like \(n, u, v, k\).*reshape="):
+    with pytest.raises(ValueError, match=r"layer mix: found \(3, 4, 4, 12\).*looks like \(n, u, v, k\).*reshape="):
         attribute(rows, x, 1, "grad_cam", layers="mix")
-    with pytest.raises(ValueError, match=r"layer mix: found \(1, 16, 12\), expected maps.*reshape="):
+    with pytest.raises(ValueError, match=r"layer mix: found \(3, 16, 12\), expected maps.*reshape="):
         attribute(one_by_one, x, 1, "grad_cam", layers="mix")
     expected = attribute(rows, x, 1, "grad_cam", layers="mix", reshape="channels_last")
     assert torch.equal(attribute(rows, x, 1, "grad_cam", reshape="channels_last"), expected)

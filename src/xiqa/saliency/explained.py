@@ -62,7 +62,7 @@ class Explained:
             by `decide`. None: the output itself, where there is one number for each image.
         layers: modules of the model, or their names, whose output may be asked for; they are left as they are.
         memory_gb: bound on the memory of a batch; batches are split accordingly, down to one image.
-        fold: fold batch normalisation and try one image before; without, the first image is a pass of its own.
+        fold: fold batch normalisation and try one image before; without, the first batch is measured while it runs.
         reshape: how the outputs of layers lie on the image, see `layouts.Reshape`.
 
     Raises:
@@ -146,37 +146,49 @@ class Explained:
                 scalar has no gradient.
         """
         self._prepare(x, of)
-        for rows in self._parts_of_passes(x):
-            part = x[rows].detach()
-            leaf = part.clone().requires_grad_() if gradient else part
-            found: dict[str, Tensor] = {}
-            calls: list[str] = []
-            hooks = [self.net.get_submodule(name).register_forward_hook(_keep(found, calls, name)) for name in layers]
+        if len(x) > 1 and not self._trial and (*x.shape[1:], x.dtype) not in self._batch:
             try:
+                whole = self._pass(x, slice(0, len(x)), of, layers, gradient)
+            except _TooMuchMemory:
                 with torch.enable_grad():
-                    value = self._scalar(self._run(leaf, calls), _of(of, rows), rows)
-            finally:
-                for hook in hooks:
-                    hook.remove()
-            for name in layers:
-                if calls.count(name) != 1:
-                    raise ValueError(
-                        f"layer {name}: found {calls.count(name)} calls in a pass, expected one; name another layer"
-                    )
-            activations = {name: as_maps(found[name], self.reshape, self.net, name, part) for name in layers}
-            wanted = [*(_tensor(found[name]) for name in layers), *([leaf] if gradient else [])]
-            if not value.requires_grad:
-                raise ValueError(f"gradient: {_CUT}")
-            given = torch.autograd.grad(value.sum(), wanted, allow_unused=True)
-            for name, of_layer in zip(layers, given, strict=False):
-                if of_layer is None:
-                    raise ValueError(f"layer {name}: found no way from it to the explained output; name another layer")
-                activations[name] = Activation(
-                    activations[name].detach(), as_maps(of_layer, self.reshape, self.net, name, part)
+                    self._run(x[:1].detach().requires_grad_())
+            else:
+                yield whole
+                return
+        for rows in self._parts(x):
+            yield self._pass(x, rows, of, layers, gradient)
+
+    def _pass(self, x: Tensor, rows: slice, of: Tensor | None, layers: Sequence[str], gradient: bool) -> Pass:
+        part = x[rows].detach()
+        leaf = part.clone().requires_grad_() if gradient else part
+        found: dict[str, Any] = {}
+        calls: list[str] = []
+        hooks = [self.net.get_submodule(name).register_forward_hook(_keep(found, calls, name)) for name in layers]
+        try:
+            with torch.enable_grad():
+                value = self._scalar(self._run(leaf, calls), _of(of, rows), rows)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name in layers:
+            if calls.count(name) != 1:
+                raise ValueError(
+                    f"layer {name}: found {calls.count(name)} calls in a pass, expected one; name another layer"
                 )
-            if gradient and given[-1] is None:
-                raise ValueError(f"gradient: {_CUT}")
-            yield Pass(rows, value.detach(), given[-1] if gradient else None, activations)
+        activations = {name: as_maps(found[name], self.reshape, self.net, name, part) for name in layers}
+        wanted = [*(_tensor(found[name]) for name in layers), *([leaf] if gradient else [])]
+        if not value.requires_grad:
+            raise ValueError(f"gradient: {_CUT}")
+        given = torch.autograd.grad(value.sum(), wanted, allow_unused=True)
+        for name, of_layer in zip(layers, given, strict=False):
+            if of_layer is None:
+                raise ValueError(f"layer {name}: found no way from it to the explained output; name another layer")
+            activations[name] = Activation(
+                activations[name].detach(), as_maps(of_layer, self.reshape, self.net, name, part)
+            )
+        if gradient and given[-1] is None:
+            raise ValueError(f"gradient: {_CUT}")
+        return Pass(rows, value.detach(), given[-1] if gradient else None, activations)
 
     def _scalar(self, output: Any, of: Tensor | None, rows: slice) -> Tensor:
         target, n = self.target, rows.stop - rows.start
@@ -240,6 +252,8 @@ class Explained:
                 storage = tensor.untyped_storage()
                 if storage.data_ptr() not in known:  # weights are saved once, whatever the batch
                     saved[storage.data_ptr()] = storage.nbytes()
+                    if len(x) > 1 and 1.5 * sum(saved.values()) > self.memory_bytes:
+                        raise _TooMuchMemory
                 return tensor
 
             with _OwnStatistics(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
@@ -260,16 +274,6 @@ class Explained:
     def _parts(self, x: Tensor) -> list[slice]:
         return _slices(len(x), self._batch_size(x))
 
-    def _parts_of_passes(self, x: Tensor) -> Iterator[slice]:
-        """Parts for passes with gradients: without a trial before, the first image is one, whose result is kept."""
-        if self._trial or (*x.shape[1:], x.dtype) in self._batch:
-            yield from self._parts(x)
-        else:
-            yield slice(0, 1)
-            if len(x) > 1:
-                rest = _slices(len(x) - 1, self._batch_size(x))
-                yield from (slice(rows.start + 1, rows.stop + 1) for rows in rest)
-
     def _batch_size(self, x: Tensor) -> int:
         """Images whose saved tensors fit into the bound, by what one image saves for the backward pass."""
         key = (*x.shape[1:], x.dtype)
@@ -279,6 +283,10 @@ class Explained:
             with torch.enable_grad():
                 self._alone = self._run(x[:1].detach().requires_grad_())
         return self._batch[key]
+
+
+class _TooMuchMemory(Exception):
+    """The images of a batch do not go through at once."""
 
 
 _CUT = (
