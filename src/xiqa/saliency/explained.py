@@ -246,20 +246,21 @@ class Explained:
                 output = self.net(x)
         else:
             known = {value.untyped_storage().data_ptr() for value in [*self.net.parameters(), *self.net.buffers()]}
-            saved: dict[int, int] = {}
+            saved: list[int] = []
 
             def count(tensor: Tensor) -> Tensor:
                 storage = tensor.untyped_storage()
                 if storage.data_ptr() not in known:  # weights are saved once, whatever the batch
-                    saved[storage.data_ptr()] = storage.nbytes()
-                    if len(x) > 1 and 1.5 * sum(saved.values()) > self.memory_bytes:
+                    known.add(storage.data_ptr())
+                    saved.append(storage.nbytes())
+                    if len(x) > 1 and 1.5 * sum(saved) > self.memory_bytes:
                         raise _TooMuchMemory
                 return tensor
 
             with _OwnStatistics(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
                 output = self.net(x)
             # Gradients on the way back and workspace come on top of what was saved.
-            per_image = 1.5 * sum(saved.values()) / len(x) + 4 * x[0].numel() * x.element_size()
+            per_image = 1.5 * sum(saved) / len(x) + 4 * x[0].numel() * x.element_size()
             self._batch[key] = max(1, int(self.memory_bytes // per_image))
         if not torch.equal(before, torch.get_rng_state()):
             _check_not_random(self.net, x)
