@@ -177,11 +177,13 @@ def plot_error_over_uncertainty(scores: pd.DataFrame, data: str = "simulated") -
         style.plain_ticks(axes.xaxis, (0.08, 0.13, 0.2, 0.31, 0.5, 0.8))
         axes.set_xlim(0.07, 1.15)
         axes.grid(True, which="major", linewidth=0.3, color="#DDDDDD")
-    style.plain_ticks(panels[0].yaxis, (0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10))
+    style.plain_ticks(panels[0].yaxis, (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10))
     panels[0].set_ylabel("RMS of error / standard uncertainty\n(below 1: too wide)")
     if scores["error_over_uncertainty_calibrated"].isna().all():
         panels[1].text(0.5, 0.5, "not calibrated: no validation setting", ha="center", transform=panels[1].transAxes)
-    figure.legend(loc="outside upper center", ncols=4, title="dashed: no validation setting stands for it")
+    dashed = not set(scores["group"]) <= set(STOOD_FOR)
+    title = "dashed: no validation setting stands for it" if dashed else None
+    figure.legend(loc="outside upper center", ncols=4, title=title)
     style.note_data(figure, data)
     return figure
 
