@@ -150,8 +150,7 @@ class Explained:
             try:
                 whole = self._pass(x, slice(0, len(x)), of, layers, gradient)
             except _TooMuchMemory:
-                with torch.enable_grad():
-                    self._run(x[:1].detach().requires_grad_())
+                pass  # one image is measured instead, by `_batch_size`
             else:
                 yield whole
                 return
