@@ -27,7 +27,7 @@ test: lint
 	$(TESTS) -m "not long"
 
 test-all: lint
-	$(TESTS)
+	$(TESTS) --hypothesis-profile=explore
 
 lint: .venv/installed
 	ruff check .
