@@ -584,6 +584,12 @@ class Dataset(Section):
         None, description="class name -> prepared value that takes its evidence away; nothing: the blurred image"
     )
     slices: Literal["two", "all"] = Field("two", description="`ct_contrast`: slices taken from each series")
+    largest_image_mb: int = Field(
+        1024,
+        ge=1,
+        description="largest image or volume that a file may claim or unpack to, in MB (10⁶ bytes) of stored values; "
+        "beyond it the file is a fault",
+    )
     on_fault: Literal["stop", "skip"] = Field("stop", description="a faulty file stops, or is skipped and listed")
     twin: Twin = Twin()
     split: Split = Split()

@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 
 from xiqa.config import Dataset
+from xiqa.datasets.limits import Reading, reading
 from xiqa.datasets.prepare import prepare, read_or_make_salt
 from xiqa.files import read_table
 from xiqa.logs import Progress, log_to
@@ -17,15 +18,16 @@ def prepare_dataset(
     reader = importlib.import_module(f"xiqa.datasets.{dataset.format}")
     twin = Path(folder, "twin.csv")
     simulated = twin.is_file()
-    prepare(
-        reader.read(Path(folder), dataset),
-        dataset,
-        facts=read_table(twin) if simulated else None,
-        # A simulated patient has no secret; equal studies then give equal bytes.
-        salt=str(seed).encode() if simulated else read_or_make_salt(path_to_salt),
-        paths=paths,
-        progress=progress,
-    )
+    with reading(Reading(dataset.largest_image_mb)):
+        prepare(
+            reader.read(Path(folder), dataset),
+            dataset,
+            facts=read_table(twin) if simulated else None,
+            # A simulated patient has no secret; equal studies then give equal bytes.
+            salt=str(seed).encode() if simulated else read_or_make_salt(path_to_salt),
+            paths=paths,
+            progress=progress,
+        )
 
 
 if "snakemake" in globals():
