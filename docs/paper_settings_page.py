@@ -6,17 +6,18 @@ import pandas as pd
 
 HEAD = """# What the papers print, and what is ours
 
-Each paper has a study of its own, `config/paper_000.yaml`, `paper_001.yaml`, `paper_003.yaml` and `paper_004.yaml`,
-which carries what its paper prints. [paper_settings.csv](paper_settings.csv) lists every setting line by line: the
-section, what is printed, the key of the study or the place in the code that holds it, and its value. A test compares
-each row with the studies, and each key of the studies with the rows. This page is made from the same table. It lists
-what a study does not carry, with the reason, and every choice that we made where a paper is silent.
+Each paper has a study of its own, `config/paper_amanova_2022.yaml`, `paper_ozer.yaml`, `paper_brima_2023.yaml` and
+`paper_brocki_2022.yaml`, which carries what its paper prints. [paper_settings.csv](paper_settings.csv) lists every
+setting line by line: the section, what is printed, the key of the study or the place in the code that holds it, and
+its value. A test compares each row with the studies, and each key of the studies with the rows. This page is made
+from the same table. It lists what a study does not carry, with the reason, and every choice that we made where a
+paper is silent.
 """
 TITLES = {
-    "000": "Paper 000 (OMIG), `paper_000.yaml`",
-    "001": "Paper 001 (NormGrad), `paper_001.yaml`",
-    "003": "Paper 003 (nine networks), `paper_003.yaml`",
-    "004": "Paper 004 (contrast agent in CT), `paper_004.yaml`",
+    "Amanova 2022": "Amanova 2022 (OMIG), `paper_amanova_2022.yaml`",
+    "Özer": "Özer (NormGrad), `paper_ozer.yaml`",
+    "Brima 2023": "Brima 2023 (nine networks), `paper_brima_2023.yaml`",
+    "Brocki 2022": "Brocki 2022 (contrast agent in CT), `paper_brocki_2022.yaml`",
     "all": "All of them",
 }
 
@@ -24,8 +25,9 @@ TITLES = {
 def page(settings: pd.DataFrame) -> str:
     """The page as Markdown; settings: the table, all columns text."""
     parts = [HEAD]
-    for paper, rows in settings.groupby("paper"):
-        parts.append(f"\n## {TITLES[paper]}\n")
+    for paper, heading in TITLES.items():
+        rows = settings[settings["paper"] == paper]
+        parts.append(f"\n## {heading}\n")
         for status, title, columns in (
             ("not carried", "Printed, and not carried", ("section", "setting", "printed", "note")),
             ("ours", "Ours, where the paper is silent", ("setting", "value", "key", "note")),

@@ -143,4 +143,4 @@ Median over one sampled image per group of the change of its own midpoint:
 c acts on the normalised input, and the gradient is in µm of threshold thickness per standard deviation. With c = 1, the
 paper's, a pixel hardly moves: the path is straight, OMIG is the gradient less its outliers, and at equal norm no map
 can lower the midpoint more than the gradient does. From c = 100 on, which the studies use, the path bends;
-`config/paper_000.yaml` keeps 1.""")
+`config/paper_amanova_2022.yaml` keeps 1.""")

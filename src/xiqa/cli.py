@@ -31,7 +31,7 @@ SCENARIOS = {
     "4": Exposure(tube_voltage_kv=25, exposure_mas=110, noise_level=22.91),
     "ood": Exposure(tube_voltage_kv=23, exposure_mas=105, noise_level=6.04),
 }
-"""Exposure settings of table 1 of paper 000."""
+"""Exposure settings of table 1 of Amanova 2022."""
 
 CURVE_OF_RECORD = 16
 """Images that a curve should rest on."""

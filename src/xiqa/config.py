@@ -105,7 +105,7 @@ PUBLISHED_MAPS: dict[str, tuple[str, ...]] = {
     "guided_backprop": ("gradient",),
     "guided_grad_cam": ("gradient", "grad_cam"),
 }
-"""Methods whose map in the code of paper 001 is another one than ours -> the maps that it is made of."""
+"""Methods whose map in the code of Özer is another one than ours -> the maps that it is made of."""
 METHOD_MODULES: dict[str, str] = {method: f"xiqa.saliency.{method}" for method in METHOD_FAMILY}
 STEPS = ("no_margin", "small_margins", "large_margins", "recorded")
 SIMULATED_GROUPS = ("scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin")
@@ -194,7 +194,7 @@ class Sampling(Section):
 
 
 class Network(Section):
-    """The network of table 2 of paper 000."""
+    """The network of table 2 of Amanova 2022."""
 
     channels: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (8, 16, 32), description="filters of the three convolutions"
@@ -232,7 +232,7 @@ class Training(Section):
 
 
 class Omig(Section):
-    """OMIG, algorithm 1 of paper 000."""
+    """OMIG, algorithm 1 of Amanova 2022."""
 
     c: float = Field(1.0, gt=0, description="length of the path, on the normalised input")
     steps: int = Field(50, ge=1, description="L: steps along the path")
@@ -250,7 +250,7 @@ class Explain(Section):
 
 
 class Upsampling(Section):
-    """Upsampling to full resolution, algorithm 2 of paper 000."""
+    """Upsampling to full resolution, algorithm 2 of Amanova 2022."""
 
     methods: tuple[Method, ...] = Field(("omig", "sensitivity"), description="methods that are upsampled")
     groups: tuple[str, ...] = Field(
@@ -273,7 +273,7 @@ class Checks(Section):
 
 
 class Cdmam(Section):
-    """The chain of paper 000."""
+    """The chain of Amanova 2022."""
 
     recordings: tuple[str, ...] = Field(
         (), description="folders of real CDMAM recordings, one folder per exposure setting"
@@ -377,21 +377,21 @@ WITH_OFFICIAL_PARTS = ("object_cxr", "folder")
 # Settings of the papers by name; keys given beside `preset` override them.
 TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "quick": {},
-    "paper_001_object_cxr": {
+    "paper_ozer_object_cxr": {
         "optimiser": "sgd", "learning_rate": 0.005, "momentum": 0.9, "schedule": "step", "step_epochs": 5,
         "step_factor": 0.1, "epochs": 20, "batch_size": 16, "weight_decay": 0.0, "class_weights": False,
         "augmentation": {"flip": True, "rotate_deg": 10.0, "translate": 0.05, "scale": 0.1, "jitter": 0.2},
     },
-    "paper_001_lvot": {
+    "paper_ozer_lvot": {
         "optimiser": "sgd", "learning_rate": 0.0002, "momentum": 0.9, "schedule": "constant", "epochs": 60,
         "batch_size": 64, "weight_decay": 0.0005, "class_weights": False,
         "augmentation": {"flip": True, "rotate_deg": 10.0, "translate": 0.05, "scale": 0.1, "jitter": 0.2},
     },
-    "paper_003": {
+    "paper_brima_2023": {
         "optimiser": "sgd", "learning_rate": 0.001, "momentum": 0.939, "schedule": "inverse_time", "decay": 3e-4,
         "epochs": 20, "batch_size": 32, "weight_decay": 0.0, "augmentation": {"flip": False},
     },
-    "paper_004": {
+    "paper_brocki_2022": {
         "optimiser": "adam", "learning_rate": 0.001, "schedule": "constant", "epochs": 20, "batch_size": 32,
         "weight_decay": 0.0, "one_output": True, "augmentation": {"flip": False},
     },
@@ -484,7 +484,7 @@ class ClassifierTraining(Section):
     step_factor: float = Field(0.1, gt=0, le=1, description="factor of the learning rate at each step")
     decay: float = Field(0.0, ge=0, description="`inverse_time`: the rate is divided by 1 + decay × batches so far")
     class_weights: bool = Field(True, description="weigh classes by the inverse of their share in training")
-    one_output: bool = Field(False, description="two classes: one output neuron with a sigmoid (paper 004)")
+    one_output: bool = Field(False, description="two classes: one output neuron with a sigmoid (Brocki 2022)")
     augmentation: Augmentation = Augmentation()
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="bf16 mixed precision; auto: where the processor computes in it"

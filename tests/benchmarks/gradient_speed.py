@@ -2,7 +2,7 @@
 
 Run by `make bench`, or: python tests/benchmarks/gradient_speed.py [--threads 2] [--rounds 9] [--size 250].
 The ways are measured in turn, round after round, and the medians are compared, because other processes may share the
-machine. The network is that of paper 000 (table 2) with random weights and batch-normalisation statistics.
+machine. The network is that of Amanova 2022 (table 2) with random weights and batch-normalisation statistics.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xiqa.models.cdc_net import CDCNet
 from xiqa.models.ensemble import Ensemble
 from xiqa.saliency.midpoint import MidpointGradient
 
-PAPER_GRADIENTS = 50 * 5000 * 10  # L steps, N draws, M members (paper 000, sections 2.4 and 3)
+PAPER_GRADIENTS = 50 * 5000 * 10  # L steps, N draws, M members (Amanova 2022, sections 2.4 and 3)
 MATRIX = 2048
 
 

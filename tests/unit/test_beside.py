@@ -48,22 +48,22 @@ def everything(study: str) -> dict[str, pd.DataFrame]:
 def belongs(number) -> list[tuple[str, str, dict]]:
     """Table, column and row of one of the papers' numbers, from the headings of the papers' tables."""
     network = {"architecture": number.architecture}
-    if number.paper == "000":
+    if number.paper == "Amanova 2022":
         return [("prediction_scores", "published_coverage_95", {"group": number.row})]
-    if number.paper == "003" or number.section == "4.1":
+    if number.paper == "Brima 2023" or number.section == "4.1":
         name = "size_mb" if number.metric == "size" else number.metric
-        classes = 3 if number.paper == "003" else 2
+        classes = 3 if number.paper == "Brima 2023" else 2
         return [("classifier", f"published_{name}", network | {"weights": "trained", "seed": 3, "classes": classes})]
     one = {"method": number.method, "form": "absolute", "scoring": "published", "truth": "box"}
     if number.metric == "difference_of_means":
         pair = number.architecture.split(" and ")
         row = one | {"metric": "pointing_game_smooth"}
         return [("difference_of_means", "published", row | {"first": a, "second": b}) for a, b in (pair, pair[::-1])]
-    if number.paper == "001" and number.table == 2:
+    if number.paper == "Özer" and number.table == 2:
         found = [("smoothing", f"published_{number.row}", network | one | {"weights": "trained"})]
         plain = network | one | {"weights": "trained", "smoothing": "none"}
         return found + ([("pointing_game", "published", plain)] if number.row == "unsmoothed" else [])
-    if number.paper == "001":
+    if number.paper == "Özer":
         state = number.row if number.row in STATES else "trained"
         return [("pointing_game", "published", network | one | {"weights": state, "smoothing": "gaussian"})]
     kind = {1: "fidelity", 2: "roc_heights", 3: "region_dice"}[number.table]
@@ -120,8 +120,8 @@ def row_of(study: str, table: str, **values):
 def test_efficientnet_shows_its_own_numbers_and_not_those_of_resnet():
     smoothed = {"weights": "trained", "method": "normgrad_scaling", "form": "absolute", "smoothing": "gaussian"}
     for network, value, sd, place in (
-        ("resnet50", 0.497, "0.140", "paper 001, tables 3 and 5"),
-        ("efficientnet_b0", 0.778, "0.020", "paper 001, table 5"),
+        ("resnet50", 0.497, "0.140", "Özer, tables 3 and 5"),
+        ("efficientnet_b0", 0.778, "0.020", "Özer, table 5"),
     ):
         row = row_of("lvot", "pointing_game", architecture=network, **smoothed)
         assert (row["published"], row["published_sd"], row["published_in"]) == (value, sd, place)
@@ -139,7 +139,7 @@ def test_difference_of_means_is_that_of_the_papers_pair():
     row = {"metric": "pointing_game_smooth", "method": "grad_cam", "form": "absolute"}
     for pair in (("resnet50", "efficientnet_b0"), ("efficientnet_b0", "resnet50")):
         found = row_of("lvot", "difference_of_means", **row, first=pair[0], second=pair[1])
-        assert (found["published"], found["published_in"]) == (0.022, "paper 001, table 5")
+        assert (found["published"], found["published_in"]) == (0.022, "Özer, table 5")
     assert np.isnan(row_of("lvot", "difference_of_means", **row, first="resnet34", second="resnet50")["published"])
 
 
@@ -155,11 +155,11 @@ def test_smoothing_and_randomisation_say_what_follows_from_the_papers_numbers():
     )
 
 
-def test_paper_004_stands_beside_averaged_curves_and_not_beside_means_of_images():
+def test_paper_brocki_2022_stands_beside_averaged_curves_and_not_beside_means_of_images():
     tables = everything("ct_contrast")
     given = {"architecture": "resnet50", "weights": "trained", "method": "random", "form": "absolute"}
     row = row_of("ct_contrast", "averaged", **given, kind="region_dice")
-    assert (row["published"], row["published_in"]) == (0.09, "paper 004, table 3")
+    assert (row["published"], row["published_in"]) == (0.09, "Brocki 2022, table 3")
     assert not any("published" in tables[name] for name in ("roc_auc", "fidelity"))
 
 

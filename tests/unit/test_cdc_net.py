@@ -1,4 +1,4 @@
-"""The network is table 2 of paper 000, computes what an independent implementation computes, and speaks µm."""
+"""The network is table 2 of Amanova 2022, computes what an independent implementation computes, and speaks µm."""
 
 import numpy as np
 import pytest

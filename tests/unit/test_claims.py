@@ -11,9 +11,9 @@ from xiqa.metrics.maps.claims import (
     BASELINES,
     CLAIMS,
     INTEGRATED,
-    METHODS_003,
+    METHODS_BRIMA,
     MULTI,
-    OTHERS_004,
+    OTHERS_BROCKI,
     SINGLE,
     SLIGHT,
     SMOOTHGRADS,
@@ -30,19 +30,19 @@ PUBLISHED = claims.published()
 def test_every_table_is_complete():
     counts = PUBLISHED.groupby(["paper", "table"]).size().to_dict()
     of_prose = PUBLISHED[PUBLISHED["table"].isna()]
-    assert of_prose.groupby(["paper", "section"]).size().to_dict() == {("000", "2.2"): 6}
+    assert of_prose.groupby(["paper", "section"]).size().to_dict() == {("Amanova 2022", "2.2"): 6}
     ten_methods, nine_networks = 10, 9
     assert counts == {
-        ("001", 2): ten_methods * 4,
-        ("001", 3): ten_methods * 3,
-        ("001", 4): ten_methods * 3,
-        ("001", 5): ten_methods * 3,
-        ("001", 6): ten_methods * 3,
-        ("001", 7): 4,
-        ("003", 3): nine_networks * 5,
-        ("004", 1): 8 * 2,
-        ("004", 2): 7 * 2,
-        ("004", 3): 8 * 2,
+        ("Özer", 2): ten_methods * 4,
+        ("Özer", 3): ten_methods * 3,
+        ("Özer", 4): ten_methods * 3,
+        ("Özer", 5): ten_methods * 3,
+        ("Özer", 6): ten_methods * 3,
+        ("Özer", 7): 4,
+        ("Brima 2023", 3): nine_networks * 5,
+        ("Brocki 2022", 1): 8 * 2,
+        ("Brocki 2022", 2): 7 * 2,
+        ("Brocki 2022", 3): 8 * 2,
     }
     assert not PUBLISHED.duplicated(["paper", "table", "study", "published_name", "row", "metric"]).any()
     assert not PUBLISHED["note"].str.contains(r"\w; \w; \w;").any()  # notes are texts, not letters
@@ -66,7 +66,7 @@ def test_every_name_is_ours():
     about_methods = PUBLISHED["method"] != ""
     assert set(PUBLISHED.loc[about_methods, "method"]) <= set(ATTRIBUTIONS)
     about_networks = PUBLISHED[~about_methods & (PUBLISHED["study"] != "cdmam")]
-    assert set(about_networks["paper"] + " " + about_networks["table"].astype(str)) == {"001 7", "003 3"}
+    assert set(about_networks["paper"] + " " + about_networks["table"].astype(str)) == {"Özer 7", "Brima 2023 3"}
     assert set(about_networks["row"]) <= set(Architecture.__args__)
     assert set(PUBLISHED.loc[PUBLISHED["study"] == "cdmam", "row"]) <= {*SIMULATED_GROUPS, "recorded"}
     architectures = PUBLISHED["architecture"].str.split(" and ").explode()
@@ -78,7 +78,7 @@ def test_every_name_is_ours():
 
 @pytest.mark.parametrize(("repeated", "compared", "network"), [(3, 5, "resnet50"), (4, 6, "resnet34")])
 def test_trained_networks_have_the_same_score_in_two_tables(repeated, compared, network):
-    rows = PUBLISHED[(PUBLISHED["paper"] == "001") & (PUBLISHED["metric"] == "pointing_game")].set_index("method")
+    rows = PUBLISHED[(PUBLISHED["paper"] == "Özer") & (PUBLISHED["metric"] == "pointing_game")].set_index("method")
     first = rows[(rows["table"] == repeated) & (rows["row"] == "trained")]
     second = rows[(rows["table"] == compared) & (rows["row"] == network)]
     pd.testing.assert_series_equal(first["value"], second["value"])
@@ -95,19 +95,19 @@ def test_numbers_that_the_papers_repeat_in_words():
         )
         return found["value"].item()
 
-    # Paper 001, abstract and sections 4.4 and 4.5.
-    assert value("001", 6, "object_cxr", "normgrad_conv3x3", "efficientnet_b0") == 0.863
-    assert value("001", 5, "lvot", "normgrad_scaling", "efficientnet_b0") == 0.778
+    # Özer, abstract and sections 4.4 and 4.5.
+    assert value("Özer", 6, "object_cxr", "normgrad_conv3x3", "efficientnet_b0") == 0.863
+    assert value("Özer", 5, "lvot", "normgrad_scaling", "efficientnet_b0") == 0.778
     both = "resnet34 and efficientnet_b0", "difference_of_means"
-    assert value("001", 6, "object_cxr", "normgrad_conv1x1", *both) == 0.001
+    assert value("Özer", 6, "object_cxr", "normgrad_conv1x1", *both) == 0.001
     both = "resnet50 and efficientnet_b0", "difference_of_means"
-    assert value("001", 5, "lvot", "normgrad_conv3x3_multi", *both) == 0.005
-    assert value("001", 3, "lvot", "grad_cam", "trained") == 0.547
-    assert value("001", 3, "lvot", "normgrad_conv1x1_multi", "trained") == 0.611
-    assert value("001", 3, "lvot", "normgrad_conv3x3", "trained") == 0.430
-    assert value("001", 4, "object_cxr", "normgrad_conv3x3", "trained") == 0.853
-    # Paper 003, section 4.2.
-    accuracy = PUBLISHED.query("paper == '003' and metric == 'accuracy'")
+    assert value("Özer", 5, "lvot", "normgrad_conv3x3_multi", *both) == 0.005
+    assert value("Özer", 3, "lvot", "grad_cam", "trained") == 0.547
+    assert value("Özer", 3, "lvot", "normgrad_conv1x1_multi", "trained") == 0.611
+    assert value("Özer", 3, "lvot", "normgrad_conv3x3", "trained") == 0.430
+    assert value("Özer", 4, "object_cxr", "normgrad_conv3x3", "trained") == 0.853
+    # Brima 2023, section 4.2.
+    accuracy = PUBLISHED.query("paper == 'Brima 2023' and metric == 'accuracy'")
     best = accuracy.loc[accuracy.groupby("study")["value"].idxmax()]
     assert best["row"].tolist() == ["densenet121", "inception_resnet_v2"]
     assert best["value"].round(3).tolist() == [0.981, 0.896]
@@ -132,20 +132,20 @@ def verdicts(tables, dataset) -> pd.Series:
     return table[table["dataset"] == dataset].set_index("claim")["holds"]
 
 
-def test_paper_004_holds_on_its_own_tables():
+def test_paper_brocki_2022_holds_on_its_own_tables():
     found = verdicts(own_tables(), "ct_contrast")
-    found = found[found.index.str.startswith("004")]
+    found = found[found.index.str.startswith("brocki")]
     assert len(found) == 12
     assert (found == "yes").all()
 
 
-def test_paper_001_is_more_consistent_with_several_layers_on_one_of_its_sets_only():
-    assert (verdicts(own_tables(), "lvot").filter(like="001-dom") == "yes").all()
-    found = verdicts(own_tables(), "object_cxr").filter(like="001-dom")
+def test_paper_ozer_is_more_consistent_with_several_layers_on_one_of_its_sets_only():
+    assert (verdicts(own_tables(), "lvot").filter(like="ozer-dom") == "yes").all()
+    found = verdicts(own_tables(), "object_cxr").filter(like="ozer-dom")
     assert found.to_dict() == {
-        "001-dom-multi-below-baselines": "yes",
-        "001-dom-multi-below-single": "no",
-        "001-dom-lowest-is-normgrad": "yes",
+        "ozer-dom-multi-below-baselines": "yes",
+        "ozer-dom-multi-below-single": "no",
+        "ozer-dom-lowest-is-normgrad": "yes",
     }
 
 
@@ -154,7 +154,7 @@ def test_paper_001_is_more_consistent_with_several_layers_on_one_of_its_sets_onl
 
 def decide(*intervals, **bounds) -> str:
     found = [Difference(f"d{k}", (low + high) / 2, low, high) for k, (low, high) in enumerate(intervals)]
-    return Claim("000", "", "", "", "", lambda _: found, **bounds).decide({}).holds
+    return Claim("any", "", "", "", "", lambda _: found, **bounds).decide({}).holds
 
 
 @pytest.mark.parametrize(
@@ -191,10 +191,10 @@ def test_one_of_many_differences_must_lie_further_off_to_refute():
 
 def test_rule_says_its_bounds():
     rules = {claim.id: claim.rule for claim in CLAIMS}
-    assert "lies above 0. No" in rules["001-multi-above-single"]
-    assert f"lies between -{SLIGHT} and {SLIGHT}. No" in rules["001-smoothing-leaves-normgrad"]
-    assert "lies below 0. No" in rules["003-gradients-uninformative"]
-    assert f"lies above -{SLIGHT}. No" in rules["004-dice-absolute"]
+    assert "lies above 0. No" in rules["ozer-multi-above-single"]
+    assert f"lies between -{SLIGHT} and {SLIGHT}. No" in rules["ozer-smoothing-leaves-normgrad"]
+    assert "lies below 0. No" in rules["brima-gradients-uninformative"]
+    assert f"lies above -{SLIGHT}. No" in rules["brocki-dice-absolute"]
     assert len(rules) == len(CLAIMS)
 
 
@@ -226,18 +226,18 @@ LOW = dict.fromkeys(BASELINES, 0.05)
 
 def test_normgrad_against_the_best_baseline():
     found = verdicts({"localisation": hits(trained(**LOW | {"grad_cam": 0.5} | NORMGRAD), seed=1)}, "set")
-    assert found["001-normgrad-above-baselines"] == found["001-multi-above-baselines"] == "yes"
-    assert found["001-multi-above-single"] == "not testable"
+    assert found["ozer-normgrad-above-baselines"] == found["ozer-multi-above-baselines"] == "yes"
+    assert found["ozer-multi-above-single"] == "not testable"
     found = verdicts(
         {"localisation": hits(trained(**LOW | {"guided_backprop": 1.0} | dict.fromkeys(NORMGRAD, 0.8)))}, "set"
     )
-    assert found["001-normgrad-above-baselines"] == found["001-multi-above-baselines"] == "no"
+    assert found["ozer-normgrad-above-baselines"] == found["ozer-multi-above-baselines"] == "no"
     found = verdicts({"localisation": hits(trained(**LOW | {"grad_cam": 0.88} | NORMGRAD), patients=15)}, "set")
-    assert found["001-normgrad-above-baselines"] == "not testable"
+    assert found["ozer-normgrad-above-baselines"] == "not testable"
     one_worse = NORMGRAD | {SINGLE[1]: 0.1}
     found = verdicts({"localisation": hits(trained(**LOW | {"grad_cam": 0.5} | one_worse))}, "set")
-    assert found["001-normgrad-above-baselines"] == "no"
-    assert found["001-multi-above-baselines"] == "yes"
+    assert found["ozer-normgrad-above-baselines"] == "no"
+    assert found["ozer-multi-above-baselines"] == "yes"
 
 
 @pytest.mark.parametrize(
@@ -245,18 +245,18 @@ def test_normgrad_against_the_best_baseline():
 )
 def test_several_layers_against_one(single, multi, holds):
     shares = dict.fromkeys(SINGLE, single) | dict.fromkeys(MULTI, multi)
-    assert verdicts({"localisation": hits(trained(**shares))}, "set")["001-multi-above-single"] == holds
+    assert verdicts({"localisation": hits(trained(**shares))}, "set")["ozer-multi-above-single"] == holds
 
 
 def test_what_smoothing_does_is_tested_in_our_scoring_and_in_the_papers():
-    """Paper 001's cut makes the unsmoothed peak a matter of raster order: the claim can hold there and not here."""
+    """Özer's cut makes the unsmoothed peak a matter of raster order: the claim can hold there and not here."""
     methods, states = claims.GRADIENT_BASELINES, (0.0, 1.0)
     ours = hits({(m, "trained", smoothing): 0.5 for m in methods for smoothing in states})
     cut = hits({(m, "trained", smoothing): smoothing for m in methods for smoothing in states})
     found = verdicts({"localisation": ours, "published": cut}, "set")
-    assert found["001-smoothing-helps-gradients"] == "not testable"
-    assert found["001-smoothing-helps-gradients-published"] == "yes"
-    assert verdicts({"localisation": ours}, "set")["001-smoothing-helps-gradients-published"] == "not testable"
+    assert found["ozer-smoothing-helps-gradients"] == "not testable"
+    assert found["ozer-smoothing-helps-gradients-published"] == "yes"
+    assert verdicts({"localisation": ours}, "set")["ozer-smoothing-helps-gradients-published"] == "not testable"
 
 
 @pytest.mark.parametrize(("states", "holds"), [((0.1, 0.2), "yes"), ((0.1, 0.99), "no"), ((0.1, 0.7), "not testable")])
@@ -264,19 +264,19 @@ def test_trained_against_randomised(states, holds):
     shares = trained(**dict.fromkeys(LOW, 0.7), **NORMGRAD)
     for weights, share in zip(("semi_random", "fully_random"), states, strict=True):
         shares |= {(method, weights, 1.0): min(share, 0.1 if method != "grad_cam" else 1) for method, *_ in shares}
-    assert verdicts({"localisation": hits(shares)}, "set")["001-trained-above-randomised"] == holds
+    assert verdicts({"localisation": hits(shares)}, "set")["ozer-trained-above-randomised"] == holds
 
 
 def test_difference_and_interval_are_those_of_the_images():
     states = {(m, state, 1.0): 0.2 for m in (*LOW, *NORMGRAD) for state in ("semi_random", "fully_random")}
     rows = hits(trained(**dict.fromkeys((*LOW, *NORMGRAD), 0.3)) | states)
     evidence = (
-        claims.test_claims({"localisation": rows}).set_index("claim").loc["001-trained-above-randomised", "evidence"]
+        claims.test_claims({"localisation": rows}).set_index("claim").loc["ozer-trained-above-randomised", "evidence"]
     )
     means = rows[rows["method"] == "grad_cam"].groupby("weights")["value"].mean()
     assert f"grad_cam: trained - fully_random {means['trained'] - means['fully_random']:+.3f} (" in evidence
     lone = rows[(rows["method"] != "grad_cam") | (rows["weights"] == "trained")]
-    found = claims.test_claims({"localisation": lone}).set_index("claim").loc["001-trained-above-randomised"]
+    found = claims.test_claims({"localisation": lone}).set_index("claim").loc["ozer-trained-above-randomised"]
     assert found[["holds", "evidence"]].tolist() == [
         "not testable", "no image has both scores of grad_cam: trained - semi_random"
     ]  # fmt: skip
@@ -296,8 +296,8 @@ def test_smoothing(before, after, helps, leaves):
     shares = {(m, "trained", sigma): share for m in methods for sigma, share in ((0.0, before), (1.0, after))}
     # That no patient of n changes shows a change of at most 1 - 0.025^(1/n): 0.035 from 104 patients on.
     found = verdicts({"localisation": hits(shares, patients=130 if before == 1 else 30)}, "set")
-    assert found["001-smoothing-helps-gradients"] == helps
-    assert found["001-smoothing-leaves-normgrad"] == leaves
+    assert found["ozer-smoothing-helps-gradients"] == helps
+    assert found["ozer-smoothing-leaves-normgrad"] == leaves
 
 
 def test_absolute_and_smoothed_maps_are_compared_where_there_are_any():
@@ -308,12 +308,12 @@ def test_absolute_and_smoothed_maps_are_compared_where_there_are_any():
         pd.concat([right, wrong.assign(smoothing=0.0)]),
         pd.concat([right, wrong.assign(metric="relevance_mass")]),
     ):
-        assert verdicts({"localisation": other}, "set")["001-multi-above-baselines"] == "yes"
+        assert verdicts({"localisation": other}, "set")["ozer-multi-above-baselines"] == "yes"
 
 
 def test_only_the_same_images_of_the_same_network_are_paired():
     rows = pd.concat([hits(trained(**LOW)), hits(trained(**NORMGRAD), architecture="b")])
-    found = claims.test_claims({"localisation": rows}).set_index("claim").loc["001-multi-above-baselines"]
+    found = claims.test_claims({"localisation": rows}).set_index("claim").loc["ozer-multi-above-baselines"]
     assert found["holds"] == "not testable"
     assert "no image has both scores" in found["evidence"]
 
@@ -322,13 +322,13 @@ def test_unscored_maps_are_no_misses():
     rows = hits(trained(**LOW | {"grad_cam": 1.0} | dict.fromkeys(MULTI, 1.0)))
     gone = (rows["method"] == "grad_cam") & (rows["image"] > 19)
     found = claims.test_claims({"localisation": rows.assign(value=rows["value"].mask(gone))}).set_index("claim")
-    assert "normgrad_conv1x1_multi - grad_cam +0.000 (" in found.loc["001-multi-above-baselines", "evidence"]
+    assert "normgrad_conv1x1_multi - grad_cam +0.000 (" in found.loc["ozer-multi-above-baselines", "evidence"]
 
 
 @pytest.mark.parametrize(("patients", "holds"), [(12, "yes"), (5, "not testable")])
 def test_five_patients_decide_nothing(patients, holds):
     rows = hits(trained(**dict.fromkeys(LOW, 0.0), **dict.fromkeys(MULTI, 1.0)), patients=patients)
-    assert verdicts({"localisation": rows}, "set")["001-multi-above-baselines"] == holds
+    assert verdicts({"localisation": rows}, "set")["ozer-multi-above-baselines"] == holds
 
 
 # Claims on summarised values
@@ -349,7 +349,7 @@ def absolute(**values) -> dict:
 def test_interval_of_a_difference_adds_in_squares(half, holds):
     """0.1 ± √2 · 0.05 lies above 0, 0.1 ± √2 · 0.08 does not."""
     table = summary(absolute(integrated_gradients_bw=0.5, integrated_gradients=0.4), half)
-    found = claims.test_claims({"fidelity": table}).set_index("claim").loc["004-fidelity-black-white"]
+    found = claims.test_claims({"fidelity": table}).set_index("claim").loc["brocki-fidelity-black-white"]
     assert found["holds"] == holds
     expected = f"+0.100 ({0.1 - np.sqrt(2) * half:+.3f} to {0.1 + np.sqrt(2) * half:+.3f})"
     assert expected in found["evidence"]
@@ -357,24 +357,24 @@ def test_interval_of_a_difference_adds_in_squares(half, holds):
 
 @pytest.mark.parametrize(("best", "holds"), [(0.3, "yes"), (0.9, "no"), (0.6, "not testable")])
 @pytest.mark.parametrize(
-    ("name", "claim"), [("fidelity", "004-fidelity-smoothgrad-top"), ("roc_auc", "004-auc-smoothgrad-top")]
+    ("name", "claim"), [("fidelity", "brocki-fidelity-smoothgrad-top"), ("roc_auc", "brocki-auc-smoothgrad-top")]
 )
 def test_smoothgrad_against_the_best_other(name, claim, best, holds):
-    others = dict.fromkeys((*INTEGRATED, *OTHERS_004), 0.1) | {"deconvolution": best}
+    others = dict.fromkeys((*INTEGRATED, *OTHERS_BROCKI), 0.1) | {"deconvolution": best}
     values = absolute(**dict.fromkeys(SMOOTHGRADS, 0.6), **others)
     assert verdicts({name: summary(values)}, "set")[claim] == holds
 
 
 @pytest.mark.parametrize(("signed", "holds"), [(0.3, "yes"), (0.52, "yes"), (0.7, "no"), (0.535, "not testable")])
 def test_forms(signed, holds):
-    methods = ("smoothgrad", *INTEGRATED, *OTHERS_004)
+    methods = ("smoothgrad", *INTEGRATED, *OTHERS_BROCKI)
     values = {(m, form): value for m in methods for form, value in (("absolute", 0.5), ("signed", signed))}
     found = verdicts({"region_dice": summary(values, 0.005), "fidelity": summary(values, 0.005)}, "set")
-    assert found["004-dice-absolute"] == holds
-    assert found["004-fidelity-absolute"] == ("yes" if signed == 0.3 else "no")
+    assert found["brocki-dice-absolute"] == holds
+    assert found["brocki-fidelity-absolute"] == ("yes" if signed == 0.3 else "no")
     del values["gradient", "signed"]
     one_form = verdicts({"fidelity": summary(values)}, "set")
-    assert one_form["004-fidelity-absolute"] == "not testable"
+    assert one_form["brocki-fidelity-absolute"] == "not testable"
 
 
 def test_networks_are_averaged_where_both_methods_have_them():
@@ -385,42 +385,43 @@ def test_networks_are_averaged_where_both_methods_have_them():
     lone = summary(absolute(integrated_gradients=0.9), architecture="b", seed=0)
     found = claims.test_claims({"fidelity": pd.concat([*both, lone])}).set_index("claim")
     assert (
-        "integrated_gradients_bw - integrated_gradients +0.150 (" in found.loc["004-fidelity-black-white", "evidence"]
+        "integrated_gradients_bw - integrated_gradients +0.150 ("
+        in found.loc["brocki-fidelity-black-white", "evidence"]
     )
     apart = summary(absolute(integrated_gradients_bw=0.5), architecture="c", seed=0)
     found = claims.test_claims({"fidelity": pd.concat([apart, lone])}).set_index("claim")
-    assert "no network has both" in found.loc["004-fidelity-black-white", "evidence"]
+    assert "no network has both" in found.loc["brocki-fidelity-black-white", "evidence"]
 
 
 @pytest.mark.parametrize(("xrai", "holds"), [(0.9, "yes"), (0.3, "no"), (0.6, "not testable")])
 def test_xrai_is_compared_in_the_same_form(xrai, holds):
-    values = {(m, form): 0.2 for m in METHODS_003 for form in ("signed", "absolute")}
+    values = {(m, form): 0.2 for m in METHODS_BRIMA for form in ("signed", "absolute")}
     values |= {("guided_ig", "signed"): 0.6, ("xrai", "signed"): xrai, ("xrai", "absolute"): 0.9}
-    assert verdicts({"roc_auc": summary(values)}, "set")["003-xrai-best"] == holds
+    assert verdicts({"roc_auc": summary(values)}, "set")["brima-xrai-best"] == holds
     # Better signed than the others are absolute, yet not than they are signed: once called best.
     values |= {("xrai", "signed"): 0.9, ("guided_ig", "signed"): 0.95}
-    assert verdicts({"roc_auc": summary(values)}, "set")["003-xrai-best"] == "no"
+    assert verdicts({"roc_auc": summary(values)}, "set")["brima-xrai-best"] == "no"
 
 
 @pytest.mark.parametrize(("control", "holds"), [(0.9, "yes"), (0.5, "no"), (0.7, "not testable")])
 def test_gradients_against_the_best_control(control, holds):
     values = absolute(gradient=0.7, smoothgrad=0.7, random=0.5, centre_prior=0.5, edges=control)
-    assert verdicts({"roc_auc": summary(values)}, "set")["003-gradients-uninformative"] == holds
+    assert verdicts({"roc_auc": summary(values)}, "set")["brima-gradients-uninformative"] == holds
 
 
 def test_discrepancy_needs_both_measures():
     first = summary(absolute(smoothgrad_squared=0.6, integrated_gradients=0.4))
     second = summary(absolute(smoothgrad_squared=0.5, integrated_gradients=0.6))
-    assert verdicts({"fidelity": first, "region_dice": second}, "set")["004-discrepancy"] == "yes"
-    assert verdicts({"fidelity": first, "region_dice": first}, "set")["004-discrepancy"] == "no"
-    assert verdicts({"fidelity": first}, "set")["004-discrepancy"] == "not testable"
+    assert verdicts({"fidelity": first, "region_dice": second}, "set")["brocki-discrepancy"] == "yes"
+    assert verdicts({"fidelity": first, "region_dice": first}, "set")["brocki-discrepancy"] == "no"
+    assert verdicts({"fidelity": first}, "set")["brocki-discrepancy"] == "not testable"
 
 
 def test_differences_of_means_without_intervals_decide_nothing():
     table = summary(absolute(**dict.fromkeys(BASELINES, 0.3), **dict.fromkeys(MULTI, 0.1)), 0.02).drop(columns="form")
-    assert verdicts({"difference_of_means": table}, "set")["001-dom-multi-below-baselines"] == "yes"
+    assert verdicts({"difference_of_means": table}, "set")["ozer-dom-multi-below-baselines"] == "yes"
     bare = claims.test_claims({"difference_of_means": table[["dataset", "method", "value"]]}).set_index("claim")
-    found = bare.loc["001-dom-multi-below-baselines"]
+    found = bare.loc["ozer-dom-multi-below-baselines"]
     assert found["holds"] == "not testable"
     assert "+0.200 (+nan to +nan)" in found["evidence"]
 
@@ -433,14 +434,14 @@ def test_nothing_is_tested_without_its_methods(tables):
     assert table["claim"].tolist() == [claim.id for claim in CLAIMS]
     assert (table["holds"] == "not testable").all()
     assert table["evidence"].str.contains("missing|has none").all()
-    assert set(table["paper"]) == {"001", "003", "004"}
+    assert set(table["paper"]) == {"Özer", "Brima 2023", "Brocki 2022"}
 
 
 def test_each_data_set_has_its_own_verdict():
     good = summary(absolute(integrated_gradients_bw=0.5, integrated_gradients=0.4))
     bad = summary(absolute(integrated_gradients_bw=0.4, integrated_gradients=0.5)).assign(dataset="other")
     found = claims.test_claims({"fidelity": pd.concat([good, bad])})
-    found = found[found["claim"] == "004-fidelity-black-white"].set_index("dataset")["holds"]
+    found = found[found["claim"] == "brocki-fidelity-black-white"].set_index("dataset")["holds"]
     assert found.to_dict() == {"other": "no", "set": "yes"}
 
 
@@ -452,7 +453,7 @@ def complete() -> dict[str, pd.DataFrame]:
     shares = trained(**LOW, **NORMGRAD) | {(m, "trained", 0.0): 0.01 for m in LOW}
     shares |= {(m, "trained", 0.0): 0.9 for m in NORMGRAD}
     shares |= {(m, w, 1.0): 0.0 for m in (*LOW, *NORMGRAD) for w in ("semi_random", "fully_random")}
-    methods = (*SMOOTHGRADS, *INTEGRATED, *OTHERS_004, *METHODS_003, "xrai", *CONTROLS)
+    methods = (*SMOOTHGRADS, *INTEGRATED, *OTHERS_BROCKI, *METHODS_BRIMA, "xrai", *CONTROLS)
     values = {(m, form): 0.5 for m in methods for form in ("absolute", "signed")}
     means = dict.fromkeys((*BASELINES, *SINGLE, *MULTI), 0.3)
     return {
@@ -462,19 +463,19 @@ def complete() -> dict[str, pd.DataFrame]:
 
 
 NAMED = {
-    "001-trained-above-randomised": ("localisation", (*BASELINES, *SINGLE, *MULTI)),
-    "001-normgrad-above-baselines": ("localisation", (*BASELINES, *SINGLE, *MULTI)),
-    "001-multi-above-baselines": ("localisation", (*BASELINES, *MULTI)),
-    "001-multi-above-single": ("localisation", (*SINGLE, *MULTI)),
-    "001-smoothing-helps-gradients": ("localisation", BASELINES[:3]),
-    "001-dom-multi-below-baselines": ("difference_of_means", (*BASELINES, *MULTI)),
-    "001-dom-lowest-is-normgrad": ("difference_of_means", (*BASELINES, *SINGLE, *MULTI)),
-    "003-xrai-best": ("roc_auc", ("xrai", *METHODS_003)),
-    "003-gradients-uninformative": ("roc_auc", ("gradient", "smoothgrad", *CONTROLS)),
-    "004-fidelity-above-random": ("fidelity", (*SMOOTHGRADS, *INTEGRATED, *OTHERS_004, "random")),
-    "004-fidelity-absolute": ("fidelity", ("smoothgrad", *INTEGRATED, *OTHERS_004)),
-    "004-dice-integrated-gradients-top": ("region_dice", (*SMOOTHGRADS, *INTEGRATED, *OTHERS_004)),
-    "004-discrepancy": ("fidelity", (SMOOTHGRADS[0], INTEGRATED[1])),
+    "ozer-trained-above-randomised": ("localisation", (*BASELINES, *SINGLE, *MULTI)),
+    "ozer-normgrad-above-baselines": ("localisation", (*BASELINES, *SINGLE, *MULTI)),
+    "ozer-multi-above-baselines": ("localisation", (*BASELINES, *MULTI)),
+    "ozer-multi-above-single": ("localisation", (*SINGLE, *MULTI)),
+    "ozer-smoothing-helps-gradients": ("localisation", BASELINES[:3]),
+    "ozer-dom-multi-below-baselines": ("difference_of_means", (*BASELINES, *MULTI)),
+    "ozer-dom-lowest-is-normgrad": ("difference_of_means", (*BASELINES, *SINGLE, *MULTI)),
+    "brima-xrai-best": ("roc_auc", ("xrai", *METHODS_BRIMA)),
+    "brima-gradients-uninformative": ("roc_auc", ("gradient", "smoothgrad", *CONTROLS)),
+    "brocki-fidelity-above-random": ("fidelity", (*SMOOTHGRADS, *INTEGRATED, *OTHERS_BROCKI, "random")),
+    "brocki-fidelity-absolute": ("fidelity", ("smoothgrad", *INTEGRATED, *OTHERS_BROCKI)),
+    "brocki-dice-integrated-gradients-top": ("region_dice", (*SMOOTHGRADS, *INTEGRATED, *OTHERS_BROCKI)),
+    "brocki-discrepancy": ("fidelity", (SMOOTHGRADS[0], INTEGRATED[1])),
 }
 
 
@@ -497,16 +498,16 @@ def test_a_claim_is_undecided_where_a_named_method_was_not_run(claim):
 def test_a_claim_is_undecided_where_a_named_state_was_not_run(state):
     rows = complete()["localisation"]
     found = claims.test_claims({"localisation": rows[rows["weights"] != state]}).set_index("claim")
-    assert found.loc["001-trained-above-randomised", "evidence"] == f"the table localisation has none of {state}"
+    assert found.loc["ozer-trained-above-randomised", "evidence"] == f"the table localisation has none of {state}"
 
 
 def test_the_best_of_several_must_be_beaten_by_more():
     """0.1 ± 0.08 lies above 0 against one method; chosen as the best of seven it is not shown to be so."""
     lone = summary(absolute(integrated_gradients_bw=0.5, integrated_gradients=0.4), 0.055)
-    assert verdicts({"fidelity": lone}, "set")["004-fidelity-black-white"] == "yes"
-    several = absolute(**dict.fromkeys(SMOOTHGRADS, 0.5), **dict.fromkeys((*INTEGRATED, *OTHERS_004), 0.4))
-    assert verdicts({"fidelity": summary(several, 0.055)}, "set")["004-fidelity-smoothgrad-top"] == "not testable"
-    assert verdicts({"fidelity": summary(several, 0.03)}, "set")["004-fidelity-smoothgrad-top"] == "yes"
+    assert verdicts({"fidelity": lone}, "set")["brocki-fidelity-black-white"] == "yes"
+    several = absolute(**dict.fromkeys(SMOOTHGRADS, 0.5), **dict.fromkeys((*INTEGRATED, *OTHERS_BROCKI), 0.4))
+    assert verdicts({"fidelity": summary(several, 0.055)}, "set")["brocki-fidelity-smoothgrad-top"] == "not testable"
+    assert verdicts({"fidelity": summary(several, 0.03)}, "set")["brocki-fidelity-smoothgrad-top"] == "yes"
 
 
 def test_few_patients_widen_by_students_distribution():

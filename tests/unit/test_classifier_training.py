@@ -308,10 +308,10 @@ def test_probabilities_of_large_logits():
 
 
 def test_schedules():
-    step = ClassifierTraining(preset="paper_001_object_cxr")
+    step = ClassifierTraining(preset="paper_ozer_object_cxr")
     rates = [learning_rate(step, epoch * 10 + 3, 10) for epoch in range(20)]
     np.testing.assert_allclose(rates, np.repeat([5e-3, 5e-4, 5e-5, 5e-6], 5))
-    keras = ClassifierTraining(preset="paper_003")
+    keras = ClassifierTraining(preset="paper_brima_2023")
     assert learning_rate(keras, 1234, 10) == pytest.approx(1e-3 / (1 + 3e-4 * 1234))
     cosine = with_(schedule="cosine", epochs=10, learning_rate=0.2)
     assert [learning_rate(cosine, batch, 7) for batch in (0, 35, 70)] == pytest.approx([0.2, 0.1, 0])

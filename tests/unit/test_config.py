@@ -13,7 +13,12 @@ import yaml
 from xiqa import config
 from xiqa.cli import SCENARIOS
 
-PAPERS = ["paper_000", "paper_001", "paper_003", "paper_004"]
+PAPERS = {  # how each paper is cited -> its study
+    "Amanova 2022": "paper_amanova_2022",
+    "Özer": "paper_ozer",
+    "Brima 2023": "paper_brima_2023",
+    "Brocki 2022": "paper_brocki_2022",
+}
 
 
 def read(root, name: str) -> dict:
@@ -29,14 +34,14 @@ def read(root, name: str) -> dict:
     return lay_over(default, yaml.safe_load((root / f"config/{name}.yaml").read_text()))
 
 
-@pytest.mark.parametrize("name", ["config", "quick", "full", *PAPERS, "test", "real_data"])
+@pytest.mark.parametrize("name", ["config", "quick", "full", *PAPERS.values(), "test", "real_data"])
 def test_each_study_is_valid(root, name, tmp_path, monkeypatch):
     monkeypatch.setenv("XIQA_REAL_DATA", str(tmp_path))
     assert config.load_config(read(root, name)).cdmam.margins_mm[0] == 0
 
 
 def test_paper_study_has_the_papers_numbers(root):
-    cdmam = config.load_config(read(root, "paper_000")).cdmam
+    cdmam = config.load_config(read(root, "paper_amanova_2022")).cdmam
     images = cdmam.images
     per_setting = images.no_margin + images.small_margins + images.large_margins
     assert len(cdmam.training_settings) * per_setting == 52_800
@@ -111,7 +116,7 @@ def test_faults_are_refused_with_their_path(root, path, value, message):
 
 
 def test_several_folders_of_recordings_are_not_divided_by_sizes(root):
-    content = read(root, "paper_000")
+    content = read(root, "paper_amanova_2022")
     content["cdmam"]["recordings"] = ["a", "b"]
     with pytest.raises(ValueError, match="found 2 folders of recordings, which are divided by folder"):
         config.load_config(content)

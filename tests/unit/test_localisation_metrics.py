@@ -169,7 +169,7 @@ def test_fourteen_pixels_hit_and_fifteen_miss_in_every_direction():
 
 
 def test_rows_are_compared_with_rows():
-    # The published code of paper 001 lays out distances transposed: it would swap both answers.
+    # The published code of Özer lays out distances transposed: it would swap both answers.
     saliency = peak_at(5, 50, (60, 60))
     assert pointing_game(saliency, spot(5, 50, (60, 60)))
     assert not pointing_game(saliency, spot(50, 5, (60, 60)))

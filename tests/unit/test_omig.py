@@ -1,4 +1,4 @@
-"""OMIG is algorithm 1 of paper 000."""
+"""OMIG is algorithm 1 of Amanova 2022."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ def settings(root) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def studies(root) -> dict:
-    return {name[-3:]: load_config(read(root, name)).model_dump(mode="json") for name in PAPERS}
+    return {paper: load_config(read(root, study)).model_dump(mode="json") for paper, study in PAPERS.items()}
 
 
 def of_study(content, key: str):
@@ -68,7 +68,7 @@ def test_every_row_says_what_becomes_of_it(settings):
     assert not settings.duplicated(["paper", "section", "setting"]).any()
 
 
-@pytest.mark.parametrize("paper", ["000", "001", "003", "004"])
+@pytest.mark.parametrize("paper", PAPERS)
 def test_every_key_of_a_study_is_in_the_table(root, settings, studies, paper):
     known = set(settings[settings["paper"] == paper]["key"].str.replace(".*", ""))
 
@@ -85,7 +85,7 @@ def test_every_key_of_a_study_is_in_the_table(root, settings, studies, paper):
             else:
                 yield key
 
-    written = yaml.safe_load((root / f"config/paper_{paper}.yaml").read_text(encoding="utf-8"))
+    written = yaml.safe_load((root / f"config/{PAPERS[paper]}.yaml").read_text(encoding="utf-8"))
     assert not list(unknown(written, ""))
 
 

@@ -55,7 +55,7 @@ def test_an_ellipse_is_missed_where_its_box_is_hit():
 
 
 def test_a_cut_hundredth_of_tied_pixels_hides_the_object_and_smoothing_finds_it():
-    """Paper 001, table 2: input × gradient 0.000 without smoothing. The cut makes it so, not the map."""
+    """Özer, table 2: input × gradient 0.000 without smoothing. The cut makes it so, not the map."""
     box = inside_boxes([(44, 50, 50, 56)], (64, 64))  # in the lower half: ties in raster order begin above it
     hits = {"plain": [], "plain smoothed": [], "cut": [], "cut smoothed": []}
     for _ in range(200):
@@ -136,7 +136,7 @@ def test_curves_have_the_papers_signs_as_a_form_of_their_own():
 
 
 def test_the_mean_of_heights_is_the_area_only_where_points_lie_evenly_along_the_false_positives():
-    """Paper 004's area: with one threshold for each pixel value it is the share of larger background, a little low."""
+    """Brocki 2022's area: with one threshold per pixel value it is the share of larger background, a little low."""
     mask = np.zeros((30, 30), bool)
     mask[:3] = True  # a tenth
     saliency = RNG.normal(size=mask.shape) + 2 * mask
@@ -160,7 +160,7 @@ def test_the_pointing_game_alone_is_that_of_all_scores():
 
 
 def test_smooth_variants_and_best_regions_are_methods_of_their_own():
-    """Paper 003, figures 8 and 9: fast XRAI 30 %, smooth guided and smooth blur integrated gradients."""
+    """Brima 2023, figures 8 and 9: fast XRAI 30 %, smooth guided and smooth blur integrated gradients."""
     plan = Saliency(methods=("gradient", "guided_ig", "xrai", "xrai_fast"), costly_methods=("occlusion", "blur_ig"),
                     smooth_methods=("guided_ig", "blur_ig"), xrai_top_percent=30)  # fmt: skip
     assert plan.families == {

@@ -155,8 +155,8 @@ def test_the_papers_numbers_stand_beside_ours():
         "relevance": pd.DataFrame(known),
     }
     lvot = {name: table.set_index("method") for name, table in with_published(tables, "lvot").items()}
-    assert lvot["pointing_game"].loc["grad_cam", "published"] == 0.061  # paper 001, table 3
-    assert lvot["pointing_game"].loc["grad_cam", "published_in"] == "paper 001, table 3"
+    assert lvot["pointing_game"].loc["grad_cam", "published"] == 0.061  # Özer, table 3
+    assert lvot["pointing_game"].loc["grad_cam", "published_in"] == "Özer, table 3"
     assert np.isnan(lvot["pointing_game"].loc["random", "published"])
     assert lvot["smoothing"].loc["grad_cam", "published"] == pytest.approx(0.582 - 0.554)
     assert "published" not in lvot["relevance"]
@@ -313,7 +313,7 @@ def test_a_check_is_not_testable_where_a_control_is_perfect():
 
 
 CLAIMS_FOUND = pd.DataFrame({
-    "holds": ["yes", "no", "not testable", "not testable"], "dataset": ["d", "e", "f", "d"], "paper": "004",
+    "holds": ["yes", "no", "not testable", "not testable"], "dataset": ["d", "e", "f", "d"], "paper": "Brocki 2022",
     "sentence": ["A.", "A.", "A.", "B."], "evidence": "B.",
 })  # fmt: skip
 
@@ -328,7 +328,7 @@ def test_findings_say_what_decided_and_on_how_many():
     assert told[3][1] == "good (signed) is trusted; a map costs 0.25 s."
     assert told[5][1].startswith(f"It is faithful: fidelity {row['faithful_gain']:.2f} above ")
     assert f"corrected p {row['faithful_p']:.2g}; 12 images, 12 patients)." in told[5][1]
-    assert told[-2] == ("Do the papers' claims hold here?", "Paper 004: A. Here: yes on d; no on e; undecided on f.")
+    assert told[-2] == ("Do the papers' claims hold here?", "Brocki 2022: A. Here: yes on d; no on e; undecided on f.")
     assert told[-1][1].startswith("1 other claims are undecided on every data set")
     assert max(len(sentence.split()) for _, sentence in told) <= 30
 

@@ -1,4 +1,4 @@
-"""Upsampling is algorithm 2 of paper 000; without replacement every pixel is visited equally often."""
+"""Upsampling is algorithm 2 of Amanova 2022; without replacement every pixel is visited equally often."""
 
 import hashlib
 import itertools

@@ -149,7 +149,7 @@ def test_layers_are_those_that_timm_names(passed):
     assert passed.net.get_submodule(first).in_channels == 1
 
 
-def test_efficientnet_layers_are_those_of_paper_001():
+def test_efficientnet_layers_are_those_of_paper_ozer():
     """The paper counts in torchvision's network: with its weights, ours has the same maps at the same places."""
     import_timm()
     from torchvision.models import efficientnet_b0

@@ -21,8 +21,8 @@ def jobs(project, paper: str, target: str) -> dict[str, int]:
     return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", plan, re.MULTILINE)}
 
 
-def test_paper_000_is_planned(project):
-    planned = jobs(project, "000", "all")
+def test_paper_amanova_2022_is_planned(project):
+    planned = jobs(project, "amanova_2022", "all")
     # Maps of four images, and of the rotated one, in 20 shards; docs/cost.md is made for these numbers.
     assert (planned["train"], planned["upsample_omig"], planned["upsample_sensitivity"]) == (10, 100, 80)
     assert (planned["read_out"], planned["sample"], planned["total"]) == (26, 26, 289)
@@ -31,7 +31,7 @@ def test_paper_000_is_planned(project):
 @pytest.mark.parametrize(
     ("paper", "trainings", "states"),
     # Trainings: sets x networks x seeds; states: with the randomised ones.
-    [("001", 2 * 2 * 3, 2 * 2 * 3 * 3), ("003", 2 * 9, 2 * 9), ("004", 1, 1)],
+    [("ozer", 2 * 2 * 3, 2 * 2 * 3 * 3), ("brima_2023", 2 * 9, 2 * 9), ("brocki_2022", 1, 1)],
 )
 def test_papers_with_classifiers_are_planned_on_twins(project, paper, trainings, states):
     planned = jobs(project, paper, "classification")
@@ -39,13 +39,13 @@ def test_papers_with_classifiers_are_planned_on_twins(project, paper, trainings,
     assert planned["write_twin"] == planned["prepare"]
     explained = max(n for rule, n in planned.items() if rule.startswith("explain_classifier"))
     assert explained == states
-    if paper == "001":  # EfficientNet-B0 has no ReLU: its seeds and states on both sets are not asked
+    if paper == "ozer":  # EfficientNet-B0 has no ReLU: its seeds and states on both sets are not asked
         assert planned["explain_classifier_one_pass"] - planned["explain_classifier_relu_backward"] == 2 * 3 * 3
 
 
 def test_a_missing_file_of_weights_stops_before_any_job(project):
-    (project / "mine.yaml").write_text("datasets: {ct_contrast_004: {weights: mine.pth, networks: [{}]}}\n")
-    study = ["classification", "--configfile", "config/paper_004.yaml", "mine.yaml", "--dry-run"]
+    (project / "mine.yaml").write_text("datasets: {ct_contrast_brocki: {weights: mine.pth, networks: [{}]}}\n")
+    study = ["classification", "--configfile", "config/paper_brocki_2022.yaml", "mine.yaml", "--dry-run"]
     done = subprocess.run(command(*study), cwd=project, capture_output=True, text=True, env=environment())
     assert done.returncode != 0
     assert re.search(r"Missing input files .*mine\.pth", done.stdout + done.stderr, re.DOTALL)

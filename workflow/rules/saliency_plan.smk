@@ -43,7 +43,7 @@ def maps_of(wildcards):
 
 
 def published_maps_of(wildcards):
-    """Paths of the maps of a network as paper 001 released them, which rest on those of one pass."""
+    """Paths of the maps of a network as Özer released them, which rest on those of one pass."""
     network = {name: wildcards[name] for name in ("architecture", "weights")} | {"seed": int(wildcards["seed"])}
     made = RELEASED if "one_pass" in families_of(wildcards["dataset"], network) else []
     return [f"{MAPS_OF.format(**wildcards)}/published/{method}.npy" for method in made]
@@ -61,7 +61,7 @@ def map_scores(dataset):
 
 
 def pointing_games(dataset):
-    """Paths of the Pointing Game of all maps of a data set against boxes, in our scoring and in that of paper 001."""
+    """Paths of the Pointing Game of all maps of a data set against boxes, in our scoring and in that of Özer."""
     return [f"{SCORES_OF.format(dataset=dataset, **n)}/pointing_game.parquet" for n in networks(dataset)]
 
 
@@ -83,7 +83,7 @@ def trained(wildcards):
 
 
 def has_published_signs(wildcards):
-    """Whether our maps explain (2 label - 1) z of the one output z, so that the signs of paper 004 are known."""
+    """Whether our maps explain (2 label - 1) z of the one output z, so that the signs of Brocki 2022 are known."""
     return DATASETS[wildcards.dataset].training.one_output and SALIENCY.explained_class == "true_class"
 
 

@@ -29,7 +29,7 @@ def explain(
     """Write the maps of each method (k, h, w) float32 into a folder, a row of validity flags per map, and their cost.
 
     `images` selects the chosen images in the form of a pandas query. `methods` may be variants: all smooth ones, and
-    the best regions of fast XRAI. Maps as paper 001 released them, of the methods `published`, have their own folder.
+    the best regions of fast XRAI. Maps as Özer released them, of the methods `published`, have their own folder.
     """
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     pixels, label = read_array(paths["images"]), read_table(paths["table"])["label"].to_numpy()

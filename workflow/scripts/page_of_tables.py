@@ -7,15 +7,15 @@ from xiqa.logs import log_to
 from xiqa.pages import write_tables
 
 SHOWN = {
-    "classifier": "The networks: size, and scores on the test part with 95 % intervals (paper 003, table 3).",
+    "classifier": "The networks: size, and scores on the test part with 95 % intervals (Brima 2023, table 3).",
     "pointing_game": "Pointing Game of each method, with and without smoothing, and against the best control.",
-    "smoothing": "What smoothing does to the Pointing Game (paper 001, table 2).",
-    "randomisation": "Trained against randomised networks on the same images (paper 001, tables 3 and 4).",
-    "difference_of_means": "Difference of Means between architectures (paper 001, tables 5 and 6).",
-    "roc_auc": "Pixel AUC, over the image and inside the body (paper 004, table 2).",
-    "region_dice": "Dice coefficient of the best regions (paper 004, table 3).",
-    "fidelity": "Fidelity, insertion, deletion and ROAD (paper 004, table 1).",
-    "averaged": "Areas of curves averaged over images: ROC as in paper 004, region Dice, FROC.",
+    "smoothing": "What smoothing does to the Pointing Game (Özer, table 2).",
+    "randomisation": "Trained against randomised networks on the same images (Özer, tables 3 and 4).",
+    "difference_of_means": "Difference of Means between architectures (Özer, tables 5 and 6).",
+    "roc_auc": "Pixel AUC, over the image and inside the body (Brocki 2022, table 2).",
+    "region_dice": "Dice coefficient of the best regions (Brocki 2022, table 3).",
+    "fidelity": "Fidelity, insertion, deletion and ROAD (Brocki 2022, table 1).",
+    "averaged": "Areas of curves averaged over images: ROC as in Brocki 2022, region Dice, FROC.",
     "relevance": "Relevance mass and rank, intersection over union.",
     "dose_response": "Does the map's mass on the defect grow with its severity?",
     "alignment": "Maps of layers as published and centred.",

@@ -22,7 +22,7 @@ def sample_recordings(
 ) -> None:
     """Sample training recordings often and test recordings once.
 
-    Few recordings stand for many training images (paper 000 made 4,800 of 48): `training_samplings` samplings are
+    Few recordings stand for many training images (Amanova 2022 made 4,800 of 48): `training_samplings` samplings are
     shared evenly by the training recordings, K to a row. `split`: see `parts_of_recordings`.
     """
     size, repeats = sampling["size"], sampling["samplings"]

@@ -10,7 +10,7 @@ from scipy import ndimage
 from xiqa.config import FALLING
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import Progress, log_to
-from xiqa.metrics.maps.claims import METHODS_004
+from xiqa.metrics.maps.claims import METHODS_BROCKI
 from xiqa.metrics.maps.fidelity import fidelity, fidelity_area, fidelity_ends, masking_curves
 from xiqa.metrics.maps.insertion_deletion import insertion_deletion
 from xiqa.metrics.maps.localisation import published_signs
@@ -53,13 +53,13 @@ def score(
         maps = read_array(path)[chosen.query(images[method])["masking"].to_numpy()]
         maps = -maps if method in FALLING else maps
         forms = {"signed": maps} if (maps < 0).any() else {}
-        if forms and settings["published_form"] and method in METHODS_004:
+        if forms and settings["published_form"] and method in METHODS_BROCKI:
             forms["published"] = maps * published_signs(method, labels)[:, None, None]
         for form, formed in (forms | {"absolute": np.abs(maps)}).items():
             found = fidelity(**given, maps=formed, ends=ends, **masking)
             curves.append(masking_curves(found.correct, labels, patients).assign(method=method, form=form))
             if form == "published":
-                continue  # paper 004 has averaged curves only
+                continue  # Brocki 2022 has averaged curves only
             values = {"fidelity": fidelity_area(found.correct)}
             if form == "signed" or not forms:  # the form that the method is defined in
                 inserted, deleted = insertion_deletion(**given, maps=formed, blurred=blurred, steps=20)

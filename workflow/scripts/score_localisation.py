@@ -11,7 +11,7 @@ from xiqa.datasets.body import body_mask
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps.agreement import agreement
-from xiqa.metrics.maps.claims import BASELINES, METHODS_004, MULTI, SINGLE
+from xiqa.metrics.maps.claims import BASELINES, METHODS_BROCKI, MULTI, SINGLE
 from xiqa.metrics.maps.localisation import (
     curves_of_maps,
     pointing_games_of_maps,
@@ -37,7 +37,7 @@ def score(
     """Write scores of each map, curves averaged over the test images, and the agreement of the methods.
 
     `images` selects, for each method, those of the chosen images that it explained. Where the set has boxes, the
-    Pointing Game against them is a table of its own: of our maps, and of paper 001's methods as its code scores them.
+    Pointing Game against them is a table of its own: of our maps, and of Özer's methods as its code scores them.
     """
     pixels, masks, chosen = read_array(paths["images"]), read_array(paths["masks"]), read_table(paths["chosen"])
     table = read_table(paths["table"])
@@ -74,7 +74,7 @@ def score(
         test = explained.index[explained["part"] == "test"]
         given["segments"] = [given["segments"][k] for k in test]
         labels = table["label"].to_numpy()[rows[test]]
-        given["signs"] = published_signs(method, labels) if published_form and method in METHODS_004 else None
+        given["signs"] = published_signs(method, labels) if published_form and method in METHODS_BROCKI else None
         curves.append(curves_of_maps(maps[test], masks[rows[test]] > 0, **given).assign(method=method))
     for method, path in paths_to_published.items() if in_boxes else ():
         game(method, read_array(path), chosen.query(images["published"]).reset_index(drop=True), "published")

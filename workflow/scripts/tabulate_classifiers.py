@@ -15,7 +15,7 @@ METRICS = ("accuracy", "balanced_accuracy", "auc")
 def tabulate(
     path_to_scores: str, paths_to_weights: list[str], networks: list[dict], study: str, path_to_table: str
 ) -> None:
-    """Write one row per network: size, scores over all classes with their intervals, beside paper 003's table 3."""
+    """Write one row per network: size, scores over all classes with their intervals, beside Brima 2023's table 3."""
     scores = read_table(path_to_scores)
     scores = scores[(scores["class_name"].fillna("") == "") & scores["metric"].isin(METRICS)]
     rows = []

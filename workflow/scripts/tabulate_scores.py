@@ -62,7 +62,7 @@ def tabulate(
 
 
 def _of_pointing_games(test: pd.DataFrame, games: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The tables of paper 001: in our scoring against masks and boxes, in the paper's against boxes."""
+    """The tables of Özer: in our scoring against masks and boxes, in the paper's against boxes."""
     groups = [("ours", "mask", test, COMPARED)]
     for (scoring, truth), rows in games.groupby(["scoring", "truth"], sort=False):
         rows = score_tables.in_both_forms(rows) if scoring == "ours" else rows

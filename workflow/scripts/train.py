@@ -1,4 +1,4 @@
-"""Train one member of the deep ensemble in the four steps of paper 000."""
+"""Train one member of the deep ensemble in the four steps of Amanova 2022."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Downsampling by random rows and columns (paper 000, section 2.3.2), and its inverse."""
+"""Downsampling by random rows and columns (Amanova 2022, section 2.3.2), and its inverse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Brain tumours of Cheng (paper 003): one MATLAB v7.3 file `N.mat` per slice, in any folders, with the tumour's mask.
+"""Brain tumours of Cheng (Brima 2023): one MATLAB v7.3 file `N.mat` per slice, in any folders, with the tumour's mask.
 
 Reference: Cheng, brain tumor dataset, figshare 1512427.
 """

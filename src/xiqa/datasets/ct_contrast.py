@@ -1,4 +1,4 @@
-"""CT with and without contrast agent (paper 004), in Hounsfield units, from three layouts told apart by their files.
+"""CT with and without contrast agent (Brocki 2022), in Hounsfield units, from three layouts told apart by their files.
 
     overview.csv + dicom_dir/*.dcm   single slices; columns contrast, id, dicom_name; patient from the DICOM header.
                                      Its raw_input_path is never followed; a labels.csv beside it is not needed.

@@ -1,4 +1,4 @@
-"""Cardiac cine (LVOT, paper 001): four-chamber 2-D+t NIfTI per patient, one label per frame.
+"""Cardiac cine (LVOT, Özer): four-chamber 2-D+t NIfTI per patient, one label per frame.
 
 The set is closed; this is the layout that is expected:
 

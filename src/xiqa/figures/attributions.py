@@ -37,7 +37,7 @@ def plot_attributions(
         titles: (k,) written beside the images.
         data: `simulated`, `recorded` or `mixed`.
 
-    Reference: figures 2-6 of paper 001; figures 8 and 9 of paper 003.
+    Reference: figures 2-6 of Özer; figures 8 and 9 of Brima 2023.
     """
     names = list(maps)
     blocks = [names[start : start + PER_BLOCK] for start in range(0, len(names), PER_BLOCK)]

@@ -37,7 +37,7 @@ def plot_sampled_images(
         fields_mm: height and width in mm of the original images, which a sampled image shows not to scale.
         data: `simulated`, `recorded` or `mixed`.
 
-    Reference: Figure 1 of paper 000.
+    Reference: Figure 1 of Amanova 2022.
     """
     n = len(images)
     figure = style.new_figure(min(style.DOUBLE_COLUMN, 2.6 * n), 2.9)
@@ -74,7 +74,7 @@ def plot_phantom(
     Raises:
         ValueError: the phantom has no such cell.
 
-    Reference: Figure 8 of paper 000.
+    Reference: Figure 8 of Amanova 2022.
     """
     if not CELL_PRESENT[cell]:
         raise ValueError(f"cell: found {cell}, expected indices of one of the phantom's 205 cells")
@@ -148,7 +148,7 @@ def plot_margin_image(
         margin_mm: margin around the phantom's matrix.
         data: `simulated`, `recorded` or `mixed`.
 
-    Reference: Figure 9 of paper 000.
+    Reference: Figure 9 of Amanova 2022.
     """
     figure = style.new_figure(style.DOUBLE_COLUMN, 0.2 + style.DOUBLE_COLUMN / (len(maps) + 1.6))
     axes = _row(figure, len(maps) + 1)

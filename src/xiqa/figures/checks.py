@@ -33,7 +33,7 @@ def plot_modified_curves(
         limits: limiting curves, or None.
         data: `simulated`, `recorded` or `mixed`.
 
-    Reference: Figure 13 of paper 000.
+    Reference: Figure 13 of Amanova 2022.
     """
     figure = style.new_figure(4.9, 3.9)
     axes = figure.subplots()

@@ -127,7 +127,7 @@ def plot_confusion(confusion: pd.DataFrame, data: str = "simulated") -> Figure:
         confusion: `xiqa.metrics.classification.confusion`.
         data: `simulated`, `recorded` or `mixed`.
 
-    Reference: Figure 5 of paper 003.
+    Reference: Figure 5 of Brima 2023.
     """
     classes = list(dict.fromkeys(confusion["truth"]))
     counts, shares = (
@@ -276,7 +276,7 @@ def plot_embedding(
         classes: names in the order of the labels.
         data: `simulated`, `recorded` or `mixed`.
 
-    Reference: Figures 6 and 7 of paper 003.
+    Reference: Figures 6 and 7 of Brima 2023.
     """
     states = list(scores["state"])
     figure = style.new_figure(max(2.6 * len(states), style.SINGLE_COLUMN), 5.4)

@@ -45,7 +45,7 @@ def plot_localisation(pointing_game: pd.DataFrame, roc_auc: pd.DataFrame, archit
         architecture: the network that is drawn.
         data: `simulated` or `real`.
 
-    Reference: paper 001, tables 3 and 4.
+    Reference: Özer, tables 3 and 4.
     """
     accuracy = _of(pointing_game, architecture).query("smoothing == 'none'")
     by_metric = _of(roc_auc, architecture)
@@ -88,7 +88,7 @@ def plot_curves(
         data: `simulated` or `real`.
         log_x: logarithmic abscissa.
 
-    Reference: paper 004, figures 5 and 6.
+    Reference: Brocki 2022, figures 5 and 6.
     """
     figure, curves = style.new_figure(style.DOUBLE_COLUMN, 4.2), _in_both_forms(curves)
     for panel, (form, title) in zip(figure.subplots(1, 2, sharey=True), FORMS.items(), strict=True):
@@ -117,7 +117,7 @@ def plot_masking(fidelity: pd.DataFrame, curves: pd.DataFrame, architecture: str
         architecture: the network that is drawn.
         data: `simulated` or `real`.
 
-    Reference: paper 004, table 1, figures 2 and 4.
+    Reference: Brocki 2022, table 1, figures 2 and 4.
     """
     rows = fidelity[
         (fidelity["metric"] == "fidelity")

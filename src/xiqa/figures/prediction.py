@@ -34,7 +34,7 @@ def plot_predicted_curves(
         limits: limiting curves.
         data: `simulated`, `recorded` or `mixed`.
 
-    Reference: Figure 2a of paper 000.
+    Reference: Figure 2a of Amanova 2022.
     """
     figure = style.new_figure(4.6, 3.6)
     axes = figure.subplots()
@@ -83,7 +83,7 @@ def plot_error_against_uncertainty(predictions: pd.DataFrame, data: str = "simul
         predictions: rows of predictions.csv.
         data: `simulated`, `recorded` or `mixed`.
 
-    Reference: Figure 2b of paper 000.
+    Reference: Figure 2b of Amanova 2022.
     """
     figure = style.new_figure(4.6, 3.9)
     axes = figure.subplots()

@@ -85,7 +85,7 @@ def plot_sampled_maps(
         images: row title -> (s, s) counts, shown as the first column.
         data: `simulated`, `recorded` or `mixed`.
 
-    Reference: Figure 3 of paper 000.
+    Reference: Figure 3 of Amanova 2022.
     """
     columns = max(len(row) for row in maps.values()) + (images is not None)
     figure = style.new_figure(style.DOUBLE_COLUMN, len(maps) * style.DOUBLE_COLUMN / (columns + 0.4) * 1.08 + 0.25)
@@ -120,7 +120,7 @@ def plot_upsampled_maps(
     Raises:
         ValueError: a cutout lies outside its map, or a column is asked for that a view has no image for.
 
-    Reference: Figures 4-7 and 12 of paper 000.
+    Reference: Figures 4-7 and 12 of Amanova 2022.
     """
     height, width = views[0].map.shape
     whole, part = width / height, _aspect(views[0].cutout_mm)
@@ -202,7 +202,7 @@ def plot_omig_settings(maps: Mapping[str, Mapping[tuple[float, int], np.ndarray]
         maps: image title -> (c, L) -> (s, s) map; every image with the same settings.
         data: `simulated`, `recorded` or `mixed`.
 
-    Reference: Figure 14 of paper 000.
+    Reference: Figure 14 of Amanova 2022.
     """
     settings = next(iter(maps.values()))
     c_values, step_values = sorted({c for c, _ in settings}), sorted({steps for _, steps in settings})

@@ -26,7 +26,7 @@ GREY = "#777777"
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 
 COUNTS_MAP, SIGNED_MAP, AMOUNT_MAP = "gray", "RdBu_r", "cividis"
-"""Colour maps of counts, of signed maps (red positive, blue negative, as in paper 000) and of amounts."""
+"""Colour maps of counts, of signed maps (red positive, blue negative, as in Amanova 2022) and of amounts."""
 
 GROUP_NAMES = {
     "scenario_1": "scenario #1",

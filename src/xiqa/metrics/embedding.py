@@ -36,7 +36,7 @@ def embed(
     Raises:
         ValueError: features are not one finite row per image.
 
-    Reference: van der Maaten and Hinton, J. Mach. Learn. Res. 9 (2008) 2579; paper 003, figures 6 and 7.
+    Reference: van der Maaten and Hinton, J. Mach. Learn. Res. 9 (2008) 2579; Brima 2023, figures 6 and 7.
     """
     points, scores = [], []
     for state, values in features.items():

@@ -125,7 +125,7 @@ def diameter_scores(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def error_against_uncertainty(predictions: pd.DataFrame, bins: int = 8) -> pd.DataFrame:
-    """Does a larger stated uncertainty mean a larger error? The numbers behind figure 2(b) of paper 000.
+    """Does a larger stated uncertainty mean a larger error? The numbers behind figure 2(b) of Amanova 2022.
 
     Args:
         predictions: as for `prediction_scores`; points flagged as censored are left out.

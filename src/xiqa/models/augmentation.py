@@ -67,7 +67,7 @@ def apply_changes(images: Tensor, changes: np.ndarray) -> Tensor:
     Returns:
         (n, h, w) float32.
 
-    Reference: the augmentations named by paper 001, section 4.1, which gives no strengths.
+    Reference: the augmentations named by Özer, section 4.1, which gives no strengths.
     """
     gain = changes["brightness"] * changes["contrast"]
     offset = changes["brightness"] - gain

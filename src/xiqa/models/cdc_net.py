@@ -1,4 +1,4 @@
-"""The network of paper 000 (table 2) that predicts a contrast-detail curve from a sampled phantom image."""
+"""The network of Amanova 2022 (table 2) that predicts a contrast-detail curve from a sampled phantom image."""
 
 from __future__ import annotations
 

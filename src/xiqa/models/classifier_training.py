@@ -193,7 +193,7 @@ def learning_rate(training: ClassifierTraining, batch: int, batches_per_epoch: i
     `step` multiplies by `step_factor` every `step_epochs` epochs; `cosine` falls to zero over all epochs;
     `inverse_time` divides by 1 + decay × batches so far.
 
-    Reference: paper 001, section 4.1 (step); paper 003, table 4 (decay, as Keras' SGD defines it).
+    Reference: Özer, section 4.1 (step); Brima 2023, table 4 (decay, as Keras' SGD defines it).
     """
     factor = {
         "constant": lambda: 1.0,
@@ -247,8 +247,8 @@ def weighted_loss(output: Tensor, y: Tensor, weights: Tensor) -> Tensor:
 def best_epoch(history: Sequence[dict]) -> int:
     """The epoch, from 1, with the highest validation balanced accuracy; the last one without validation.
 
-    Balanced accuracy, because plain accuracy prefers the frequent class; on even classes both are the same (paper
-    001 takes accuracy). Small validation parts tie often: the lower loss decides, which sees how sure the network
+    Balanced accuracy, because plain accuracy prefers the frequent class; on even classes both are the same (Özer
+    takes accuracy). Small validation parts tie often: the lower loss decides, which sees how sure the network
     is, then the earlier epoch.
     """
     if "validation_loss" not in history[-1]:

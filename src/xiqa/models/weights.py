@@ -97,7 +97,7 @@ def semi_random_state(
         ValueError: as for `initial_state`.
         FileNotFoundError: as for `initial_state`.
 
-    Reference: paper 001, section 4.4 (backbone from ImageNet).
+    Reference: Özer, section 4.4 (backbone from ImageNet).
     """
     given = {"channels": channels, "outputs": outputs, "seed": seed, "options": options}
     net, source = initial_state(architecture, **given, weights=os.fspath(trained) if weights == "none" else weights)

@@ -160,7 +160,7 @@ def initialise(net: nn.Module, seed: int, *stream: str) -> None:
     Raises:
         TypeError: a layer with weights is none of these.
 
-    Reference: He et al. 2015, equation 10 (He initialisation, as paper 001 has it).
+    Reference: He et al. 2015, equation 10 (He initialisation, as Özer has it).
     """
     generator = torch.Generator().manual_seed(stream_seed(seed, *stream))
     for name, module in net.named_modules():
@@ -183,7 +183,7 @@ def cam_layer(architecture: str) -> str:
 def multi_layers(architecture: str) -> tuple[str, ...]:
     """Names of the layers that are joined by methods which use several.
 
-    Reference: paper 001, section 4.2, for the ResNets and EfficientNet-B0 (docs/networks.md has both naming schemes);
+    Reference: Özer, section 4.2, for the ResNets and EfficientNet-B0 (docs/networks.md has both naming schemes);
     our choice for the others.
     """
     return _entry(architecture).multi

@@ -25,7 +25,7 @@ class MidpointGradient:
     """The ensemble midpoint as a function of the network input, with its gradient.
 
     The midpoint of a member is the mean of its 12 predicted threshold gold thicknesses in µm, the midpoint of the
-    ensemble the mean over its members (paper 000, section 2.4).
+    ensemble the mean over its members (Amanova 2022, section 2.4).
 
     Three ways of computing the same numbers:
 

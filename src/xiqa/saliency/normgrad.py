@@ -32,7 +32,7 @@ def conv3x3(layer: Activation) -> Tensor:
 def join(maps: Sequence[Tensor]) -> Tensor:
     """Geometric mean over layers of min-maxed maps (n, h, w); a layer without range in an image is left out there.
 
-    Reference: Rebuffi et al. 2020, "There and back again", section 3.4; paper 001, section 3.2.
+    Reference: Rebuffi et al. 2020, "There and back again", section 3.4; Özer, section 3.2.
     """
     stacked = torch.stack([min_max(layer) for layer in maps])
     used = torch.stack([has_range(layer) for layer in maps])[:, :, None, None]

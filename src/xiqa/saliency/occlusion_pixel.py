@@ -1,4 +1,4 @@
-"""Occlusion of single pixels, as in paper 000, computed through the small part of the network that a pixel reaches."""
+"""Occlusion of single pixels, as in Amanova 2022, through the small part of the network that a pixel reaches."""
 
 from __future__ import annotations
 

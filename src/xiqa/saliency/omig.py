@@ -1,4 +1,4 @@
-"""OMIG: the change of an image along the path of falling midpoint (paper 000, algorithm 1)."""
+"""OMIG: the change of an image along the path of falling midpoint (Amanova 2022, algorithm 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps as the code that paper 001 released hands them to its Pointing Game; beside ours, never instead of them."""
+"""Maps as the code that Özer released hands them to its Pointing Game; beside ours, never instead of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def published_map(method: str, found: Mapping[str, Tensor]) -> Tensor:
     Returns:
         (n, h, w), at least 0.
 
-    Reference: github.com/canerozer/explainable-iqa (paper 001); convert_to_grayscale, GuidedBackprop.hook_layers.
+    Reference: github.com/canerozer/explainable-iqa (Özer); convert_to_grayscale, GuidedBackprop.hook_layers.
     """
     parts = found[PUBLISHED_MAPS[method][0]]
     if method == "guided_backprop":

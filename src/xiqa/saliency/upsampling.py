@@ -1,4 +1,4 @@
-"""Upsampling of saliency maps to the resolution of the original image (paper 000, algorithm 2)."""
+"""Upsampling of saliency maps to the resolution of the original image (Amanova 2022, algorithm 2)."""
 
 from __future__ import annotations
 

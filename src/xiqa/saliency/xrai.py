@@ -76,7 +76,7 @@ def best_regions(maps: Tensor, percent: float) -> Tensor:
         maps: (n, h, w) of `explain`.
         percent: of the area that is kept; more where pixels of equal value lie at its edge, as in the paper's code.
 
-    Reference: Brima and Atemkeng 2023 (paper 003), section 4.3, "Fast XRAI 30 %".
+    Reference: Brima and Atemkeng 2023, section 4.3, "Fast XRAI 30 %".
     """
     values = maps.flatten(1).cpu().numpy()
     edge = maps.new_tensor(np.percentile(values, 100 - percent, axis=1))[:, None, None]

@@ -11,7 +11,7 @@ STUDIES = {"brain_tumor_jpg": "brain_tumor"}
 """Formats that hold the images of another one."""
 STATES = ("trained", "semi_random", "fully_random")
 CURVES = {"roc_auc": "roc_heights", "region_dice": "region_dice", "fidelity": "fidelity"}
-"""Quantities that paper 004 takes from curves averaged over images -> their kind in averaged.csv."""
+"""Quantities that Brocki 2022 takes from curves averaged over images -> their kind in averaged.csv."""
 OF_NETWORKS = {"accuracy": 1, "auc": 1, "size": 1, "parameters": 1e6, "depth": 1}
 """What papers print about networks -> how many of our units one of theirs has; sizes are in MB."""
 
@@ -19,7 +19,7 @@ OF_NETWORKS = {"accuracy": 1, "auc": 1, "size": 1, "parameters": 1e6, "depth": 1
 CLASSES = {"brain_tumor": 3, "covid_cxr": 3, "lvot": 2, "object_cxr": 2}
 """Number of classes that the papers tell apart; covid_cxr has a fourth, which makes another task."""
 GAME = {"form": "absolute", "scoring": "published", "truth": "box"}
-"""How paper 001 scores its maps."""
+"""How Özer scores its maps."""
 
 
 def ours(table: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def with_published(tables: dict[str, pd.DataFrame], study: str) -> dict[str, pd.
 
     Args:
         tables: by name, as `score_tables` and the scripts make them. Those that no number belongs to stay as they are.
-        study: format of the data set, which names the paper's study; "cdmam" is that of paper 000.
+        study: format of the data set, which names the paper's study; "cdmam" is that of Amanova 2022.
     """
     numbers = published()
     numbers = numbers[numbers["study"].isin([STUDIES.get(study, study), ""])]
@@ -43,7 +43,7 @@ def with_published(tables: dict[str, pd.DataFrame], study: str) -> dict[str, pd.
 
 
 def _pointing_game(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Paper 001, tables 2 (unsmoothed) and 3 to 6; what two tables print is one number."""
+    """Özer, tables 2 (unsmoothed) and 3 to 6; what two tables print is one number."""
     rows = numbers[numbers["row"] != "smoothed"]
     state = rows["row"].where(rows["row"].isin(STATES), "trained")
     smoothing = rows["row"].eq("unsmoothed").map({True: "none", False: "gaussian"})
@@ -57,7 +57,7 @@ def _pointing_game(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _smoothing(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Paper 001, table 2."""
+    """Özer, table 2."""
     rows = numbers[numbers["table"] == 2]
     keys = ["architecture", "method"]
     wide = rows.pivot(index=keys, columns="row", values="value").reindex(columns=["unsmoothed", "smoothed"])
@@ -67,7 +67,7 @@ def _smoothing(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _randomisation(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Paper 001, tables 3 and 4: trained less randomised."""
+    """Özer, tables 3 and 4: trained less randomised."""
     rows = _pointing_game(numbers).query("smoothing == 'gaussian'")
     by = ["architecture", "method"]
     trained = rows.loc[rows["weights"] == "trained", [*by, "published"]].rename(columns={"published": "trained"})
@@ -78,7 +78,7 @@ def _randomisation(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _difference_of_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Paper 001, tables 5 and 6, for the pair of architectures in either order."""
+    """Özer, tables 5 and 6, for the pair of architectures in either order."""
     pairs = rows["architecture"].str.split(" and ", expand=True)
     rows = rows.assign(metric="pointing_game_smooth", published=rows["value"], published_in=_each(rows), **GAME)
     both = [rows.assign(first=pairs[i], second=pairs[1 - i]) for i in (0, 1)]
@@ -86,7 +86,7 @@ def _difference_of_means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _averaged(rows: pd.DataFrame) -> pd.DataFrame:
-    """Paper 004, tables 1 to 3: F, area and maximum of curves that are averaged over images."""
+    """Brocki 2022, tables 1 to 3: F, area and maximum of curves that are averaged over images."""
     rows = rows.assign(kind=rows["metric"].map(CURVES), published=rows["value"], published_in=_each(rows))
     form = rows["row"].where(rows["row"] == "absolute", "published")  # "Original", with the signs of the paper
     rows = rows.assign(form=form, weights="trained")
@@ -94,7 +94,7 @@ def _averaged(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _classifier(rows: pd.DataFrame) -> pd.DataFrame:
-    """Paper 003, table 3, and paper 001, section 4.1: trained networks, each beside its first seed."""
+    """Brima 2023, table 3, and Özer, section 4.1: trained networks, each beside its first seed."""
     wide = rows.assign(value=rows["value"] * rows["metric"].map(OF_NETWORKS))
     wide = wide.pivot(index="architecture", columns="metric", values="value").dropna(axis="columns", how="all")
     wide = wide.rename(columns={"size": "size_mb"}).add_prefix("published_").reset_index()
@@ -103,7 +103,7 @@ def _classifier(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _coverage(rows: pd.DataFrame) -> pd.DataFrame:
-    """Paper 000, section 2.2."""
+    """Amanova 2022, section 2.2."""
     rows = rows.rename(columns={"row": "group"})
     return rows.assign(published_coverage_95=rows["value"], published_in=_each(rows))[
         ["group", "published_coverage_95", "published_in"]
@@ -137,11 +137,11 @@ def _joined(name: str, table: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFra
 def _each(rows: pd.DataFrame) -> pd.Series:
     """Where each number stands."""
     section = "section " + rows["section"]
-    return "paper " + rows["paper"] + ", " + section.where(rows["section"] != "", "table " + rows["table"].astype(str))
+    return rows["paper"] + ", " + section.where(rows["section"] != "", "table " + rows["table"].astype(str))
 
 
 def _places(rows: pd.DataFrame) -> str:
-    """Where several numbers of one paper stand: `paper 001, tables 3 and 5`."""
+    """Where several numbers of one paper stand: `Özer, tables 3 and 5`."""
     places = list(dict.fromkeys(_each(rows)))
     if len(places) < 2:
         return "".join(places)

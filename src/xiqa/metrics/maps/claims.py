@@ -22,13 +22,15 @@ GRADIENT_BASELINES = ("input_x_gradient", "guided_backprop", "guided_grad_cam")
 BASELINES = (*GRADIENT_BASELINES, "grad_cam")
 SMOOTHGRADS = ("smoothgrad_squared", "smoothgrad")
 INTEGRATED = ("integrated_gradients_bw", "integrated_gradients")
-OTHERS_004 = ("gradient", "expected_gradients", "deconvolution")
-METHODS_004 = (*SMOOTHGRADS, *INTEGRATED, *OTHERS_004)
-METHODS_003 = ("gradient", "smoothgrad", "integrated_gradients", "guided_ig", "blur_ig")
+OTHERS_BROCKI = ("gradient", "expected_gradients", "deconvolution")
+METHODS_BROCKI = (*SMOOTHGRADS, *INTEGRATED, *OTHERS_BROCKI)
+METHODS_BRIMA = ("gradient", "smoothgrad", "integrated_gradients", "guided_ig", "blur_ig")
 
+PAPERS = {"ozer": "Özer", "brima": "Brima 2023", "brocki": "Brocki 2022"}
+"""First word of a claim's id -> how the paper is cited."""
 SLIGHT = 0.035
-"""Change of a score that counts as none, what rounds to 0.03: paper 001 calls changes of up to 0.028 insignificant
-(table 2, Grad-CAM on LVOT), paper 004 a fall from 0.58 to 0.55 similar (table 3, SmoothGrad)."""
+"""Change of a score that counts as none, what rounds to 0.03: Özer calls changes of up to 0.028 insignificant
+(table 2, Grad-CAM on LVOT), Brocki 2022 a fall from 0.58 to 0.55 similar (table 3, SmoothGrad)."""
 UNDECIDED = "not testable"
 
 PAIRED = (
@@ -37,7 +39,7 @@ PAIRED = (
     "the best of several for their number"
 )
 PAIRED_PUBLISHED = PAIRED.replace(
-    "(absolute maps", "against boxes, as the code of paper 001 scores it: docs/papers.md (absolute maps"
+    "(absolute maps", "against boxes, as the code of Özer scores it: docs/papers.md (absolute maps"
 )
 RECOVERED = (
     "values and 95 % limits averaged over the networks; the interval of a difference follows from the two intervals "
@@ -147,7 +149,7 @@ def test_claims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             localisation: one row per scored map: dataset, architecture, weights (trained, semi_random, fully_random),
                 seed, method, form (signed, absolute), smoothing (σ, 0: none), metric (pointing_game is used), image,
                 patient, value (NaN: not scored);
-            published: as localisation, in the scoring of paper 001;
+            published: as localisation, in the scoring of Özer;
             fidelity, roc_auc, region_dice, difference_of_means: dataset, method, value, ci_low, ci_high, and, where
                 they apply, form, architecture, seed.
 
@@ -160,7 +162,15 @@ def test_claims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     datasets = sorted({dataset for table in tables.values() for dataset in table["dataset"]}) or [""]
     parts = {name: {key: table[table["dataset"] == name] for key, table in tables.items()} for name in datasets}
     rows = [
-        (claim.id, claim.id[:3], claim.place, claim.sentence, dataset, *claim.decide(part), claim.rule)
+        (
+            claim.id,
+            PAPERS[claim.id.split("-")[0]],
+            claim.place,
+            claim.sentence,
+            dataset,
+            *claim.decide(part),
+            claim.rule,
+        )
         for claim in CLAIMS
         for dataset, part in parts.items()
     ]
@@ -178,7 +188,7 @@ def _require(tables: Mapping, name: str, wanted: Sequence[str], column: str = "m
         raise Missing(f"the table {name} has none of {', '.join(absent)}")
 
 
-# Paired differences of image scores (paper 001).
+# Paired differences of image scores (Özer).
 
 
 def _averaged(rows: pd.DataFrame) -> pd.DataFrame:
@@ -247,7 +257,7 @@ def _smoothed_above_unsmoothed(tables: Mapping, methods: Sequence[str], name: st
     ]
 
 
-# Differences of summarised values (papers 001, 003 and 004).
+# Differences of summarised values (Özer, Brima 2023 and Brocki 2022).
 
 
 def _summaries(tables: Mapping, name: str, methods: Sequence[str], form: str = "absolute") -> dict[str, pd.DataFrame]:
@@ -331,7 +341,7 @@ def _discrepancy(tables: Mapping) -> list[Difference]:
 
 CLAIMS = (
     Claim(
-        "001-trained-above-randomised",
+        "ozer-trained-above-randomised",
         "tables 3 and 4",
         "Every method points to the defect more often on trained networks than on randomised ones.",
         "Each method on trained networks - on semi- and on fully randomised ones",
@@ -339,7 +349,7 @@ CLAIMS = (
         _trained_above_randomised,
     ),
     Claim(
-        "001-normgrad-above-baselines",
+        "ozer-normgrad-above-baselines",
         "table 4, section 4.4",
         "Every NormGrad setting points to the defect more often than every baseline.",
         "Each NormGrad setting - the baseline with the best mean",
@@ -347,7 +357,7 @@ CLAIMS = (
         partial(_above_best_baseline, methods=(*SINGLE, *MULTI)),
     ),
     Claim(
-        "001-multi-above-baselines",
+        "ozer-multi-above-baselines",
         "tables 3 and 5, section 4.5",
         "NormGrad over several layers points to the defect more often than every baseline.",
         "Each multi-layer NormGrad - the baseline with the best mean",
@@ -355,7 +365,7 @@ CLAIMS = (
         partial(_above_best_baseline, methods=MULTI),
     ),
     Claim(
-        "001-multi-above-single",
+        "ozer-multi-above-single",
         "table 3, section 4.4",
         "NormGrad over several layers points to the defect more often than over a single one.",
         "Several layers - one, for each virtual layer",
@@ -363,7 +373,7 @@ CLAIMS = (
         _multi_above_single,
     ),
     Claim(
-        "001-smoothing-helps-gradients",
+        "ozer-smoothing-helps-gradients",
         "table 2, section 4.3",
         "Smoothing makes input × gradient, guided backpropagation and guided Grad-CAM point better.",
         "Each of the three smoothed - unsmoothed",
@@ -371,7 +381,7 @@ CLAIMS = (
         partial(_smoothed_above_unsmoothed, methods=GRADIENT_BASELINES),
     ),
     Claim(
-        "001-smoothing-helps-gradients-published",
+        "ozer-smoothing-helps-gradients-published",
         "table 2, section 4.3",
         "Scored as the paper does it, smoothing makes the three gradient methods point better.",
         "Each of the three, scored as published, smoothed - unsmoothed",
@@ -379,7 +389,7 @@ CLAIMS = (
         partial(_smoothed_above_unsmoothed, methods=GRADIENT_BASELINES, name="published"),
     ),
     Claim(
-        "001-smoothing-leaves-normgrad",
+        "ozer-smoothing-leaves-normgrad",
         "table 2, section 4.3",
         "Smoothing hardly changes how often NormGrad and Grad-CAM point to the defect.",
         "Each of them smoothed - unsmoothed",
@@ -389,7 +399,7 @@ CLAIMS = (
         below=SLIGHT,
     ),
     Claim(
-        "001-smoothing-leaves-normgrad-published",
+        "ozer-smoothing-leaves-normgrad-published",
         "table 2, section 4.3",
         "Scored as the paper does it, smoothing hardly changes how often NormGrad and Grad-CAM point to the defect.",
         "Each of them, scored as published, smoothed - unsmoothed",
@@ -399,7 +409,7 @@ CLAIMS = (
         below=SLIGHT,
     ),
     Claim(
-        "001-dom-multi-below-baselines",
+        "ozer-dom-multi-below-baselines",
         "tables 5 and 6, section 5",
         "NormGrad over several layers depends less on the architecture than the baselines.",
         "Mean DoM of the baselines - mean DoM of multi-layer NormGrad",
@@ -407,7 +417,7 @@ CLAIMS = (
         partial(_groups, more=BASELINES, less=MULTI),
     ),
     Claim(
-        "001-dom-multi-below-single",
+        "ozer-dom-multi-below-single",
         "sections 4.5 and 5",
         "NormGrad over several layers depends less on the architecture than over a single one.",
         "Mean DoM of single-layer NormGrad - mean DoM of multi-layer NormGrad",
@@ -415,7 +425,7 @@ CLAIMS = (
         partial(_groups, more=SINGLE, less=MULTI),
     ),
     Claim(
-        "001-dom-lowest-is-normgrad",
+        "ozer-dom-lowest-is-normgrad",
         "captions of tables 5 and 6",
         "The method that depends least on the architecture is a NormGrad.",
         "Lowest DoM of the baselines - lowest DoM of the NormGrads",
@@ -423,15 +433,15 @@ CLAIMS = (
         _most_consistent,
     ),
     Claim(
-        "003-xrai-best",
+        "brima-xrai-best",
         "section 4.3 (by eye, figures 8 and 9)",
         "XRAI explains the input best of the methods shown.",
         "Pixel AUC, our choice of measure, of XRAI - of the best other method, both signed and both absolute",
         RECOVERED,
-        partial(_top, name="roc_auc", tops=("xrai",), rest=METHODS_003, forms=("signed", "absolute")),
+        partial(_top, name="roc_auc", tops=("xrai",), rest=METHODS_BRIMA, forms=("signed", "absolute")),
     ),
     Claim(
-        "003-gradients-uninformative",
+        "brima-gradients-uninformative",
         "section 4.3 (by eye, figures 8 and 9)",
         "Maps of the gradient and SmoothGrad are too noisy to explain what the network rests on.",
         "Pixel AUC, our choice of measure, of each of the two - of the best control",
@@ -441,31 +451,31 @@ CLAIMS = (
         below=0.0,
     ),
     Claim(
-        "004-fidelity-above-random",
+        "brocki-fidelity-above-random",
         "table 1, section 4.1",
         "Every method is more faithful to the network than a random map, without the sign.",
         "Fidelity of each method (absolute) - of the random map",
         RECOVERED,
-        partial(_top, name="fidelity", tops=(*SMOOTHGRADS, *INTEGRATED, *OTHERS_004), rest=("random",)),
+        partial(_top, name="fidelity", tops=(*SMOOTHGRADS, *INTEGRATED, *OTHERS_BROCKI), rest=("random",)),
     ),
     Claim(
-        "004-fidelity-smoothgrad-top",
+        "brocki-fidelity-smoothgrad-top",
         "table 1, abstract",
         "Squared SmoothGrad and SmoothGrad are the most faithful methods, without the sign.",
         "Fidelity of each of the two (absolute) - of the best other method",
         RECOVERED,
-        partial(_top, name="fidelity", tops=SMOOTHGRADS, rest=(*INTEGRATED, *OTHERS_004)),
+        partial(_top, name="fidelity", tops=SMOOTHGRADS, rest=(*INTEGRATED, *OTHERS_BROCKI)),
     ),
     Claim(
-        "004-fidelity-absolute",
+        "brocki-fidelity-absolute",
         "table 1, section 4.1",
         "Every method with a sign is more faithful without it.",
         "Fidelity of each method's absolute maps - of its signed maps",
         RECOVERED,
-        partial(_forms, name="fidelity", methods=("smoothgrad", *INTEGRATED, *OTHERS_004)),
+        partial(_forms, name="fidelity", methods=("smoothgrad", *INTEGRATED, *OTHERS_BROCKI)),
     ),
     Claim(
-        "004-fidelity-black-white",
+        "brocki-fidelity-black-white",
         "section 5",
         "A white reference beside the black one makes integrated gradients more faithful, without the sign.",
         "Fidelity of integrated gradients (absolute) from black and white - from black",
@@ -473,47 +483,47 @@ CLAIMS = (
         partial(_top, name="fidelity", tops=INTEGRATED[:1], rest=INTEGRATED[1:]),
     ),
     Claim(
-        "004-auc-smoothgrad-top",
+        "brocki-auc-smoothgrad-top",
         "table 2, abstract",
         "Squared SmoothGrad and SmoothGrad agree best with the experts' region pixel by pixel, without the sign.",
         "Pixel AUC of each of the two (absolute) - of the best other method",
         RECOVERED,
-        partial(_top, name="roc_auc", tops=SMOOTHGRADS, rest=(*INTEGRATED, *OTHERS_004)),
+        partial(_top, name="roc_auc", tops=SMOOTHGRADS, rest=(*INTEGRATED, *OTHERS_BROCKI)),
     ),
     Claim(
-        "004-auc-absolute",
+        "brocki-auc-absolute",
         "table 2, section 4.2",
         "Every method with a sign agrees better with the experts' region pixel by pixel without it.",
         "Pixel AUC of each method's absolute maps - of its signed maps",
         RECOVERED,
-        partial(_forms, name="roc_auc", methods=("smoothgrad", *INTEGRATED, *OTHERS_004)),
+        partial(_forms, name="roc_auc", methods=("smoothgrad", *INTEGRATED, *OTHERS_BROCKI)),
     ),
     Claim(
-        "004-dice-above-random",
+        "brocki-dice-above-random",
         "table 3, section 4.3",
         "Every method overlaps with the experts' region more than a random map.",
         "Largest region Dice of each method (absolute) - of the random map",
         RECOVERED,
-        partial(_top, name="region_dice", tops=(*SMOOTHGRADS, *INTEGRATED, *OTHERS_004), rest=("random",)),
+        partial(_top, name="region_dice", tops=(*SMOOTHGRADS, *INTEGRATED, *OTHERS_BROCKI), rest=("random",)),
     ),
     Claim(
-        "004-dice-integrated-gradients-top",
+        "brocki-dice-integrated-gradients-top",
         "table 3, section 5",
         "Both integrated gradients overlap best with the experts' region, without the sign.",
         "Largest region Dice of each of the two (absolute) - of the best other method",
         RECOVERED,
-        partial(_top, name="region_dice", tops=INTEGRATED, rest=(*SMOOTHGRADS, *OTHERS_004)),
+        partial(_top, name="region_dice", tops=INTEGRATED, rest=(*SMOOTHGRADS, *OTHERS_BROCKI)),
     ),
     Claim(
-        "004-dice-smoothgrad-top-signed",
+        "brocki-dice-smoothgrad-top-signed",
         "table 3, section 4.3",
         "Both SmoothGrads overlap best with the experts' region, with the sign.",
         "Largest region Dice of each of the two (signed) - of the best other method",
         RECOVERED,
-        partial(_top, name="region_dice", tops=SMOOTHGRADS, rest=(*INTEGRATED, *OTHERS_004), forms=("signed",)),
+        partial(_top, name="region_dice", tops=SMOOTHGRADS, rest=(*INTEGRATED, *OTHERS_BROCKI), forms=("signed",)),
     ),
     Claim(
-        "004-dice-absolute",
+        "brocki-dice-absolute",
         "table 3, section 4.3",
         "The overlap with the experts' region is similar or larger without the sign, but for expected gradients.",
         "Largest region Dice of each method's absolute maps - of its signed maps",
@@ -522,7 +532,7 @@ CLAIMS = (
         above=-SLIGHT,
     ),
     Claim(
-        "004-dice-expected-gradients",
+        "brocki-dice-expected-gradients",
         "table 3, section 5",
         "Expected gradients overlap better with the experts' region with the sign than without.",
         "Largest region Dice of expected gradients' signed maps - of their absolute maps",
@@ -530,7 +540,7 @@ CLAIMS = (
         partial(_forms, name="region_dice", methods=("expected_gradients",), forms=("signed", "absolute")),
     ),
     Claim(
-        "004-discrepancy",
+        "brocki-discrepancy",
         "abstract, section 5",
         "Measures of faithfulness and of agreement with experts rank methods differently: integrated gradients.",
         "Squared SmoothGrad - integrated gradients in fidelity, the reverse in largest region Dice (absolute)",

@@ -18,7 +18,7 @@ class DifferenceOfMeans:
     """Differences between architectures; 0 is perfect consistency.
 
     Attributes:
-        largest: the largest difference of two architectures: DoM of paper 001, where there are two.
+        largest: the largest difference of two architectures: DoM of Özer, where there are two.
         ci_low: low end of the 95 % interval of that pair.
         ci_high: its high end.
         mean: mean difference of all pairs.
@@ -46,7 +46,7 @@ def difference_of_means(scores: Mapping[str, Sequence[float]], *, level: float =
     Raises:
         ValueError: fewer than two architectures, or a score that is missing or not finite.
 
-    Reference: paper 001, section 4.5 and tables 5 and 6; Zou and Donner, Stat. Med. 27 (2008) 1693 (interval of a
+    Reference: Özer, section 4.5 and tables 5 and 6; Zou and Donner, Stat. Med. 27 (2008) 1693 (interval of a
     difference from those of its sides).
     """
     if len(scores) < 2:

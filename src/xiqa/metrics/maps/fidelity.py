@@ -47,7 +47,7 @@ def fidelity(
         images: (n, h, w), or (n, c, h, w), whose channels are masked together.
         labels: (n,) true classes.
         maps: (n, h, w), larger is more important.
-        replacement: what masked pixels become: a value that speaks against the true class (paper 004: 0 for contrast
+        replacement: what masked pixels become: a value that speaks against the true class (Brocki 2022: 0 for contrast
             agent, 1 for none), (n,), or of each channel, (n, c); or the blurred images, in the shape of the images.
         steps: steps of masking; 40 are 2.5 % each.
         batch: images asked for at once at most.
@@ -57,7 +57,7 @@ def fidelity(
     Raises:
         ValueError: arrays that do not belong together; `predict` gives no probabilities.
 
-    Reference: Amanova et al. 2022 (paper 004), section 3.1.
+    Reference: Brocki et al. 2022, arXiv 2209.15398, section 3.1.
     """
     scored = scored_maps(images, labels, maps)
     if steps < 2:
@@ -121,7 +121,7 @@ def fidelity_area(curves: np.ndarray) -> np.ndarray:
         (...) between -1 and 1: F of the curves, or of each image. F is linear: F of the class-balanced curves is the
         class-balanced mean of the images' F.
 
-    Reference: paper 004, figure 2 (its table 1 gives 10 F).
+    Reference: Brocki 2022, figure 2 (its table 1 gives 10 F).
     """
     return np.trapezoid(curves[1] - curves[0], dx=1 / (curves.shape[-1] - 1), axis=-1)
 

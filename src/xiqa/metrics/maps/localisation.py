@@ -24,11 +24,11 @@ UNDEFINED = {
 
 
 INVERTED = ("integrated_gradients", "expected_gradients")
-"""The methods of paper 004 whose sign it inverts so that positive values speak for the true class."""
+"""The methods of Brocki 2022 whose sign it inverts so that positive values speak for the true class."""
 
 
 def published_signs(method: str, labels: np.ndarray) -> np.ndarray:
-    """Factors (n,) that turn our maps of a network with one output into those of paper 004.
+    """Factors (n,) that turn our maps of a network with one output into those of Brocki 2022.
 
     A single output z speaks for the second class. We explain (2 label - 1) z with every method, so that positive values
     always speak for the true class. The paper does so for integrated and expected gradients only ("targeted inversion
@@ -39,7 +39,7 @@ def published_signs(method: str, labels: np.ndarray) -> np.ndarray:
         method: its name.
         labels: (n,) 0 or 1.
 
-    Reference: paper 004, section 2.
+    Reference: Brocki 2022, section 2.
     """
     return np.ones(len(labels)) if method in INVERTED else np.where(np.asarray(labels) == 0, -1.0, 1.0)
 
@@ -155,14 +155,14 @@ def curves_of_maps(
 
     Returns:
         form, kind, x, y, area, n (scored images). kind roc: rates of false and true positives, area under the curve;
-        roc_heights: no curve, the mean of its heights as area, as in paper 004;
+        roc_heights: no curve, the mean of its heights as area, as in Brocki 2022;
         region_dice: per cent of the area, mean Dice, its maximum as area; froc: false positives per image,
         sensitivity, its mean at 1/8 ... 8 as area. A kind without a scored image has no rows.
 
     Raises:
         ValueError: maps and masks differ in shape.
 
-    Reference: paper 004, figures 5 and 6, tables 2 and 3; see `mean_roc`, `region_dice` and `froc`.
+    Reference: Brocki 2022, figures 5 and 6, tables 2 and 3; see `mean_roc`, `region_dice` and `froc`.
     """
     parts = [pd.DataFrame(columns=["form", "kind", "x", "y", "area", "n"])]
     for form, formed in _forms(maps, masks, signs):

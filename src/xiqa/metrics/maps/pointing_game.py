@@ -31,7 +31,7 @@ def pointing_game(
     Raises:
         ValueError: map and mask differ in shape, or the tolerance is not positive.
 
-    Reference: Zhang et al. 2018, "Top-down neural attention by excitation backprop", section 4.1; paper 001.
+    Reference: Zhang et al. 2018, "Top-down neural attention by excitation backprop", section 4.1; Özer.
     """
     return pointing_game_mm(saliency, mask, tolerance_px, (1, 1), smooth)
 
@@ -68,14 +68,14 @@ def pointing_game_mm(
 def smoothed(saliency: np.ndarray) -> np.ndarray:
     """The map (h, w) under a Gaussian of standard deviation 1 px on 11 × 11 px, reflected at its edge pixels.
 
-    Reference: paper 001, table 2; the width of the kernel and the reflection are those of its published code.
+    Reference: Özer, table 2; the width of the kernel and the reflection are those of its published code.
     """
     # scipy's "mirror" is torch's "reflect": the edge pixel itself is not repeated.
     return ndimage.gaussian_filter(np.asarray(saliency, np.float64), 1, radius=5, mode="mirror")
 
 
 def inside_boxes(boxes: Sequence[Sequence[float]], shape: tuple[int, int]) -> np.ndarray:
-    """The ground truth of paper 001: pixels (h, w) whose centre lies in a box (x_min, y_min, x_max, y_max), bool.
+    """The ground truth of Özer: pixels (h, w) whose centre lies in a box (x_min, y_min, x_max, y_max), bool.
 
     A box too small to hold a centre keeps the pixel in which its own centre lies, so that no ground truth vanishes.
     """
@@ -114,7 +114,7 @@ def pointing_game_accuracy(hits: Sequence[bool | float | None], classes: Sequenc
     Raises:
         ValueError: another number of classes than of hits.
 
-    Reference: pooled in paper 001; class_mean in Zhang et al. 2018.
+    Reference: pooled in Özer; class_mean in Zhang et al. 2018.
     """
     if len(hits) != len(classes):
         raise ValueError(f"classes: found {len(classes)}, expected {len(hits)}, one for each image")

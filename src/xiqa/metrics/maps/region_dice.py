@@ -16,8 +16,8 @@ def region_dice(
 ) -> np.ndarray | None:
     """Dice of the ground truth and the p % of the area with the highest mean over regions, p = 1 ... 100.
 
-    The map is averaged over the regions of XRAI's full algorithm (paper 004 does not say full or fast; full is that of
-    the publication it follows and its library's default), and pixels are taken by falling mean of their region.
+    The map is averaged over the regions of XRAI's full algorithm (Brocki 2022 does not say full or fast; full is that
+    of the publication it follows and its library's default), and pixels are taken by falling mean of their region.
     Exactly p % of the area is kept: of the region that the cut goes through, and of regions of equal mean, the overlap
     counts that is expected if the pixels are drawn at random, so that p is the same for every method.
 
@@ -33,7 +33,7 @@ def region_dice(
     Raises:
         ValueError: map and mask differ in shape, or a segment reaches beyond them.
 
-    Reference: paper 004, section 3.3; Kapishnikov et al. 2019, "XRAI", algorithm 1; Dice 1945.
+    Reference: Brocki 2022, section 3.3; Kapishnikov et al. 2019, "XRAI", algorithm 1; Dice 1945.
     """
     if not_scored(saliency, mask):
         return None

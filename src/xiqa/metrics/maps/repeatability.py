@@ -28,7 +28,7 @@ def repeatability(scores: Sequence[float]) -> Repeatability:
     Raises:
         ValueError: no score, or one that is not finite.
 
-    Reference: paper 001, tables 3 and 4.
+    Reference: Özer, tables 3 and 4.
     """
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all():

@@ -49,7 +49,7 @@ class MeanRoc(NamedTuple):
         curve: threshold (rising), fpr, tpr: means over the images of the rates of pixels above the threshold;
             of more than `POINTS` rows some evenly along the curve.
         area: under the curve.
-        mean_height: mean rate of true positives over the thresholds, by which paper 004 approximates the area.
+        mean_height: mean rate of true positives over the thresholds, by which Brocki 2022 approximates the area.
         n: images that are scored.
         not_scored: images that are left out.
     """
@@ -83,7 +83,7 @@ def mean_roc(
     Raises:
         ValueError: a map and its mask differ in shape.
 
-    Reference: paper 004, section 3.2. Its area is "the mean of the heights of available points", which is an area
+    Reference: Brocki 2022, section 3.2. Its area is "the mean of the heights of available points", which is an area
     only where the points lie evenly along the rate of false positives; which points are available it does not say.
     """
     values, weights, left_out = [], [], 0

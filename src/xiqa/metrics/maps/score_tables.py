@@ -1,4 +1,4 @@
-"""The tables of papers 001, 003 and 004 from the scores of single maps."""
+"""The tables of Özer, Brima 2023 and Brocki 2022 from the scores of single maps."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def methods_table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
 def pointing_game_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Pointing Game accuracy with and without smoothing, beside its mean over classes and the level of chance.
 
-    Reference: paper 001, tables 2-4.
+    Reference: Özer, tables 2-4.
     """
     parts = []
     for smoothing, metric in (("none", "pointing_game"), ("gaussian", "pointing_game_smooth")):
@@ -64,7 +64,7 @@ def pointing_game_table(scores: pd.DataFrame) -> pd.DataFrame:
 def smoothing_table(scores: pd.DataFrame) -> pd.DataFrame:
     """What smoothing does to the Pointing Game, on the same maps; see `paired_table`.
 
-    Reference: paper 001, table 2.
+    Reference: Özer, table 2.
     """
     rows = scores[scores["metric"].isin(["pointing_game", "pointing_game_smooth"])]
     names = {"pointing_game": "unsmoothed", "pointing_game_smooth": "smoothed"}
@@ -74,7 +74,7 @@ def smoothing_table(scores: pd.DataFrame) -> pd.DataFrame:
 def randomisation_table(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Scores of trained networks against those of randomised ones on the same images; see `paired_table`.
 
-    Reference: paper 001, tables 3 and 4.
+    Reference: Özer, tables 3 and 4.
     """
     by = ["metric", "architecture", "method", "form"]
     rows = scores[scores["metric"].isin(metrics)]
@@ -138,7 +138,7 @@ def difference_of_means_table(scores: pd.DataFrame, metrics: Sequence[str]) -> p
         difference of the two with its interval over repeats (empty for a single repeat), whether it is the largest
         of the method's pairs, repeats (the fewer of both). Empty where one architecture is trained.
 
-    Reference: paper 001, tables 5 and 6.
+    Reference: Özer, tables 5 and 6.
     """
     rows = []
     trained = scores[(scores["weights"] == "trained") & scores["metric"].isin(metrics)].dropna(subset=["value"])

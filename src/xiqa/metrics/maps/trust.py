@@ -36,7 +36,7 @@ CHECKS = (
     Check("faithful", "fidelity", "every control"),
     Check("depends_on_training", "roc_auc", "fully_random"),
 )
-"""Fixed before any result is seen: pixel AUC and fidelity are the scores of paper 004 that each map has in full."""
+"""Fixed before any result is seen: pixel AUC and fidelity are the scores of Brocki 2022 that each map has in full."""
 SCORE_NAMES = {"roc_auc": "pixel AUC", "fidelity": "fidelity", "pointing_game": "Pointing Game"}
 RULE = (
     "A method finds the defect if its pixel AUC is above that of each control: random map, centre prior and edges.",
@@ -201,7 +201,7 @@ def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[s
             undecided += 1
             continue
         told = "; ".join(f"{word} on {', '.join(names)}" for word, names in found.items() if names)
-        sentences.append((heading, f"Paper {paper}: {sentence} Here: {told}."))
+        sentences.append((heading, f"{paper}: {sentence} Here: {told}."))
     rest = f"{undecided} other claims are undecided on every data set; claims.csv has the rule and evidence of each."
     return [*sentences, (heading, rest)]
 
