@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,32 @@ class DataError(ValueError):
 
     def __init__(self, path: str | Path, problem: str):
         super().__init__(f"{path}: {problem}")
-        self.path = str(path)
+        self.path, self.problem = str(path), problem
+
+
+@contextmanager
+def faults_named(path: str | Path, quote: bool = True) -> Iterator[None]:
+    """Turn whatever a reader raises into a DataError: the one place where a library's failure becomes a file's fault.
+
+    A damaged file can raise any exception. Decoders written in Rust panic with a BaseException that is no Exception.
+    What is no fault of the file passes: the user's interrupt, an exit, too little memory, a missing package.
+
+    Args:
+        path: the file that is read.
+        quote: give the text of the error too; not where it may quote a header, and so a patient.
+
+    Raises:
+        DataError: names the file and the kind of error.
+    """
+    try:
+        yield
+    except (DataError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, ImportError):
+        raise
+    except BaseException as error:
+        reason = " ".join(str(error).split())[:200] if quote else ""
+        reason = ": ".join(filter(None, [type(error).__name__, reason]))
+        problem = f"cannot be read ({reason}); expected a whole file of its format; copy it again"
+        raise DataError(path, problem) from (error if quote else None)
 
 
 @dataclass(frozen=True)
@@ -97,10 +123,13 @@ def inside(folder: Path, name: str, listed_in: Path) -> Path:
         DataError: the path is absolute, leads out of the folder (also by a link), or names no file.
     """
     path = folder / name.replace("\\", "/")
-    root = folder.resolve()
-    if not path.resolve().is_relative_to(root):
+    try:
+        within, there = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, RuntimeError, ValueError):  # NUL in the name, too long, links in a circle
+        raise DataError(listed_in, f"names {name!r}, which no file can be called; correct the table") from None
+    if not within:
         raise DataError(listed_in, f"names '{name}', which lies outside {folder}; give paths inside the data folder")
-    if not path.is_file():
+    if not there:
         raise DataError(listed_in, f"names '{name}', but {path} is no file; restore it or take its row out")
     return path
 

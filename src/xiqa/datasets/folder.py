@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import Box, DataError, Loaded, Record, Records, inside
+from xiqa.datasets.base import Box, DataError, Loaded, Record, Records, faults_named, inside
 from xiqa.datasets.images import read_image, read_mask
 
 EDGES = ("x_min", "y_min", "x_max", "y_max")
@@ -132,7 +132,8 @@ def records(rows: Rows, make: Callable[[int, dict[str, str]], Record | None]) ->
             yield row
             continue
         try:
-            record = make(number, row)
+            with faults_named(f"row {number}"):
+                record = make(number, row)
         except DataError as fault:
             yield fault
             continue

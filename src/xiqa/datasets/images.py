@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xiqa.datasets.base import DataError, Loaded, same_size
+from xiqa.datasets.base import DataError, Loaded, faults_named, same_size
 
 LUMINANCE = (299, 587, 114)
 """Weights of red, green and blue in thousandths, ITU-R BT.601."""
@@ -38,8 +38,9 @@ def read_image(path: str | Path) -> Loaded:
         DataError: the file is missing, empty, truncated or of no known format; it holds more than one slice or page;
             its pixels are NaN, infinite, or all the same.
     """
-    loaded = _read(Path(path))
-    pixels = _two_dimensional(path, loaded.pixels)
+    with faults_named(path):
+        loaded = _read(Path(path))
+        pixels = _two_dimensional(path, loaded.pixels)
     if pixels.min() == pixels.max():
         raise DataError(path, f"every pixel is {pixels.flat[0]:g}, expected an image; export it again or take it out")
     height, width = pixels.shape
@@ -65,8 +66,9 @@ def read_mask(path: str | Path, pixels: np.ndarray | None, threshold: float | No
     Raises:
         DataError: the file cannot be read, is not finite, or has another size than the image.
     """
-    loaded = _read(Path(path), colour_to_grey=lambda channels: channels.max(-1))
-    values = _two_dimensional(path, loaded.pixels)
+    with faults_named(path):
+        loaded = _read(Path(path), colour_to_grey=lambda channels: channels.max(-1))
+        values = _two_dimensional(path, loaded.pixels)
     if threshold is None:
         labels = loaded.header.get("colour") == "P" or (values.max() <= LARGEST_LABEL and (values % 1 == 0).all())
         threshold = 0 if labels else values.max() / 2
@@ -83,29 +85,23 @@ def _luminance(channels: np.ndarray) -> np.ndarray:
 
 
 def _read(path: Path, colour_to_grey=_luminance) -> Loaded:
-    """The file as it is; every error of a decoder becomes a DataError, for a bad file can raise any of them."""
-    try:
-        with path.open("rb") as opened:
-            start = opened.read(132)
-        if not start:
-            raise DataError(path, "is empty (0 bytes); copy it again")
-        name = path.name.casefold()
-        if name.endswith((".dcm", ".dicom", ".ima")) or start[128:] == b"DICM":
-            from xiqa.datasets.dicom_image import read_dicom_image
+    """The file as it is."""
+    with path.open("rb") as opened:
+        start = opened.read(132)
+    if not start:
+        raise DataError(path, "is empty (0 bytes); copy it again")
+    name = path.name.casefold()
+    if name.endswith((".dcm", ".dicom", ".ima")) or start[128:] == b"DICM":
+        from xiqa.datasets.dicom_image import read_dicom_image
 
-            return read_dicom_image(path)
-        if name.endswith((".nii", ".nii.gz")):
-            return _nifti(path)
-        if name.endswith(".npy"):
-            return _npy(path)
-        if name.endswith((".mhd", ".mha")):
-            return _metaimage(path)
-        return _picture(path, colour_to_grey)
-    except (DataError, ImportError):
-        raise
-    except Exception as error:
-        problem = f"cannot be read ({type(error).__name__}: {error}); expected a whole image file"
-        raise DataError(path, f"{problem} (PNG, JPEG, TIFF, BMP, DICOM, NIfTI, .npy, .mhd); copy it again") from error
+        return read_dicom_image(path)
+    if name.endswith((".nii", ".nii.gz")):
+        return _nifti(path)
+    if name.endswith(".npy"):
+        return _npy(path)
+    if name.endswith((".mhd", ".mha")):
+        return _metaimage(path)
+    return _picture(path, colour_to_grey)
 
 
 def _two_dimensional(path: str | Path, pixels: np.ndarray) -> np.ndarray:

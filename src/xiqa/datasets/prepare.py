@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import Box, DataError, Loaded, Record
+from xiqa.datasets.base import Box, DataError, Loaded, Record, faults_named
 from xiqa.files import append_array, write_table
 from xiqa.provenance import file_digest
 
@@ -68,7 +68,8 @@ def prepare(
     ):
         for number, record in enumerate(listed):
             try:
-                loaded = record.load()
+                with faults_named(record.files[0], quote=False):
+                    loaded = record.load()
                 check(loaded, record.files[0])
                 scaled = to_unit_range(loaded, dataset, record.files[0])
             except DataError as error:
