@@ -462,6 +462,23 @@ def test_what_is_no_attention_among_all_patches_is_refused_by_name():
             attribute(net, given, 1, ROLLOUT)
 
 
+@pytest.mark.parametrize("read", ["first", "mean", "pool"])
+@pytest.mark.parametrize("layer", [0, 1])
+def test_layers_whose_attention_cannot_be_seen_are_not_left_out_in_silence(layer, read):
+    class Mixes(nn.Module):
+        """Tokens that learn of their neighbours by a convolution, as in hybrids."""
+
+        def forward(self, x):
+            return 0.1 * x.roll(1, 1)
+
+    unseen, mixed = Transformer(read=read, layers=4), Transformer(read=read, layers=4)
+    unseen.blocks[layer + 1].make = "unseen"
+    mixed.blocks[layer + 1] = Mixes()
+    for net in (unseen, mixed):
+        with pytest.raises(ValueError, match="by other means than the attention that can be seen|no grid of patches"):
+            attribute(net.double(), images(), TARGET, ROLLOUT)
+
+
 @pytest.mark.parametrize("key", ["methods", "costly_methods"])
 def test_a_study_of_convolutional_networks_refuses_attention(key):
     import yaml

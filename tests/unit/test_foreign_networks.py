@@ -413,9 +413,22 @@ def test_random_networks_and_normalisation_by_the_batch_are_refused(function, me
         attribute(Wrapped(function).eval(), images(dtype=torch.float32), 1, method)
 
 
-def test_images_that_depend_on_each_other_are_found_where_many_passes_are_made():
+@pytest.mark.parametrize("target", [1, "predicted"])
+@pytest.mark.parametrize("method", ["gradient", "grad_cam", "occlusion", "integrated_gradients", "guided_backprop"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z: z - z.mean(0),
+        lambda z: z / z.norm(),
+        lambda z: z.softmax(0),
+        lambda z: z.roll(1, 0),
+        lambda z: z.cumsum(0),  # as a recurrent layer that takes images for steps in time
+        lambda z: z + z.flip(0),
+    ],
+)
+def test_images_that_depend_on_each_other_are_refused(function, method, target):
     with pytest.raises(ValueError, match="images of a batch depend on each other"):
-        attribute(Wrapped(lambda z: z - z.mean(0)).double().eval(), images(), 1, "occlusion")
+        attribute(Wrapped(function).double().eval(), images(), target, method)
 
 
 def test_random_numbers_that_others_draw_make_no_network_random():

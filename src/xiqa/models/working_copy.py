@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ def working_copy(model: nn.Module, keep_half: bool = False) -> nn.Module:
         for value in [*vars(module).values(), *module._buffers.values()]:
             if isinstance(value, Tensor) and (value.grad_fn is not None or value.is_inference()):
                 memo[id(value)] = value.detach().clone()
+            elif type(value) is OrderedDict and not value:  # lists of hooks: most of what a copy would take time for
+                memo[id(value)] = OrderedDict()
     try:
         net = copy.deepcopy(model, memo)
     except Exception as error:

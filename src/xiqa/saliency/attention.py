@@ -241,7 +241,25 @@ def _first_patch(target: Explained, x: Tensor, grid: tuple[int, int]) -> int | N
     down, right = at // columns * 2 - (rows - 1), at % columns * 2 - (columns - 1)  # below 0 in the upper, left half
     in_place = (down[:2] <= 0).all() and (down[2:] >= 0).all() and (right[::2] <= 0).all() and (right[1::2] >= 0).all()
     in_place &= bool(seen[1, first + columns - 1] and seen[2, first + (rows - 1) * columns])
-    return first if in_place and last - first + 1 == rows * columns else None
+    if not in_place or last - first + 1 != rows * columns:
+        return None
+    _check_no_other_way(target, corners.to(x), change == 0)
+    return first
+
+
+def _check_no_other_way(target: Explained, corners: Tensor, still: Tensor) -> None:
+    """Refuse tokens that learn of each other by other means than the attention that is seen.
+
+    Each token is let attend to itself alone. Tokens that do not change in the first attention, `still` (corner, token),
+    then do not in the last.
+    """
+    with torch.no_grad(), _Watch(apart=True) as watch:
+        target._run(corners, watch.found)
+    logits = [_by_image(target, one, len(corners)) for one in watch.found]
+    own = next(one for one in reversed(logits) if one.shape[2:] == logits[0].shape[2:]).diagonal(dim1=2, dim2=3)
+    change = (own[1:] - own[0]).abs().amax(1)
+    if (change[still] > 1e-3 * change.max()).any():
+        _refuse(target, "tokens that change each other by other means than the attention that can be seen")
 
 
 class _FirstAttention(Exception):
@@ -257,15 +275,16 @@ class _Watch(TorchFunctionMode):
 
     Args:
         stop: raise `_FirstAttention` instead.
+        apart: let each token attend to itself alone, and keep the logits.
 
     Attributes:
         found: attention of each call in order, (b, heads, q, k) or (b · heads, q, k); gradients can be taken of it.
         grids: rows and columns of what each convolution in front of the first attention gave.
     """
 
-    def __init__(self, stop: bool = False):
+    def __init__(self, stop: bool = False, apart: bool = False):
         super().__init__()
-        self.stop = stop
+        self.stop, self.apart = stop, apart
         self.found: list[Tensor] = []
         self.grids: list[tuple[int, int]] = []
 
@@ -306,6 +325,9 @@ class _Watch(TorchFunctionMode):
     def _keep(self, logits: Tensor, attention: Tensor) -> Tensor:
         if self.stop:
             raise _FirstAttention(logits)
+        if self.apart:
+            self.found.append(logits)
+            return torch.eye(*logits.shape[-2:], dtype=logits.dtype, device=logits.device).expand_as(logits)
         if torch.is_grad_enabled() and not attention.requires_grad:
             attention.requires_grad_()
         self.found.append(attention)
