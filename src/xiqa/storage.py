@@ -1,0 +1,133 @@
+"""How much disk space a study needs, estimated from its configuration before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from xiqa.config import PUBLISHED_MAPS, WITHOUT_RELU, Cdmam, Config, Dataset, NetworkPlan, Saliency, base_method
+
+PARAMETERS: dict[str, int] = {
+    "small_resnet": 308_958,
+    "small_vgg": 99_247,
+    "resnet34": 21_296_486,
+    "resnet50": 23_559_031,
+    "efficientnet_b0": 4_051_599,
+    "vgg16": 134_267_586,
+    "vgg19": 139_577_282,
+    "resnet50v2": 23_543_667,
+    "densenet121": 7_033_403,
+    "xception": 20_865_042,
+    "inception_v3": 21_823_616,
+    "inception_resnet_v2": 54_369_710,
+}
+"""Architecture -> numbers in its weights file with its default options, one input channel and two outputs."""
+TWIN_IMAGE_BYTES: dict[str, int] = {
+    "object_cxr": 20_000,
+    "lvot": 28_000,
+    "brain_tumor": 120_000,
+    "covid_cxr": 48_000,
+    "ct_contrast": 103_000,
+}
+"""Format -> measured bytes of one simulated image in the real set's file format."""
+# Measured in the default study; they are a small part of all.
+FIGURES_OF_CDMAM, FIGURES_OF_NETWORK, FIGURES_OF_DATASET = 40_000_000, 2_500_000, 4_000_000
+FLOAT32 = 4
+
+
+class Storage(NamedTuple):
+    """Bytes of one part of a study's results: those that stay, and those of files that are deleted again."""
+
+    part: str
+    kept: int
+    temporary: int = 0
+
+
+def storage(study: Config, images: Mapping[str, int] | None = None) -> list[Storage]:
+    """Estimate what a study writes below its folder of results.
+
+    Args:
+        study: the configuration.
+        images: name of a data set with a path -> how many images it has; 1000 where it is not told.
+
+    Returns:
+        One row per part. The study needs the sum of `kept` and `temporary`: not all temporary files exist at once, so
+        that the estimate is on the safe side.
+    """
+    parts = [*_of_cdmam(study.cdmam)]
+    for name, dataset in study.datasets.items():
+        parts += _of_dataset(name, dataset, study.saliency, (images or {}).get(name, 1000))
+    return parts
+
+
+def _of_cdmam(cdmam: Cdmam) -> Iterator[Storage]:
+    from xiqa.cdmam.phantom import GEOMETRIES
+    from xiqa.cdmam.projection import frame_shape  # compiled code: loaded only where it is asked for
+
+    geometry, numbers, size = GEOMETRIES[cdmam.geometry], cdmam.images, cdmam.sampling.size
+    of_setting = numbers.no_margin + numbers.small_margins + numbers.large_margins
+    fine_tuning = len(cdmam.recordings) or len(cdmam.standin_training_settings)
+    recorded = numbers.recorded_in_all or numbers.recorded * fine_tuning
+    of_group = {"ood": numbers.ood, "recorded_standin": numbers.recorded_standin}
+    tested = sum(of_group.get(group, numbers.test) for group in cdmam.scenarios)
+    tested += numbers.validation * len(cdmam.validation_settings)
+    sampled = (len(cdmam.training_settings) * of_setting + recorded) * cdmam.sampling.samplings + tested
+    yield Storage("CDMAM: sampled images", sampled * (2 * size**2 + 8 * size))
+
+    channels, hidden = cdmam.network.channels, cdmam.network.hidden
+    convolutions = sum(9 * a * b + 5 * b for a, b in zip((1, *channels), channels, strict=False))
+    weights = convolutions + (channels[-1] * (size // 4) ** 2 + hidden + 2) * hidden + 25 * (hidden + 3)
+    members = cdmam.training.members
+    yield Storage("CDMAM: networks", members * weights * FLOAT32, 2 * members * weights * FLOAT32)
+
+    pixels = []
+    for group in (*cdmam.upsampling.groups, *(["recorded"] if cdmam.recordings else [])):
+        detector = cdmam.standin_detector if group in ("recorded_standin", "recorded") else cdmam.detector
+        # The images of a group have the margins in turn, beginning with another one in each group.
+        first = list(cdmam.scenarios).index(group) if group in cdmam.scenarios else -1
+        for number in range(cdmam.upsampling.images):
+            margin_mm = cdmam.margins_mm[(first + number) % len(cdmam.margins_mm)]
+            height, width = frame_shape(geometry, detector, margin_mm)
+            pixels.append(height * width)
+    rotated = max(pixels, default=0) if cdmam.checks.rotation else 0
+    yield Storage("CDMAM: original images", 3 * (sum(pixels) + rotated))
+    mapped = len(cdmam.upsampling.methods) * sum(pixels) + rotated
+    shard = 12 + FLOAT32 * members
+    yield Storage("CDMAM: upsampled maps", 16 * mapped, shard * cdmam.upsampling.shards * mapped)
+    yield Storage("CDMAM: figures and tables", FIGURES_OF_CDMAM)
+
+
+def _of_dataset(name: str, dataset: Dataset, saliency: Saliency, images: int) -> Iterator[Storage]:
+    raw = 0
+    if dataset.path is None:
+        twin = dataset.twin
+        of_levels = len(twin.severities) * twin.patients_per_severity * min(2, twin.images_per_patient)
+        images = twin.patients * twin.images_per_patient + of_levels
+        raw = images * TWIN_IMAGE_BYTES[dataset.format]
+    pixels = dataset.size**2
+    yield Storage(f"{name}: simulated files", raw)
+    yield Storage(f"{name}: prepared images and masks", images * 3 * pixels)
+
+    networks = [(plan, state) for plan in dataset.networks for state in plan.states]
+    weights = sum(PARAMETERS[plan.architecture] for plan, _ in networks) * FLOAT32 * len(dataset.seeds)
+    yield Storage(f"{name}: networks", weights)
+
+    graded = len(dataset.twin.severities) * saliency.severity_images if dataset.path is None else 0
+    number = min(saliency.images, images)
+    maps = 0
+    for plan, state in networks:
+        explained = number + (graded if state == "trained" else 0)
+        maps += explained * _methods(plan, saliency) * len(dataset.seeds)
+    costly = [m for methods in saliency.families.values() for m in methods if base_method(m) in saliency.costly_methods]
+    maps += min(saliency.costly_images, number) * len(costly)
+    yield Storage(f"{name}: saliency maps", maps * pixels * FLOAT32)
+    figures = FIGURES_OF_DATASET + FIGURES_OF_NETWORK * len(dataset.networks)
+    yield Storage(f"{name}: figures and tables", figures)
+
+
+def _methods(plan: NetworkPlan, saliency: Saliency) -> int:
+    """How many methods explain every network of an architecture, the released forms of some of them included."""
+    without = {"relu_backward", "relu_backward_smooth"} if plan.architecture in WITHOUT_RELU else set()
+    asked = [m for family, methods in saliency.families.items() if family not in without for m in methods]
+    released = [method for method in PUBLISHED_MAPS if method in (*saliency.methods, *saliency.costly_methods)]
+    return sum(base_method(method) not in saliency.costly_methods for method in asked) + len(released)
