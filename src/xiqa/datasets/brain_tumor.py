@@ -1,6 +1,6 @@
 """Brain tumours of Cheng (Brima 2023): one MATLAB v7.3 file `N.mat` per slice, in any folders, with the tumour's mask.
 
-Reference: Cheng, brain tumor dataset, figshare 1512427.
+Reference: Cheng 2017, brain tumor dataset, figshare 1512427.
 """
 
 from __future__ import annotations

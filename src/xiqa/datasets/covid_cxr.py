@@ -54,7 +54,7 @@ def read(folder: Path, dataset: Dataset) -> Records:
     Raises:
         DataError: neither form is there, columns are missing, or a class names no finding of the set.
 
-    Reference: Chowdhury et al., IEEE Access 8 (2020) 132665; Cohen et al., arXiv 2003.11597.
+    Reference: Chowdhury et al., IEEE Access 8 (2020) 132665; Cohen et al. 2020, arXiv 2003.11597.
     """
     for root in (folder, *sorted(path for path in folder.glob("*") if path.is_dir())):
         if (root / "metadata.csv").is_file():
