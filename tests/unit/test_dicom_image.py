@@ -154,18 +154,17 @@ def test_compressed_pixels_that_end_early_are_refused(compressed):
 @pytest.mark.parametrize(
     ("syntax", "package"),
     [
-        (JPEGLSLossless, "pyjpegls"),
+        (JPEGLSLossless, "python-gdcm"),
         (JPEGLosslessSV1, "python-gdcm"),
         (JPEG2000Lossless, "pylibjpeg-openjpeg"),
         (HTJ2KLossless, "pylibjpeg-openjpeg"),
-        (RLELossless, "pylibjpeg-rle"),
     ],
 )
 def test_a_missing_decoder_names_the_syntax_and_the_package(path, monkeypatch, syntax, package):
     data = pydicom.dcmread(path)
     data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([b"\xff\xd8" + bytes(30)]), syntax
     data.save_as(path)
-    monkeypatch.setattr("xiqa.datasets.dicom_image.get_decoder", lambda uid: SimpleNamespace(is_available=False))
+    monkeypatch.setattr("xiqa.datasets.dicom_file.get_decoder", lambda uid: SimpleNamespace(available_plugins=()))
     with pytest.raises(DataError, match=f"pip install {package}\\)") as caught:
         read_dicom_image(path)
     assert syntax.name in str(caught.value)

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     DigitalMammographyXRayImageStorageForProcessing,
     ExplicitVRLittleEndian,
@@ -19,6 +17,8 @@ from pydicom.uid import (
 
 import xiqa
 from xiqa.config import Detector, Exposure
+from xiqa.datasets.base import DataError, faults_named
+from xiqa.datasets.dicom_file import open_dicom, stored_pixels
 from xiqa.files import atomic_path
 
 _MATERIALS = {"Mo": "MOLYBDENUM", "Rh": "RHODIUM", "W": "TUNGSTEN", "Ag": "SILVER", "Al": "ALUMINUM"}
@@ -168,37 +168,21 @@ def read_dicom(path: str | os.PathLike) -> Recording:
         the recording, without anything about a patient.
 
     Raises:
-        ValueError: not a DICOM file; another modality; no, several or coloured frames; no or unequal pixel spacing;
+        DataError: not a DICOM file; another modality; no, several or coloured frames; no or unequal pixel spacing;
             pixels that cannot be decoded.
     """
     path = Path(path)
-    try:
-        data = pydicom.dcmread(path)
-    except InvalidDicomError as error:
-        raise ValueError(f"{path}: found no DICOM header, expected a DICOM image; leave other files out") from error
-    except (EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path}: the file cannot be read as DICOM ({error}); copy it again") from error
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: found no such file, expected a DICOM image")
+    with faults_named(path, quote=False):
+        return _recording(path, open_dicom(path))
+
+
+def _recording(path: Path, data: Dataset) -> Recording:
     modality = data.get("Modality")
     if modality not in _MODALITIES:
-        raise ValueError(f"{path}: found modality {modality!r}, expected one of {_MODALITIES} (mammography)")
-    if not {"PixelData", "Rows", "Columns"} <= set(data.dir()):
-        raise ValueError(f"{path}: found no pixel data, expected an image")
-    if int(data.get("NumberOfFrames") or 1) != 1:
-        raise ValueError(f"{path}: found {data.NumberOfFrames} frames, expected one image; export projections singly")
-    if int(data.get("SamplesPerPixel") or 1) != 1:
-        raise ValueError(f"{path}: found {data.SamplesPerPixel} samples per pixel, expected a grey-scale image")
-    pixel_mm = _spacing(path, data)
-    syntax = data.file_meta.get("TransferSyntaxUID") if hasattr(data, "file_meta") else None
-    try:
-        stored = data.pixel_array
-    except Exception as error:  # pydicom and its decoders raise many kinds
-        named = getattr(syntax, "name", syntax)
-        raise ValueError(
-            f"{path}: the pixels (transfer syntax {named}) cannot be decoded: {' '.join(str(error).split())[:300]}; "
-            "store the image uncompressed, as RLE or JPEG 2000, or install a decoder for it"
-        ) from None
+        raise DataError(path, f"found modality {modality!r}, expected one of {_MODALITIES} (mammography)")
+    stored, pixel_mm = stored_pixels(path, data), _spacing(path, data)
     slope, intercept = float(data.get("RescaleSlope") or 1), float(data.get("RescaleIntercept") or 0)
     counts = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     sign = data.get("PixelIntensityRelationshipSign")
@@ -224,11 +208,11 @@ def _spacing(path: Path, data: Dataset) -> float:
     try:
         vertical, horizontal = (float(value) for value in spacing)
     except (TypeError, ValueError):
-        raise ValueError(
-            f"{path}: found ImagerPixelSpacing {spacing!r}, expected two numbers in mm; add the tag (0018,1164)"
+        raise DataError(
+            path, f"found ImagerPixelSpacing {spacing!r}, expected two numbers in mm; add the tag (0018,1164)"
         ) from None
     if not (vertical > 0 and abs(vertical - horizontal) <= 1e-3 * vertical):
-        raise ValueError(f"{path}: found pixels of {vertical} mm × {horizontal} mm, expected square pixels")
+        raise DataError(path, f"found pixels of {vertical} mm × {horizontal} mm, expected square pixels")
     return vertical
 
 

@@ -21,10 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pydicom.misc import is_dicom
-
 from xiqa.config import Dataset
 from xiqa.datasets.base import DataError, Loaded, Record, Records, inside
+from xiqa.datasets.dicom_file import is_dicom
 from xiqa.datasets.dicom_image import OUTSIDE_HU, SliceKey, fill_outside, read_dicom_image, series_key
 from xiqa.datasets.folder import MISSING, read_rows, records
 from xiqa.datasets.images import read_mask

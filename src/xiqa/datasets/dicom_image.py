@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut, get_decoder
+from pydicom.pixels import apply_modality_lut
 
-from xiqa.datasets.base import DataError, Loaded
+from xiqa.datasets.base import DataError, Loaded, faults_named
+from xiqa.datasets.dicom_file import open_dicom, stored_pixels
 
 OUTSIDE_HU = -1500.0
 """A CT value below it is no tissue but a mark of "outside the scanned circle" (-2000, -2048, -3024): air has -1000, and
 its noise stays well above."""
-
-# The first family that a syntax names decides. Of the decoders for JPEG, gdcm's has a licence that all can use.
-_PACKAGES = {"JPEG-LS": "pyjpegls", "JPEG 2000": "pylibjpeg-openjpeg", "RLE": "pylibjpeg-rle", "JPEG": "python-gdcm"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +61,8 @@ def read_dicom_image(path: Path) -> Loaded:
 
     Reference: DICOM PS3.3, C.7.5.1.1.2 (padding), C.7.6.3 (pixels), C.11.1 (modality transformation).
     """
-    with _faults(path):
-        return _loaded(path, pydicom.dcmread(path))
+    with faults_named(path, quote=False):
+        return _loaded(path, open_dicom(path))
 
 
 def fill_outside(path: Path, pixels: np.ndarray, outside: np.ndarray) -> np.ndarray:
@@ -97,8 +91,8 @@ def series_key(path: Path) -> SliceKey:
     """
     place = ["InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient"]
     tags = ["PatientID", "SeriesInstanceUID", "Modality", "ImageType", *place]
-    with _faults(path):
-        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+    with faults_named(path, quote=False):
+        data = open_dicom(path, tags)
         number = _number(data.get("InstanceNumber"))
         return SliceKey(
             patient=str(data.get("PatientID") or "").strip(),
@@ -110,24 +104,11 @@ def series_key(path: Path) -> SliceKey:
         )
 
 
-@contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    """Turn what pydicom raises into a DataError without its text, which may quote the header."""
-    try:
-        yield
-    except DataError:
-        raise
-    except InvalidDicomError:
-        raise DataError(path, "found no DICOM header, expected a DICOM image; leave other files out") from None
-    except Exception as error:
-        raise DataError(path, f"cannot be read as DICOM ({type(error).__name__}); copy it again") from None
-
-
 def _loaded(path: Path, data: Dataset) -> Loaded:
     if str(data.get("BurnedInAnnotation") or "").strip().upper() == "YES":
         problem = "found BurnedInAnnotation YES: the pixels may show a patient's name"
         raise DataError(path, f"{problem}; take it out, or on_fault: skip")
-    stored = _stored(path, data)
+    stored = stored_pixels(path, data)
     is_ct = data.get("Modality") == "CT"
     if is_ct and not (_number(data.get("RescaleSlope")) and _number(data.get("RescaleIntercept")) is not None):
         raise DataError(path, "found CT without rescale slope and intercept, expected both: they give Hounsfield units")
@@ -147,31 +128,6 @@ def _loaded(path: Path, data: Dataset) -> Loaded:
         header=_header(data),
         full_scale=high if unchanged and not is_ct else None,
     )
-
-
-def _stored(path: Path, data: Dataset) -> np.ndarray:
-    """The stored values (h, w) of a file that is a single greyscale image."""
-    if not {"PixelData", "Rows", "Columns", "BitsStored", "PixelRepresentation"} <= set(data.dir()):
-        raise DataError(path, "found no pixel data, or no description of it, expected an image; is it truncated?")
-    if int(data.get("NumberOfFrames") or 1) != 1:
-        raise DataError(path, f"found {data.NumberOfFrames} frames, expected one; export each frame as a file")
-    photometric = data.get("PhotometricInterpretation")
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(data.get("SamplesPerPixel") or 1) != 1:
-        raise DataError(path, f"found colour ({photometric}), expected a greyscale image; convert or leave it out")
-    syntax = getattr(data, "file_meta", Dataset()).get("TransferSyntaxUID")
-    try:
-        decodable = syntax is None or get_decoder(syntax).is_available
-    except NotImplementedError:
-        decodable = False
-    if not decodable:
-        package = next((package for family, package in _PACKAGES.items() if family in syntax.name), None)
-        way = f"install it (pip install {package}) or store" if package else "store"
-        raise DataError(path, f"found pixels in {syntax.name}, for which no decoder is there; {way} them uncompressed")
-    try:
-        return data.pixel_array
-    except Exception as error:  # pydicom and its decoders raise many kinds; they see no more than the pixels
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(path, f"the pixels ({getattr(syntax, 'name', syntax)}) cannot be decoded: {reason}") from None
 
 
 def _padding(stored: np.ndarray, data: Dataset) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from xiqa.datasets.base import DataError, Loaded, faults_named, same_size
+from xiqa.datasets.dicom_file import looks_like_dicom
 
 LUMINANCE = (299, 587, 114)
 """Weights of red, green and blue in thousandths, ITU-R BT.601."""
@@ -19,8 +20,8 @@ FULL_SCALE = {np.dtype(bool): 1.0, np.dtype(np.uint8): 255.0, np.dtype(np.uint16
 def read_image(path: str | Path) -> Loaded:
     """Read one two-dimensional image.
 
-    The format follows from the name, then from the content: DICOM (also without a suffix), NIfTI, .npy, MetaImage
-    (.mhd, .mha), and all that Pillow reads (PNG, JPEG, TIFF, BMP, ...).
+    The format follows from the name, then from the content: DICOM (also without suffix or preamble), NIfTI, .npy,
+    MetaImage (.mhd, .mha), and all that Pillow reads (PNG, JPEG, TIFF, BMP, ...).
 
     - Colour becomes luminance. Transparency is laid over black: what lies under it was never shown to a reader.
     - An orientation in the EXIF header is obeyed, as by viewers and annotation tools, in masks too.
@@ -91,7 +92,7 @@ def _read(path: Path, colour_to_grey=_luminance) -> Loaded:
     if not start:
         raise DataError(path, "is empty (0 bytes); copy it again")
     name = path.name.casefold()
-    if name.endswith((".dcm", ".dicom", ".ima")) or start[128:] == b"DICM":
+    if name.endswith((".dcm", ".dicom", ".ima")) or looks_like_dicom(start):
         from xiqa.datasets.dicom_image import read_dicom_image
 
         return read_dicom_image(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -101,11 +102,14 @@ def inflated(path: str | Path, stream: BinaryIO, wbits: int, most_bytes: int | N
         DataError: damaged, truncated, with a wrong checksum, followed by other bytes, or larger than allowed.
     """
     limit = current().largest_bytes if most_bytes is None else most_bytes
-    unpacker, pending, produced = zlib.decompressobj(wbits), b"", 0
+    unpacker, pending, produced, checksum = zlib.decompressobj(wbits), b"", 0, 0
     try:
         while True:
             pending = pending or stream.read(STEP_BYTES)
             if unpacker.eof:
+                if wbits == RAW_DEFLATE:
+                    # gdcm leaves the checksum and the size of gzip behind.
+                    pending = (pending + stream.read(8)).removeprefix(struct.pack("<2I", checksum, produced % 2**32))
                 # DICOM and tapes pad what they store; in gzip another member may follow.
                 if not pending:
                     return
@@ -120,7 +124,7 @@ def inflated(path: str | Path, stream: BinaryIO, wbits: int, most_bytes: int | N
             if not (pending or piece or unpacker.eof):
                 raise DataError(path, "the compressed data end too early: truncated; copy the file again")
             pending = unpacker.unconsumed_tail or unpacker.unused_data
-            produced += len(piece)
+            produced, checksum = produced + len(piece), zlib.crc32(piece, checksum)
             if produced > limit:
                 raise DataError(
                     path,
