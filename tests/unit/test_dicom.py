@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from pydicom.uid import JPEGLSLossless, RLELossless
 
 from xiqa.cdmam.dicom import read_dicom, write_dicom
+from xiqa.cli import SCENARIOS
 from xiqa.config import Detector, Exposure
 
 EXPOSURE = Exposure(anode="W", filter="Rh", tube_voltage_kv=28, exposure_mas=80.5, noise="physical")
@@ -66,6 +69,60 @@ def test_the_file_is_a_valid_mammography_image_for_processing(path):
     assert (data.AnodeTargetMaterial, data.FilterMaterial) == ("TUNGSTEN", "RHODIUM")
     assert list(data.ImagerPixelSpacing) == [0.085, 0.085]
     assert data.file_meta.MediaStorageSOPInstanceUID == data.SOPInstanceUID
+
+
+# DICOM PS3.3, table A.26-1 (Digital Mammography X-Ray Image) and the tables of its modules: attributes of type 1 and 2.
+TYPE_1 = """
+SOPClassUID SOPInstanceUID SpecificCharacterSet StudyInstanceUID SeriesInstanceUID Modality PresentationIntentType
+ImageType SamplesPerPixel PhotometricInterpretation Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation
+PixelData PixelIntensityRelationship PixelIntensityRelationshipSign RescaleIntercept RescaleSlope RescaleType
+PresentationLUTShape LossyImageCompression PatientOrientation BurnedInAnnotation ImagerPixelSpacing PositionerType
+ImageLaterality OrganExposed AnatomicRegionSequence ViewCodeSequence
+"""
+TYPE_2 = """
+PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber
+SeriesNumber Manufacturer InstanceNumber ContentDate ContentTime DetectorType AcquisitionContextSequence
+"""
+# What the same tables prescribe for an image for processing of the left breast, cranio-caudal, MONOCHROME2.
+PRESCRIBED = {
+    "Modality": "MG",
+    "PresentationIntentType": "FOR PROCESSING",
+    "PresentationLUTShape": "IDENTITY",
+    "RescaleIntercept": 0,
+    "RescaleSlope": 1,
+    "RescaleType": "US",
+    "LossyImageCompression": "00",
+    "ImageLaterality": "L",
+    "PatientOrientation": ["A", "R"],
+    "PositionerType": "MAMMOGRAPHIC",
+    "OrganExposed": "BREAST",
+}
+
+
+def test_presentation_lut_shape_and_all_other_attributes_of_the_mammography_image_are_there(path):
+    data = pydicom.dcmread(path)
+    assert [keyword for keyword in TYPE_1.split() if data.get(keyword) in (None, "", [])] == []
+    assert [keyword for keyword in TYPE_2.split() if keyword not in data] == []
+    assert {keyword: data.get(keyword) for keyword in PRESCRIBED} == PRESCRIBED
+    (view,), (region,) = data.ViewCodeSequence, data.AnatomicRegionSequence
+    assert view.ViewModifierCodeSequence == []
+    assert (view.CodeValue, region.CodeValue) == ("399162004", "76752008")  # PS3.16, CID 4014 and 4013
+    assert "ConversionType" not in data, "an attribute of secondary captures"
+    assert data.QualityControlImage == "YES"
+
+
+@pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy is not installed: apt-get install dicom3tools")
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
+def test_dciodvfy_finds_neither_errors_nor_warnings(scenario, counts, tmp_path):
+    paths = [tmp_path / f"{number}.dcm" for number in (1, 2)]
+    for number, path in enumerate(paths, 1):
+        names = {"image_name": path.stem, "series_name": "series", "instance_number": number}
+        write_dicom(path, counts // 2 + np.uint16(number), SCENARIOS[scenario], Detector(), **names)
+        done = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=True)
+        assert (done.stdout + done.stderr).split() == ["MammographyImageForProcessing"]
+    # The two against each other: what one patient, study and series may hold.
+    done = subprocess.run(["dcentvfy", *paths], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 def test_equal_images_give_equal_bytes_and_others_other_identifiers(path, counts, tmp_path):

@@ -100,24 +100,24 @@ def write_dicom(
     data.SeriesInstanceUID = generate_uid(entropy_srcs=["xiqa series", series])
     data.StudyDate = data.SeriesDate = data.AcquisitionDate = data.ContentDate = _DATE
     data.StudyTime = data.SeriesTime = data.AcquisitionTime = data.ContentTime = _TIME
-    data.AccessionNumber = data.ReferringPhysicianName = data.StudyID = ""
-    data.SeriesNumber, data.InstanceNumber = 1, instance_number
+    data.AccessionNumber = data.ReferringPhysicianName = ""
+    data.StudyID, data.SeriesNumber, data.InstanceNumber = "1", 1, instance_number
     data.Modality = "MG"
     data.PresentationIntentType = "FOR PROCESSING"
     data.ImageType = ["ORIGINAL", "PRIMARY"]
-    data.ConversionType = "SYN"
     data.Manufacturer = data.ManufacturerModelName = "xiqa simulator"
     data.DeviceSerialNumber = "0"
     data.SoftwareVersions = xiqa.__version__
     data.PatientName, data.PatientID = "CDMAM^SIMULATED", "CDMAM34"
     data.PatientBirthDate, data.PatientSex = "", ""
+    data.QualityControlSubject = data.QualityControlImage = "YES"
     data.ImageComments = f"simulated {image_name}"[:1024]
     data.BodyPartExamined = "BREAST"
     data.AcquisitionNumber = instance_number
     data.ImageLaterality = "L"
     data.OrganExposed = "BREAST"
     data.PositionerType = "MAMMOGRAPHIC"
-    data.PatientOrientation = ["A", "F"]
+    data.PatientOrientation = ["A", "R"]  # a left breast from above: rows run to the front, columns to the right
     data.BreastImplantPresent = "NO"
     data.PartialView = "NO"
     data.AnatomicRegionSequence = [_code("76752008", "SCT", "Breast")]
@@ -141,6 +141,7 @@ def write_dicom(
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 14, 13, 0
     data.BurnedInAnnotation = "NO"
     data.LossyImageCompression = "00"
+    data.PresentationLUTShape = "IDENTITY"
     data.RescaleIntercept, data.RescaleSlope, data.RescaleType = "0", "1", "US"
     data.PixelIntensityRelationship, data.PixelIntensityRelationshipSign = "LIN", 1
     data.PixelData = pixels
