@@ -1,4 +1,5 @@
-# The commands of xiqa. Each makes .venv on first use; nothing outside this folder is touched.
+# The commands of xiqa. Each makes .venv on first use; nothing outside this folder is touched (only
+# studies of real patients keep the secret of their pseudonyms elsewhere: pseudonym_key in config/README.md).
 PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all

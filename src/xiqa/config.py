@@ -605,6 +605,11 @@ class Dataset(Section):
 
     _expand_path = field_validator("path")(expanded)
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the images are a twin's: where no folder is configured, whatever files a folder holds."""
+        return self.path is None
+
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:
         if (self.intensity == "window") != (self.window_hu is not None):
@@ -629,7 +634,7 @@ class Dataset(Section):
                 f"{' and '.join(WITH_OFFICIAL_PARTS)} do; set it to false, and give shares or sizes"
             )
         made = self.twin.patients * (self.twin.images_per_patient if self.split.by == "image" else 1)
-        if self.path is None and self.split.sizes and sum(self.split.sizes.values()) != made:
+        if self.simulated and self.split.sizes and sum(self.split.sizes.values()) != made:
             raise ValueError(f"split.sizes: found {sum(self.split.sizes.values())} in all, but the twin has {made}")
         names = [network.architecture for network in self.networks]
         if len(set(names)) < len(names):
@@ -752,6 +757,11 @@ class Config(Section):
         "results", pattern=r"^results(/[a-z0-9_]+)?$", description="folder of all outputs: results or results/<name>"
     )
     seed: int = Field(0, ge=0, description="seed of everything random")
+    pseudonym_key: str = Field(
+        "~/.config/xiqa/pseudonym_key",
+        description="file of the secret behind the pseudonyms of real patients, outside the results, with $VARIABLES "
+        "and ~; made where it is missing, and only its owner may read it",
+    )
     compute: Compute = Compute()
     cdmam: Cdmam
     datasets: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Dataset] = Field(
@@ -759,6 +769,8 @@ class Config(Section):
     )
     saliency: Saliency = Saliency()
     tracking: Tracking = Tracking()
+
+    _expand_key = field_validator("pseudonym_key")(expanded)
 
     @field_validator("datasets")
     @classmethod

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import pytest
 
 from xiqa.config import Dataset
 from xiqa.datasets.base import DataError, Loaded, Record, inside, localisation_check, mask_of
-from xiqa.datasets.prepare import prepare, pseudonym, read_or_make_salt, to_square, to_unit_range
+from xiqa.datasets.prepare import prepare, pseudonym, read_or_make_key, source_digest, to_square, to_unit_range
+from xiqa.datasets.splits import groups_of
 from xiqa.files import append_array
 
-SALT = b"secret"
+KEY = b"secret"
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def run(tmp_path):
         dataset = Dataset(**{"format": "object_cxr", "size": 16, "networks": (), **settings})
         paths = {"images": "images.npy", "masks": "masks.npy", "table": "table.parquet", "skipped": "skipped.csv"}
         paths = {name: tmp_path / file for name, file in paths.items()}
-        table = prepare(records, dataset, facts=facts, salt=SALT, paths=paths, progress=lambda *_: None)
+        table = prepare(records, dataset, facts=facts, key=KEY, paths=paths, progress=lambda *_: None)
         return table, np.load(paths["images"]), np.load(paths["masks"]), pd.read_csv(paths["skipped"])
 
     return go
@@ -83,20 +85,144 @@ def test_patients_are_pseudonyms(run, record):
     table, *_ = run([record("a", gradient(), "Jane Doe"), record("b", gradient().T, "Jane Doe")])
     assert table["patient"].nunique() == 1
     assert "Jane" not in table.to_csv()
-    assert pseudonym("Jane Doe", b"other") != pseudonym("Jane Doe", SALT) == table["patient"][0]
+    assert pseudonym("Jane Doe", b"other") != pseudonym("Jane Doe", KEY) == table["patient"][0]
 
 
-def test_the_salt_is_made_once_and_only_its_owner_reads_it(tmp_path):
-    path = tmp_path / "salt"
-    assert read_or_make_salt(path) == read_or_make_salt(path)
-    assert path.stat().st_mode & 0o077 == 0
-    assert list(tmp_path.iterdir()) == [path]
+def test_the_key_is_made_once_outside_the_results_and_only_its_owner_reads_it(tmp_path):
+    path = tmp_path / "home/.config/xiqa/pseudonym_key"
+    first = read_or_make_key(path, outside=tmp_path / "results")
+    assert read_or_make_key(path, outside=tmp_path / "results") == first
+    assert len(first) == 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_jobs_at_the_same_time_get_the_same_salt(tmp_path):
+def test_a_key_that_others_could_have_is_refused(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "results")
+    for place in ("results/key", "results/deep/key", "link/key", "results"):
+        with pytest.raises(ValueError, match="lies in the folder of the results"):
+            read_or_make_key(tmp_path / place, outside=tmp_path / "results")
+    open_to_all = tmp_path / "key"
+    read_or_make_key(open_to_all, outside=tmp_path / "results")
+    open_to_all.chmod(0o640)
+    with pytest.raises(ValueError, match="found mode 640, expected 600"):
+        read_or_make_key(open_to_all, outside=tmp_path / "results")
+    open_to_all.chmod(0o600)
+    open_to_all.write_text("guess me")
+    with pytest.raises(ValueError, match="64 hexadecimal digits") as caught:
+        read_or_make_key(open_to_all, outside=tmp_path / "results")
+    assert "guess" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"cannot be made or read .* name another file in pseudonym_key"):
+        read_or_make_key(open_to_all / "below a file", outside=tmp_path / "results")
+
+
+def test_jobs_at_the_same_time_get_the_same_key(tmp_path):
     for repeat in range(20):
         with ThreadPoolExecutor(8) as pool:
-            assert len(set(pool.map(read_or_make_salt, [tmp_path / f"new/{repeat}"] * 8))) == 1
+            made = pool.map(lambda path: read_or_make_key(path, outside="results"), [tmp_path / f"new/{repeat}"] * 8)
+            assert len(set(made)) == 1
+
+
+def test_the_digest_of_a_source_cannot_be_found_by_trying_files(run, record, source):
+    table, *_ = run([record("a", gradient())])
+    for guess in (source.read_bytes(), hashlib.sha256(source.read_bytes()).digest()):
+        assert table["source_digest"][0] != hashlib.sha256(guess).hexdigest()
+    assert table["source_digest"][0] == source_digest([source], KEY) != source_digest([source], b"other")
+
+
+def test_another_key_changes_pseudonyms_and_digests_and_nothing_else(run, record, monkeypatch):
+    records = [record(f"i{n}", gradient() + n, patient=f"P{n % 3}", label=n % 2) for n in range(6)]
+    one, images, *_ = run(records)
+    monkeypatch.setitem(globals(), "KEY", b"other")
+    other, others, *_ = run(records)
+    assert np.array_equal(images, others)
+    named = ["patient", "source_digest"]
+    assert (one[named] != other[named]).all(axis=None)
+    pd.testing.assert_frame_equal(one.drop(columns=named), other.drop(columns=named))
+    assert (groups_of(one) == groups_of(other)).all()
+
+
+SAME = {
+    "a decimal": ("7", "7.0"),
+    "leading zeros": ("007", "7"),
+    "zeros behind letters": ("P007", "P7"),
+    "case": ("p7", "P7"),
+    "a space": ("P 7", "P7"),
+    "wide digits": ("７", "7"),
+    "an exponent": ("1.2E+05", "120000"),
+    "a decimal comma": ("12,00", "12"),
+    "a composed letter": ("Mu\u0308ller", "M\u00fcller"),
+}
+
+
+@pytest.mark.parametrize("ids", SAME.values(), ids=SAME)
+@pytest.mark.parametrize("on_fault", ["stop", "skip"])
+def test_ids_that_differ_only_in_their_writing_are_refused_by_their_rows(run, record, ids, on_fault):
+    records = [record(f"i{n}", gradient() + n, patient=patient) for n, patient in enumerate(["1", ids[0], "2", ids[1]])]
+    with pytest.raises(ValueError, match="rows 2 and 4: found two ids of patients") as caught:
+        run(records, on_fault=on_fault)
+    assert "Mu" not in str(caught.value)
+    tabled = [replace(one, row=10 + n) for n, one in enumerate(records)]
+    with pytest.raises(ValueError, match="rows 11 and 13"):
+        run(tabled, on_fault=on_fault)
+
+
+def test_ids_that_differ_in_more_are_patients_of_their_own(run, record):
+    ids = ["7", "70", "P7", "7-1", "7.1", "7.10", "71", "0", "-7", "7a", "1.2.840.1", "1.2.840.10"]
+    table, *_ = run([record(f"i{n}", gradient() + n, patient=patient) for n, patient in enumerate(ids)])
+    assert table["patient"].nunique() == len(ids)
+    # Names of single images stand for patients where a set has none: two files may be called so.
+    proxies = [replace(record(name, gradient() + n), patient=name) for n, name in enumerate(["7", "007", "a", "A"])]
+    assert run(proxies)[0]["patient"].nunique() == 4
+
+
+def test_what_is_skipped_is_listed_by_row_without_a_name(run, record, tmp_path):
+    folder = tmp_path / "of Jane Doe"
+    folder.mkdir()
+    (folder / "Jane Doe 4711.png").write_bytes(b"no image")
+
+    def unreadable(text):
+        def load():
+            raise DataError(folder / "Jane Doe 4711.png", text)
+
+        return load
+
+    bad = record("bad", gradient())
+    texts = [
+        "is empty (0 bytes); copy it again",
+        f"the mask of {folder}/Jane Doe 4711.png has another size",
+        "names 'Jane O'Doe.png', but there is no file; restore it",
+        'names "Jane O\'Doe.png", which no file can be called',
+        "box 1 2 3 4 leaves the image Jane Doe 4711.png of 7 columns and 9 rows",
+    ]
+    files = (folder / "Jane Doe 4711.png",)
+    faulty = [replace(bad, image=f"b{n}", load=unreadable(text), files=files) for n, text in enumerate(texts)]
+    listed = DataError(folder / "images.csv", f"row 3: names 'Doe.png', but {folder}/Doe.png is no file")
+    table, _, _, skipped = run([record("good", gradient()), *faulty, listed], on_fault="skip")
+    assert list(table["image"]) == ["good"]
+    assert list(skipped.columns) == ["row", "reason"]
+    assert list(skipped["row"]) == [2, 3, 4, 5, 6, 7]
+    assert not skipped["reason"].str.contains("Jane|Doe|4711").any()
+    assert skipped["reason"][0] == texts[0]
+    assert skipped["reason"][2] == "names '…', but there is no file; restore it"
+    assert skipped["reason"][4] == "box 1 2 3 4 leaves the image … of 7 columns and 9 rows"
+
+
+def test_a_listing_that_fails_stops_whatever_is_done_with_faults(run, record):
+    def listing():
+        yield record("a", gradient())
+        raise KeyError("patient")
+
+    with pytest.raises(DataError, match="the list of images: cannot be read"):
+        run(listing(), on_fault="skip")
+
+
+def test_the_configuration_alone_says_what_is_simulated(tmp_path, run, record):
+    assert Dataset(format="lvot").simulated
+    (tmp_path / "twin.csv").write_text("image,patient,part\n")
+    assert not Dataset(format="lvot", path=str(tmp_path)).simulated
 
 
 BAD = {
@@ -236,7 +362,7 @@ def records(n):
         yield Record(f"i{i}", f"p{i}", i % 2, "x", (Path(sys.argv[0]),), lambda i=i: Loaded(np.roll(base, i), full_scale=255.0))
 paths = {n: folder / n for n in ("images.npy", "masks.npy", "table.parquet", "skipped.csv")}
 paths = {p.split(".")[0]: q for p, q in paths.items()}
-prepare(records(int(sys.argv[2])), Dataset(format="object_cxr", size=600), facts=None, salt=b"", paths=paths, progress=lambda *_: None)
+prepare(records(int(sys.argv[2])), Dataset(format="object_cxr", size=600), facts=None, key=b"", paths=paths, progress=lambda *_: None)
 # Not getrusage: its peak begins with that of the process that started this one.
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """  # noqa: E501

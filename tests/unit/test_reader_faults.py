@@ -56,7 +56,7 @@ def study(tmp_path, bad, on_fault):
     )
     paths = {"images": "images.npy", "masks": "masks.npy", "table": "table.csv", "skipped": "skipped.csv"}
     paths = {name: tmp_path / "out" / file for name, file in paths.items()}
-    prepare(folder.read(tmp_path, dataset), dataset, facts=None, salt=b"", paths=paths, progress=lambda *_: None)
+    prepare(folder.read(tmp_path, dataset), dataset, facts=None, key=b"", paths=paths, progress=lambda *_: None)
     return pd.read_csv(paths["table"])["image"].tolist(), pd.read_csv(paths["skipped"])
 
 

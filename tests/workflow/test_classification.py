@@ -16,6 +16,7 @@ STUDY = ["classification", "--configfile", "config/test.yaml", "mine.yaml"]
 RESULTS = Path("results/test")
 NETWORK = "[{architecture: small_resnet, states: [trained, semi_random, fully_random]}]"
 CONFIG = f"""
+pseudonym_key: key outside the results
 saliency:
   methods: [gradient, grad_cam, normgrad_conv1x1_multi, random, centre_prior]
   images: 8

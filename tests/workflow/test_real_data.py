@@ -9,6 +9,7 @@ from workflow_runs import copy_project, run
 pytestmark = [pytest.mark.workflow, pytest.mark.long]
 RESULTS = Path("results/real_data")
 SHORT = """
+pseudonym_key: key_outside_the_results
 datasets:
   brain_blocks:
     seeds: [0, 1]

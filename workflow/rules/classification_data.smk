@@ -23,7 +23,7 @@ rule write_twin:
 
 rule prepare:
     input:
-        lambda wildcards: [] if DATASETS[wildcards.dataset].path else f"{DATASET}/raw/twin.csv",
+        lambda wildcards: f"{DATASET}/raw/twin.csv" if DATASETS[wildcards.dataset].simulated else [],
     output:
         images=f"{DATASET}/prepared/images.npy",
         masks=f"{DATASET}/prepared/masks.npy",
@@ -40,7 +40,8 @@ rule prepare:
     params:
         code=lambda wildcards: code("prepare.py", f"xiqa.datasets.{DATASETS[wildcards.dataset].format}"),
         source=source,
-        salt=f"{RESULTS}/pseudonym_salt",
+        key=lambda wildcards: None if DATASETS[wildcards.dataset].simulated else study.pseudonym_key,
+        results=RESULTS,
     script:
         "../scripts/prepare.py"
 

@@ -3,7 +3,7 @@ import hashlib
 
 DATASETS = study.datasets
 # Twins have images of rising severity; real sets have not.
-GRADED = [name for name, d in DATASETS.items() if d.path is None and d.twin.severities and d.twin.patients_per_severity]
+GRADED = [name for name, d in DATASETS.items() if d.simulated and d.twin.severities and d.twin.patients_per_severity]
 DATASET = f"{RESULTS}/{{dataset}}"
 NETWORK = "{architecture}/{weights}/seed-{seed}"
 CLASSIFICATION = f"{RESULTS}/classification"

@@ -5,26 +5,30 @@ from pathlib import Path
 
 from xiqa.config import Dataset
 from xiqa.datasets.limits import Reading, reading
-from xiqa.datasets.prepare import prepare, read_or_make_salt
+from xiqa.datasets.prepare import prepare, read_or_make_key
 from xiqa.files import read_table
 from xiqa.logs import Progress, log_to
 
 
 def prepare_dataset(
-    folder: str, settings: dict, path_to_salt: str, seed: int, paths: dict[str, str], progress: Progress
+    folder: str,
+    settings: dict,
+    path_to_key: str | None,
+    results: str,
+    seed: int,
+    paths: dict[str, str],
+    progress: Progress,
 ) -> None:
-    """Read the real files, or a twin's, which its table twin.csv marks as simulated, and check every image."""
+    """Read the real files, or a twin's with what its generator knows of them, and check every image."""
     dataset = Dataset(**settings)
     reader = importlib.import_module(f"xiqa.datasets.{dataset.format}")
-    twin = Path(folder, "twin.csv")
-    simulated = twin.is_file()
     with reading(Reading(dataset.largest_image_mb)):
         prepare(
             reader.read(Path(folder), dataset),
             dataset,
-            facts=read_table(twin) if simulated else None,
+            facts=read_table(Path(folder, "twin.csv")) if dataset.simulated else None,
             # A simulated patient has no secret; equal studies then give equal bytes.
-            salt=str(seed).encode() if simulated else read_or_make_salt(path_to_salt),
+            key=str(seed).encode() if dataset.simulated else read_or_make_key(path_to_key, outside=results),
             paths=paths,
             progress=progress,
         )
@@ -35,7 +39,8 @@ if "snakemake" in globals():
         prepare_dataset(
             folder=snakemake.params.source["folder"],
             settings=snakemake.params.source["dataset"],
-            path_to_salt=snakemake.params.salt,
+            path_to_key=snakemake.params.key,
+            results=snakemake.params.results,
             seed=snakemake.params.source["seed"],
             paths=dict(snakemake.output.items()),
             progress=progress,

@@ -23,7 +23,12 @@ class DataError(ValueError):
     Args:
         path: the file; its name is the first thing that the message says.
         problem: what was found, what was expected, and what to do.
+
+    Attributes:
+        row: of the table that lists the images, where there is one.
     """
+
+    row: int | None = None
 
     def __init__(self, path: str | Path, problem: str):
         super().__init__(f"{path}: {problem}")
@@ -83,7 +88,7 @@ class Record:
 
     Attributes:
         image: identifier, unique in the set, with nothing in it that identifies a patient.
-        patient: the patient's id as the set has it (prepare stores a salted hash), or the proxy group.
+        patient: the patient's id as the set has it (prepare stores a pseudonym), or the proxy group.
         label: class index, 0 or more.
         label_name: name of the class.
         files: the files that it is made of; their bytes give the source digest.
@@ -93,6 +98,7 @@ class Record:
         mask_of: what the set's masks show: DEFECT, or the organ in which evidence may lie, in the plural ("lungs"). A
             map that lies in an organ has not found a defect.
         extra: further plain columns for the table, such as `frame`, `view` or `finding`.
+        row: of the set's table that lists the image (the heading is row 1), for messages; None without such a table.
     """
 
     image: str
@@ -105,6 +111,7 @@ class Record:
     part: str | None = None
     mask_of: str = DEFECT
     extra: dict[str, Any] = field(default_factory=dict)
+    row: int | None = None
 
 
 Records = Iterator[Record | DataError]

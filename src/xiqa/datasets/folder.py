@@ -129,16 +129,18 @@ def records(rows: Rows, make: Callable[[int, dict[str, str]], Record | None]) ->
     """
     for number, row in rows:
         if isinstance(row, DataError):
+            row.row = number
             yield row
             continue
         try:
             with faults_named(f"row {number}"):
                 record = make(number, row)
         except DataError as fault:
+            fault.row = number
             yield fault
             continue
         if record is not None:
-            yield record
+            yield replace(record, row=number)
 
 
 def _text(table: Path) -> str:

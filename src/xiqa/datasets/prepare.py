@@ -7,7 +7,9 @@ import json
 import os
 import re
 import secrets
+import stat
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -31,7 +33,7 @@ def prepare(
     dataset: Dataset,
     *,
     facts: pd.DataFrame | None,
-    salt: bytes,
+    key: bytes,
     paths: dict[str, str | os.PathLike],
     progress: Callable[[int, int, str], None],
 ) -> pd.DataFrame:
@@ -41,9 +43,11 @@ def prepare(
         records: what a reader lists.
         dataset: size, fit, intensity, and whether a fault stops or skips.
         facts: the table twin.csv of a simulated twin (image, patient, part, severity, ...); None: real data.
-        salt: bytes that make the pseudonyms of patients; without them nobody finds a name by trying.
+        key: secret behind pseudonyms and digests; without it nobody finds a patient or a file by trying.
         paths: files to write: images.npy (n, size, size) float16 within 0-1, masks.npy (n, size, size) bool, the
-            table (one row per image) and skipped.csv (file, reason; with its header only where nothing was skipped).
+            table (one row per image) and skipped.csv (row, reason; with its header only where nothing was skipped).
+            `row` is that of the set's table (the heading is row 1), or the place in the order of the files from 1;
+            names of files stay out, since they may hold a patient's.
         progress: told how many images are done.
 
     Returns:
@@ -51,14 +55,14 @@ def prepare(
 
     Raises:
         DataError: the first fault, unless `dataset.on_fault` is skip.
-        ValueError: no image is left.
+        ValueError: no image is left, or two patients have ids that differ in their writing only.
     """
     size, skipped = dataset.size, []
 
-    def fault(error: DataError) -> None:
+    def fault(error: DataError, row: int, files: Iterable[Path] = ()) -> None:
         if dataset.on_fault == "stop":
             raise error
-        skipped.append({"file": error.path, "reason": str(error)})
+        skipped.append({"row": row, "reason": _without_names(error, files)})
 
     listed = list(_listed(records, fault))
     rows, first_with = [], {}
@@ -66,14 +70,14 @@ def prepare(
         append_array(paths["images"], (size, size), IMAGE_TYPE) as add_image,
         append_array(paths["masks"], (size, size), np.bool_) as add_mask,
     ):
-        for number, record in enumerate(listed):
+        for number, (row, record) in enumerate(listed):
             try:
                 with faults_named(record.files[0], quote=False):
                     loaded = record.load()
                 check(loaded, record.files[0])
                 scaled = to_unit_range(loaded, dataset, record.files[0])
             except DataError as error:
-                fault(error)
+                fault(error, row, record.files)
                 continue
             image, mask, boxes, spacing_mm = to_square(scaled, loaded, size, dataset.fit)
             digest = hashlib.sha256(f"{loaded.pixels.shape}".encode() + loaded.pixels.tobytes()).hexdigest()
@@ -82,7 +86,7 @@ def prepare(
             rows.append(
                 {
                     "image": record.image,
-                    "patient": pseudonym(record.patient, salt),
+                    "patient": pseudonym(record.patient, key),
                     "grouping": record.grouping,
                     "label": record.label,
                     "label_name": record.label_name,
@@ -95,7 +99,7 @@ def prepare(
                     "mask_of": dataset.mask_of or record.mask_of,
                     "part": record.part,
                     "duplicate_of": first_with.setdefault(digest, record.image),
-                    "source_digest": source_digest(record.files),
+                    "source_digest": source_digest(record.files, key),
                     "data": "real" if facts is None else "simulated",
                     **record.extra,
                     **{f"header_{name}": value for name, value in loaded.header.items()},
@@ -113,9 +117,9 @@ def prepare(
         raise ValueError(f"{paths['table']}: the masks show {found}; expected one of them, name it in `mask_of`")
     table["duplicate_of"] = table["duplicate_of"].where(table["duplicate_of"] != table["image"])
     if facts is not None:
-        table = _with_facts(table, facts, salt)
+        table = _with_facts(table, facts, key)
     write_table(paths["table"], table)
-    write_table(paths["skipped"], pd.DataFrame(skipped, columns=["file", "reason"]))
+    write_table(paths["skipped"], pd.DataFrame(skipped, columns=["row", "reason"]).sort_values("row"))
     return table
 
 
@@ -212,28 +216,50 @@ def to_square(
     return np.clip(image, 0, 1), small, boxes, (spacing[0] / per_row, spacing[1] / per_column)
 
 
-def pseudonym(patient: str, salt: bytes) -> str:
-    """Twelve hexadecimal digits that stand for a patient: the same for equal id and salt, and no way back."""
-    return hashlib.sha256(salt + str(patient).encode()).hexdigest()[:12]
+def pseudonym(patient: str, key: bytes) -> str:
+    """Twelve hexadecimal digits that stand for a patient: the same for equal id and key, and no way back."""
+    return hashlib.sha256(key + str(patient).encode()).hexdigest()[:12]
 
 
-def read_or_make_salt(path: str | os.PathLike) -> bytes:
-    """The secret behind the pseudonyms of real patients: made once, kept beside the results, never logged."""
+def read_or_make_key(path: str | os.PathLike, *, outside: str | os.PathLike) -> bytes:
+    """The secret behind the pseudonyms of real patients: made once for a user, never logged, never among the results.
+
+    Args:
+        path: file of 64 hexadecimal digits, which only its owner may read.
+        outside: folder of the results, which are shared; the secret must not lie in it.
+
+    Raises:
+        ValueError: it lies among the results, others may read it, it is no key, or it cannot be made.
+    """
     path = Path(path)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".salt-") as made:
-            made.write(secrets.token_hex(32))
-            made.flush()
-            # Of jobs that prepare several sets at once the first one makes it.
-            with suppress(FileExistsError):
-                os.link(made.name, path)
-    return bytes.fromhex(path.read_text())
+    advice = "name another file in pseudonym_key"
+    if path.resolve().is_relative_to(Path(outside).resolve()):
+        raise ValueError(f"{path}: lies in the folder of the results, which may be shared; {advice}")
+    try:
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".pseudonym_key-") as made:
+                made.write(secrets.token_hex(32))
+                made.flush()
+                # Of jobs that prepare several sets at once the first one makes it.
+                with suppress(FileExistsError):
+                    os.link(made.name, path)
+        mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be made or read ({error.strerror}); {advice}") from None
+    if mode & 0o077:
+        raise ValueError(f"{path}: found mode {mode:o}, expected 600, so that nobody else reads it; chmod 600 it")
+    if not re.fullmatch(r"[0-9a-f]{64}\s*", text):
+        raise ValueError(f"{path}: found something else than 64 hexadecimal digits; {advice}")
+    return bytes.fromhex(text)
 
 
-def source_digest(files: Iterable[Path]) -> str:
-    """SHA-256 over the bytes of the files of one image, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
+def source_digest(files: Iterable[Path], key: bytes) -> str:
+    """SHA-256 over the key and the bytes of the files of one image, 64 hexadecimal digits.
+
+    Without the key nobody who has a public set, or a copy of a patient's images, finds them among the results.
+    """
+    digest = hashlib.sha256(key)
     for path in files:
         digest.update(_file_digest(path, path.stat().st_mtime_ns))
     return digest.hexdigest()
@@ -245,12 +271,22 @@ def _file_digest(path: Path, changed_ns: int) -> bytes:
     return bytes.fromhex(file_digest(path))
 
 
-def _listed(records: Iterable[Record | DataError], fault: Callable[[DataError], None]) -> Iterator[Record]:
-    """Records whose identifiers, patients and labels are in order; everything else is a fault."""
+def _listed(
+    records: Iterable[Record | DataError], fault: Callable[[DataError, int, Iterable[Path]], None]
+) -> Iterator[tuple[int, Record]]:
+    """Records, with their rows, whose identifiers, patients and labels are in order; everything else is a fault."""
     seen: set[str] = set()
-    for record in records:
+    ids: dict[str, tuple[str, int]] = {}
+    items, place = iter(records), 0
+    while True:
+        with faults_named("the list of images"):
+            record = next(items, None)
+        if record is None:
+            return
+        place += 1
+        row = place if record.row is None else record.row
         if isinstance(record, DataError):
-            fault(record)
+            fault(record, row)
             continue
         problem = None
         if not str(record.patient).strip():
@@ -260,13 +296,48 @@ def _listed(records: Iterable[Record | DataError], fault: Callable[[DataError], 
         elif record.image in seen:
             problem = f"has the image id '{record.image}', which another image has already; make them different"
         if problem:
-            fault(DataError(record.files[0], problem))
+            fault(DataError(record.files[0], problem), row, record.files)
             continue
         seen.add(record.image)
-        yield record
+        # A proxy that is the image's own name was written by a program, for one image.
+        if record.patient != record.image:
+            _check_writing(record.patient, row, ids)
+        yield row, record
 
 
-def _with_facts(table: pd.DataFrame, facts: pd.DataFrame, salt: bytes) -> pd.DataFrame:
+def _check_writing(patient: str, row: int, ids: dict[str, tuple[str, int]]) -> None:
+    """Refuse an id that is another one but for its writing: images of one patient could lie in two parts."""
+    known, first = ids.setdefault(plain_id(patient), (patient, row))
+    if known != patient:
+        raise ValueError(
+            f"rows {first} and {row}: found two ids of patients (or groups) that differ only in case, spaces, leading "
+            "zeros or how a number is written; expected one writing for each, since images of one patient must not "
+            "lie in training and test at once. If they are two patients, rename one"
+        )
+
+
+def plain_id(patient: str) -> str:
+    """An id without what spreadsheets and people change: 007, 7, 7.0, " 7" and 7E0 are one; so are "P 07" and "p7"."""
+    text = "".join(unicodedata.normalize("NFKC", str(patient)).casefold().split())
+    number = re.fullmatch(r"\+?(\d+)(?:[.,]0*)?", text)
+    if number:
+        text = number[1]
+    elif re.fullmatch(r"\d+(?:[.,]\d+)?e\+?\d{1,2}", text) and (value := float(text.replace(",", "."))).is_integer():
+        text = str(int(value))
+    return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", text)
+
+
+def _without_names(error: DataError, files: Iterable[Path]) -> str:
+    """What was wrong, without what may name a patient: quotations, paths, and names of files."""
+    reason = re.sub(r"['\"].*['\"]", "'…'", error.problem)
+    for path in (Path(error.path), *files):
+        if len(path.parts) > 1:
+            reason = re.sub(f"{re.escape(str(path.parent))}.*", "…", reason)
+        reason = re.sub(rf"(?<!\w){re.escape(path.name)}(?!\w)", "…", reason)
+    return reason
+
+
+def _with_facts(table: pd.DataFrame, facts: pd.DataFrame, key: bytes) -> pd.DataFrame:
     """Add what the generator of a twin knows; its patients are simulated ones and replace proxy groups."""
     facts = facts.astype({"image": str}).drop(columns=["label", "label_name", "data"], errors="ignore")
     missing = sorted(set(table["image"]) - set(facts["image"]))
@@ -276,7 +347,7 @@ def _with_facts(table: pd.DataFrame, facts: pd.DataFrame, salt: bytes) -> pd.Dat
         )
     known = facts.set_index("image").loc[table["image"]].reset_index(drop=True)
     table = table.assign(
-        patient=[pseudonym(patient, salt) for patient in known["patient"].astype(str)],
+        patient=[pseudonym(patient, key) for patient in known["patient"].astype(str)],
         grouping="patient",
         part=known["part"].where(known["part"] == "severity", table["part"]),
     )
