@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Scripts run by snakemake find the same interpreter.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: results quick full test test-all lint format ui report bench schema
+.PHONY: results quick full plan test test-all lint format ui report bench schema
 
 results: .venv/installed
 	snakemake --cores $(CORES)
@@ -20,6 +20,11 @@ quick: .venv/installed
 
 full: .venv/installed
 	snakemake --cores $(CORES) --configfile config/full.yaml
+
+# What a study will cost, without starting it: make plan, or make plan STUDY=my-study.yaml.
+STUDY ?=
+plan: .venv/installed
+	python workflow/scripts/plan_study.py $(STUDY) $(if $(filter-out all,$(CORES)),--cores $(CORES))
 
 # A file of tests stays with one worker, which makes its fixtures once; long files come first (tests/conftest.py).
 TESTS = python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder

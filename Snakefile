@@ -1,4 +1,6 @@
 # xiqa: from raw images to trained networks, saliency maps, scores, tables, figures and a report.
+import subprocess
+
 from snakemake.utils import min_version
 
 min_version("9.10")
@@ -47,6 +49,14 @@ onstart:
     # each job that ever finished: half a core after some hundred jobs. Jobs on this machine need no limit.
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+    # Own images: what the study costs is said before its first job; `make plan STUDY=...` says it of any study.
+    if OWN_IMAGES and not any(os.path.exists(f"{BENCHMARKS}/prepare/{name}.jsonl") for name in DATASETS):
+        subprocess.run(
+            [sys.executable, f"{PROJECT}/workflow/scripts/plan_study.py", "-", "--cores", str(workflow.cores or 1)],
+            input=study.model_dump_json(),
+            text=True,
+            check=False,
+        )
 
 
 onsuccess:

@@ -781,6 +781,26 @@ class Config(Section):
         return datasets
 
 
+def laid_over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """A study laid over another one, as Snakemake does it: mappings are merged, everything else is replaced."""
+    both = {
+        name: laid_over(base[name], value) if isinstance(value, dict) and isinstance(base.get(name), dict) else value
+        for name, value in top.items()
+    }
+    return base | both
+
+
+def own_images_alone(content: dict[str, Any]) -> bool:
+    """Whether every data set of a study is a folder of one's own images: config/own_images.yaml is then laid under it.
+
+    Args:
+        content: the parsed YAML of the study laid over config/config.yaml.
+    """
+    datasets = without_nulls(content.get("datasets") or {})
+    folders = [isinstance(dataset, dict) and dataset.get("format") == "folder" for dataset in datasets.values()]
+    return bool(folders) and all(folders)
+
+
 def without_nulls(mapping: Any) -> Any:
     """A study laid over the default leaves an entry of a mapping out by setting it to null."""
     if not isinstance(mapping, dict):

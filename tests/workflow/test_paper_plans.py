@@ -2,9 +2,12 @@
 
 import re
 import subprocess
+import sys
 
 import pytest
 from workflow_runs import command, copy_project, environment, run
+
+from xiqa.plan import work_of
 
 pytestmark = [pytest.mark.workflow, pytest.mark.long]  # CI runs this file beside `make test`
 
@@ -49,3 +52,29 @@ def test_a_missing_file_of_weights_stops_before_any_job(project):
     done = subprocess.run(command(*study), cwd=project, capture_output=True, text=True, env=environment())
     assert done.returncode != 0
     assert re.search(r"Missing input files .*mine\.pth", done.stdout + done.stderr, re.DOTALL)
+
+
+OWN = """
+datasets: {mine: {format: folder, path: images, size: 64,
+                  networks: [{architecture: small_resnet}, {architecture: small_vgg}]},
+           object_cxr: null, lvot: null, brain_tumor: null, covid_cxr: null, ct_contrast: null}
+"""
+
+
+@pytest.mark.parametrize("study", ["", "config/test.yaml", "mine.yaml"])
+def test_the_plan_has_as_many_jobs_as_snakemake_would_start(project, study):
+    (project / "mine.yaml").write_text(OWN)
+    (project / "images").mkdir(exist_ok=True)
+    (project / "images/images.csv").write_text("image,label,patient\n")
+    target, chains = ("classification", ["images"]) if study == "mine.yaml" else ("all", [])
+    output = run(project, target, *(["--configfile", study] if study else []), "--dry-run")
+    jobs = int(re.search(r"^total +(\d+)$", output, re.MULTILINE)[1]) - 1  # the target itself does nothing
+    sys.path.insert(0, str(project / "workflow/scripts"))
+    from plan_study import study_of
+
+    config = study_of([str(project / study)] if study else [])
+    counted = sum(part.jobs for part in work_of(config, dict.fromkeys(["mine"], 100), chains=chains))
+    assert counted == jobs
+    if study == "mine.yaml":
+        assert "explain_classifier_smoothgrad" in output
+        assert not re.search("explain_classifier_(rise|score_cam|xrai|lime)", output)

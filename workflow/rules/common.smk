@@ -13,8 +13,15 @@ from xiqa.config import (
     WITHOUT_RELU,
     base_method,
     load_config,
+    own_images_alone,
 )
 from xiqa.provenance import code_digest
+
+OWN_IMAGES = own_images_alone(config)
+if OWN_IMAGES:
+
+    configfile: "config/own_images.yaml"
+
 
 study = load_config(config)
 cdmam = study.cdmam
