@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xiqa.config import Split
-from xiqa.datasets.splits import groups_of, reference_images, split_images
+from xiqa.datasets.splits import groups_of, patients_needed, reference_images, split_images
 
 
 def table_of(patients, labels, duplicate_of=None, part=None):
@@ -164,6 +164,65 @@ def test_a_label_that_training_lacks_is_refused():
     table = table_of(np.arange(21), [0] * 10 + [1] * 10 + [2], part=[None] * 20 + ["severity"])
     with pytest.raises(ValueError, match="too few patients per label"):
         split_images(table, Split(), 0)
+
+
+def test_four_patients_with_the_default_split_are_refused_with_the_number_that_is_needed():
+    table = table_of([0, 1, 2, 3], [0, 1, 0, 1]).assign(label_name=["good", "motion"] * 2)
+    message = (
+        r"found 4 patients \(good 2, motion 2\), and the (validation|test) part has none of .*expected 7 or more of "
+        r"each label for these shares of train, validation, test; add patients"
+    )
+    for seed in range(5):
+        with pytest.raises(ValueError, match=message):
+            split_images(table, Split(), seed)
+
+
+@pytest.mark.parametrize(
+    ("split", "needed"),
+    [
+        (Split(), 7),
+        (Split(validation=0), 4),
+        (Split(validation=0, test=0.5), 2),
+        (Split(validation=0.2, folds=3), 5),
+        (Split(validation=0.1, test=0.1, by="image"), 10),
+    ],
+)
+@pytest.mark.parametrize("others", [1, 6])
+def test_with_the_patients_that_are_needed_every_part_has_every_label_whatever_the_seed(split, needed, others):
+    assert patients_needed(split) == needed
+    label = np.repeat([0, 1, 2], [needed, others * needed, needed])
+    table = table_of(np.arange(len(label)), label)
+    for seed in range(6):
+        divided = split_images(table, split, seed)
+        for part in ("train", "test", *(["validation"] if split.validation else [])):
+            assert set(label[divided["part"] == part]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("labels", "split", "part", "message"),
+    [
+        # One patient has a label: it can be in one part only.
+        ([0] * 20 + [1] * 20 + [2], Split(), None, "none of 2; expected 7"),
+        # Twelve patients with both labels would do, one patient with all images of a label does not.
+        ([0] * 30 + [1], Split(validation=0), None, "the (test|train) part has none of 1"),
+        ([0, 1] * 4, Split(sizes={"train": 6, "validation": 1, "test": 1}), None, "expected at least 3 of each label"),
+        (
+            [0, 1] * 4,
+            Split(official=True),
+            ["train"] * 6 + ["test", "train"],
+            "the test part has none of 1; set split.off",
+        ),
+    ],
+)
+def test_a_label_that_any_part_lacks_is_refused(labels, split, part, message):
+    with pytest.raises(ValueError, match=f"too few patients per label: found {len(labels)} patients .*{message}"):
+        split_images(table_of(np.arange(len(labels)), labels, part=part), split, 0)
+
+
+def test_a_part_that_nobody_asked_for_may_be_missing():
+    table = table_of(np.arange(12), np.arange(12) % 2, part=["train", "train", "train", "train", "test", "test"] * 2)
+    assert set(split_images(table, Split(official=True), 0)["part"]) == {"train", "test"}
+    assert set(split_images(table, Split(validation=0), 0)["part"]) == {"train", "test"}
 
 
 def test_a_split_by_image_divides_patients():

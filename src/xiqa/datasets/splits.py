@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -29,8 +31,8 @@ def split_images(table: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
         Table with image, part (train, validation, test, severity, unused) and group (number of what stays together).
 
     Raises:
-        ValueError: a label is missing in training, an official split divides a patient, or has no test part, the sizes
-            are not those of the set.
+        ValueError: a label is missing in a part, which says how many patients are found and needed; an official split
+            divides a patient or has no test part; the sizes are not those of the set.
     """
     seed = seed if split.seed is None else split.seed
     group = groups_of(table) if split.by == "patient" else np.arange(len(table))
@@ -47,12 +49,7 @@ def split_images(table: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
         part[free] = _divide(table["label"].to_numpy()[free], group[free], split, seed)
     divided = pd.DataFrame({"image": table["image"].to_numpy(), "part": part, "group": group})
     _assert_whole(divided)
-    train = set(table["label"].to_numpy()[part == "train"])
-    if train != set(table["label"]):
-        raise ValueError(
-            f"split, seed {seed}: the training part has the labels {sorted(train)} of {sorted(set(table['label']))}; "
-            "too few patients per label, or shares of validation and test that are too large"
-        )
+    _assert_all_labels(table, divided, split, seed)
     return divided
 
 
@@ -220,3 +217,42 @@ def _assert_whole(divided: pd.DataFrame) -> None:
         raise ValueError(
             f"a patient (or duplicates) would lie in two parts, such as the images {images}; the split is wrong"
         )
+
+
+def patients_needed(split: Split) -> int:
+    """Patients of each label with which every part surely has one, by the shares of the smallest part."""
+    test = 1 / split.folds if split.folds else split.test
+    shares = [share for share in (test, split.validation, 1 - test - split.validation) if share > 0]
+    return math.ceil(1 / min(shares) - 1e-9)
+
+
+def _assert_all_labels(table: pd.DataFrame, divided: pd.DataFrame, split: Split, seed: int) -> None:
+    """Each part has images of each label: without them a network cannot learn it, and no score can be computed."""
+    part = divided["part"].to_numpy()
+    if split.official:
+        asked = [name for name in PARTS if name != "validation" or (part == name).any()]
+    else:
+        asked = [name for name in PARTS if name != "validation" or (split.sizes or {name: split.validation}).get(name)]
+    names = (table["label_name"] if "label_name" in table else table["label"]).astype(str).to_numpy()
+    missing = {name: sorted(set(names) - set(names[part == name])) for name in asked}
+    if not any(missing.values()):
+        return
+    own, one = part != SEVERITY, "images" if split.by == "image" else "patients"
+    per_label = divided[own].groupby(names[own])["group"].nunique()
+    found = ", ".join(f"{label} {number}" for label, number in per_label.items())
+    lacking = "; ".join(
+        f"the {name} part has none of {', '.join(labels)}" for name, labels in missing.items() if labels
+    )
+    if split.official:
+        advice = "set split.official to false where the set's own parts are not complete"
+    elif split.sizes:
+        advice = f"expected at least {len(asked)} of each label, and sizes that give each part some; change split.sizes"
+    else:
+        advice = (
+            f"expected {patients_needed(split)} or more of each label for these shares of {', '.join(asked)}; add "
+            f"{one}, or raise the smallest of split.validation and split.test (validation: 0 does without that part)"
+        )
+    raise ValueError(
+        f"split, seed {seed}: too few {one} per label: found {divided['group'][own].nunique()} {one} ({found}), "
+        f"and {lacking}; {advice}"
+    )
