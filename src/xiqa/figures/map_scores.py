@@ -139,7 +139,7 @@ def plot_masking(fidelity: pd.DataFrame, curves: pd.DataFrame, architecture: str
     left.set_xlim(np.nanmin([-0.1, rows["ci_low"].min()]) - 0.02, 1.02)
     left.set_xlabel(f"fidelity F, area between both curves\n{_counted(rows)}")
     _name_methods(left, order)
-    left.legend(loc="lower right", fontsize=6.5)
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=6.5)
     known = means.dropna()
     parts = known.drop(list(CONTROLS), errors="ignore"), known.reindex(CONTROLS).dropna()
     best = [part.idxmax() for part in parts if len(part)]
@@ -152,8 +152,10 @@ def plot_masking(fidelity: pd.DataFrame, curves: pd.DataFrame, architecture: str
             panel.plot(curve["x"], curve["y"], line, color=colour, linewidth=1.2, label=label)
         panel.set(title=f"{words} important pixels first ({name})", ylim=(-0.02, 1.02), xlim=(0, 1), ylabel="accuracy")
         panel.grid(True, linewidth=0.3, color="#DDDDDD")
-    panels["MiF"].legend(loc="upper right", fontsize=6.5, title="best method and best control", title_fontsize=6.5)
-    panels["LiF"].set_xlabel("share of masked pixels")
+    below = panels["LiF"]
+    below.set_xlabel("share of masked pixels")
+    told = {"title": "best method and best control", "title_fontsize": 6.5, "fontsize": 6.5}
+    below.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), **told)
     style.note_data(figure, data)
     return figure
 
