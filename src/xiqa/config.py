@@ -106,6 +106,16 @@ PUBLISHED_MAPS: dict[str, tuple[str, ...]] = {
     "guided_grad_cam": ("gradient", "grad_cam"),
 }
 """Methods whose map in the code of Özer is another one than ours -> the maps that it is made of."""
+# Groups of methods that the papers compare.
+SINGLE = ("normgrad_scaling", "normgrad_conv1x1", "normgrad_conv3x3")
+MULTI = tuple(f"{method}_multi" for method in SINGLE)
+GRADIENT_BASELINES = ("input_x_gradient", "guided_backprop", "guided_grad_cam")
+BASELINES = (*GRADIENT_BASELINES, "grad_cam")
+SMOOTHGRADS = ("smoothgrad_squared", "smoothgrad")
+INTEGRATED = ("integrated_gradients_bw", "integrated_gradients")
+OTHERS_BROCKI = ("gradient", "expected_gradients", "deconvolution")
+METHODS_BROCKI = (*SMOOTHGRADS, *INTEGRATED, *OTHERS_BROCKI)
+METHODS_BRIMA = ("gradient", "smoothgrad", "integrated_gradients", "guided_ig", "blur_ig")
 METHOD_MODULES: dict[str, str] = {method: f"xiqa.saliency.{method}" for method in METHOD_FAMILY}
 STEPS = ("no_margin", "small_margins", "large_margins", "recorded")
 SIMULATED_GROUPS = ("scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin")
@@ -372,6 +382,8 @@ CLASSES_OF_FORMAT: dict[str, int] = {
     "ct_contrast": 2,
 }
 """How many classes a format has; the others have as many as their files, or `classes`, name."""
+WITH_TWIN = ("object_cxr", "lvot", "brain_tumor", "covid_cxr", "ct_contrast")
+"""Formats of which a simulated twin is written where no path is given."""
 WITH_OFFICIAL_PARTS = ("object_cxr", "folder")
 """Formats whose files say which part an image belongs to."""
 # Settings of the papers by name; keys given beside `preset` override them.
@@ -616,8 +628,10 @@ class Dataset(Section):
             raise ValueError("intensity: window needs window_hu: [centre, width]; the others take none")
         if self.bright_above_hu is not None and self.window_hu is None:
             raise ValueError("bright_above_hu needs intensity: window")
-        if self.format == "folder" and self.path is None:
-            raise ValueError("format: folder needs path: the folder of your images (a twin exists for the named sets)")
+        if self.path is None and self.format not in WITH_TWIN:
+            raise ValueError(
+                f"format: {self.format} needs path: the folder of your images (simulated twins: {', '.join(WITH_TWIN)})"
+            )
         classes = len(self.classes) or CLASSES_OF_FORMAT.get(self.format)
         if self.classes and classes != CLASSES_OF_FORMAT.get(self.format, classes):
             expected = CLASSES_OF_FORMAT[self.format]

@@ -211,7 +211,7 @@ def _refuse_patient_data(path: Path) -> None:
         import pyarrow.parquet
 
         columns = pyarrow.parquet.read_schema(path).names
-    named = [c for c in columns if c != "n_patients" and any(word in c.lower() for word in PATIENT_WORDS)]
+    named = [c for c in columns if not c.endswith("_patients") and any(word in c.lower() for word in PATIENT_WORDS)]
     if named:
         raise ValueError(f"{path}: found columns {named}, expected none that may name a patient; log a table without")
 

@@ -91,6 +91,7 @@ def test_scenarios_are_table_1_of_the_paper(root):
         ("datasets.object_cxr.split", {"official": True, "seed": 0}, "found seed and official"),
         ("datasets.object_cxr.split", {"folds": 5, "seed": 0}, "found seed and folds"),
         ("datasets.lvot.seeds", [0, 1, 0], r"seeds: found \[0, 1, 0\], expected each once"),
+        ("datasets.lvot.format", "brain_tumor_jpg", "format: brain_tumor_jpg needs path.*twins: object_cxr"),
         ("datasets.lvot.weights", "imagenet", "weights: there are none of ImageNet for small_resnet"),
         ("datasets.lvot.weights", "ImageNet", "weights: found 'ImageNet', expected none, imagenet, or the path"),
         ("datasets.lvot.weights", "$NOT_SET_ANYWHERE/mine.pth", "whose variable is not set"),

@@ -22,7 +22,7 @@ for family, methods in FAMILIES.items():
             mem_mb=4000,
             gpu=1 if study.compute.device == "cuda" else 0,
         params:
-            code=code("explain.py", *method_modules(*methods)),
+            code=code("explain.py", *method_modules(*methods), entries=methods),
             methods={method: options(method) for method in methods},
             images_per_group=EXPLAIN.images,
             seed=study.seed,
@@ -106,7 +106,7 @@ for method in UPSAMPLING.methods:
             mem_mb=8000,
             gpu=1 if study.compute.device == "cuda" else 0,
         params:
-            code=code("upsample.py", *method_modules(method)),
+            code=code("upsample.py", *method_modules(method), entries=[method]),
             method=method,
             options=options(method),
             upsampling=plain(UPSAMPLING, "methods", "groups", "images"),

@@ -11,7 +11,7 @@ rule write_twin:
     resources:
         mem_mb=1000,
     params:
-        code=lambda wildcards: code("write_twin.py", f"xiqa.datasets.twins.{DATASETS[wildcards.dataset].format}"),
+        code=lambda wildcards: TWIN_CODE[wildcards.dataset],
         twin=lambda wildcards: {
             "format": DATASETS[wildcards.dataset].format,
             "settings": plain(DATASETS[wildcards.dataset].twin),
@@ -38,7 +38,7 @@ rule prepare:
     resources:
         mem_mb=1000,
     params:
-        code=lambda wildcards: code("prepare.py", f"xiqa.datasets.{DATASETS[wildcards.dataset].format}"),
+        code=lambda wildcards: READER_CODE[wildcards.dataset],
         source=source,
         key=lambda wildcards: None if DATASETS[wildcards.dataset].simulated else study.pseudonym_key,
         results=RESULTS,

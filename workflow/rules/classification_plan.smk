@@ -9,6 +9,19 @@ NETWORK = "{architecture}/{weights}/seed-{seed}"
 CLASSIFICATION = f"{RESULTS}/classification"
 
 
+def code_of_format(script, package, dataset):
+    """Digest of a stage that loads the module of a data set's format, which must exist before any job starts."""
+    return code(script, f"{package}.{dataset.format}", entries=[dataset.format])
+
+
+TWIN_CODE = {
+    name: code_of_format("write_twin.py", "xiqa.datasets.twins", dataset)
+    for name, dataset in DATASETS.items()
+    if dataset.path is None
+}
+READER_CODE = {name: code_of_format("prepare.py", "xiqa.datasets", dataset) for name, dataset in DATASETS.items()}
+
+
 wildcard_constraints:
     dataset="|".join(DATASETS) or "none",
     architecture="[a-z0-9_]+",

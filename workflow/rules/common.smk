@@ -46,9 +46,12 @@ os.environ.update(
 )
 
 
-def code(script, *modules):
-    """Digest of a stage: its script, the library code below it, modules loaded by name, and its environment."""
-    return code_digest(f"{PROJECT}/workflow/scripts/{script}", modules, [f"{PROJECT}/envs/xiqa.yaml"])
+def code(script, *modules, entries=None):
+    """Digest of a stage: its script, the library code below it, modules loaded by name, and its environment.
+
+    `entries` are the methods that it knows, where it takes others of the tables of all methods for none of its own.
+    """
+    return code_digest(f"{PROJECT}/workflow/scripts/{script}", modules, [f"{PROJECT}/envs/xiqa.yaml"], entries)
 
 
 def plain(section, *without):

@@ -47,7 +47,7 @@ for family, methods in ATTRIBUTION_FAMILIES.items():
         resources:
             mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
         params:
-            code=code("explain_classifier.py", f"xiqa.saliency.{base_method(family)}"),
+            code=code("explain_classifier.py", f"xiqa.saliency.{base_method(family)}", entries=entries_of(*methods)),
             methods=methods,
             published=RELEASED if family == "one_pass" else [],
             images=lambda wildcards, methods=methods: images_of(methods[0], wildcards),

@@ -17,6 +17,12 @@ MAPS_OF = f"{DATASET}/saliency/{NETWORK}"
 SCORES_OF = f"{DATASET}/scores/{NETWORK}"
 
 
+def entries_of(*methods):
+    """The entries of these methods in the tables of all: their own, of what they are variants, of their parts."""
+    names = {*methods, *map(base_method, methods)}
+    return {*names, *(source for name in names for source in PUBLISHED_MAPS.get(name, ()))}
+
+
 def first_network(dataset):
     """The network that the costly methods explain and that is scored by masking: the first, trained, of the first seed."""
     plan = DATASETS[dataset]

@@ -83,7 +83,11 @@ rule cascade_classifier:
     resources:
         mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
     params:
-        code=code("cascade_classifier.py", *[f"xiqa.saliency.{ATTRIBUTIONS[method]}" for method in SALIENCY.cascade]),
+        code=code(
+            "cascade_classifier.py",
+            *[f"xiqa.saliency.{ATTRIBUTIONS[method]}" for method in SALIENCY.cascade],
+            entries=entries_of(*SALIENCY.cascade),
+        ),
         methods=lambda wildcards: [m for m in SALIENCY.cascade if m in methods_of(wildcards)],
         alignment=SALIENCY.alignment,
         explained_class=SALIENCY.explained_class,
@@ -232,7 +236,7 @@ rule compare_alignment:
     resources:
         mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
     params:
-        code=code("compare_alignment.py", "xiqa.saliency.one_pass"),
+        code=code("compare_alignment.py", "xiqa.saliency.one_pass", entries=LAYER_METHODS),
         methods=LAYER_METHODS,
         explained_class=SALIENCY.explained_class,
         tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,

@@ -7,10 +7,9 @@ import pandas as pd
 import torch
 from scipy import ndimage
 
-from xiqa.config import FALLING
+from xiqa.config import FALLING, METHODS_BROCKI
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import Progress, log_to
-from xiqa.metrics.maps.claims import METHODS_BROCKI
 from xiqa.metrics.maps.fidelity import fidelity, fidelity_area, fidelity_ends, masking_curves
 from xiqa.metrics.maps.insertion_deletion import insertion_deletion
 from xiqa.metrics.maps.localisation import published_signs

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xiqa.config import CONTROLS, FALLING
+from xiqa.config import BASELINES, CONTROLS, FALLING, METHODS_BROCKI, MULTI, SINGLE
 from xiqa.datasets.body import body_mask
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps.agreement import agreement
-from xiqa.metrics.maps.claims import BASELINES, METHODS_BROCKI, MULTI, SINGLE
 from xiqa.metrics.maps.localisation import (
     curves_of_maps,
     pointing_games_of_maps,

@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from xiqa.config import CONTROLS
+from xiqa.config import (
+    BASELINES,
+    CONTROLS,
+    GRADIENT_BASELINES,
+    INTEGRATED,
+    METHODS_BRIMA,
+    MULTI,
+    OTHERS_BROCKI,
+    SINGLE,
+    SMOOTHGRADS,
+)
 from xiqa.metrics.maps.leaderboard import score_interval
 from xiqa.metrics.statistics import FEWEST_PATIENTS, TOO_FEW, difference_interval
-
-SINGLE = ("normgrad_scaling", "normgrad_conv1x1", "normgrad_conv3x3")
-MULTI = tuple(f"{method}_multi" for method in SINGLE)
-GRADIENT_BASELINES = ("input_x_gradient", "guided_backprop", "guided_grad_cam")
-BASELINES = (*GRADIENT_BASELINES, "grad_cam")
-SMOOTHGRADS = ("smoothgrad_squared", "smoothgrad")
-INTEGRATED = ("integrated_gradients_bw", "integrated_gradients")
-OTHERS_BROCKI = ("gradient", "expected_gradients", "deconvolution")
-METHODS_BROCKI = (*SMOOTHGRADS, *INTEGRATED, *OTHERS_BROCKI)
-METHODS_BRIMA = ("gradient", "smoothgrad", "integrated_gradients", "guided_ig", "blur_ig")
 
 PAPERS = {"ozer": "Özer", "brima": "Brima 2023", "brocki": "Brocki 2022"}
 """First word of a claim's id -> how the paper is cited."""

@@ -1,0 +1,173 @@
+"""Which stages an edit reruns: constants, tables and modules in a copied tree, and the digests before and after."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from xiqa import provenance
+from xiqa.config import ATTRIBUTIONS, METHOD_MODULES, WITH_TWIN, DatasetFormat
+
+CONFIG = "src/xiqa/config.py"
+
+
+class Tree:
+    """A copy of the code in which files are edited, and the stages whose digests an edit changes."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def digests(self, **options) -> dict[str, str]:
+        scripts = sorted((self.folder / "workflow/scripts").glob("*.py"))
+        return {script.stem: provenance.code_digest(script, **options) for script in scripts}
+
+    @contextmanager
+    def edited(self, name: str, old: str, new: str) -> Iterator[None]:
+        """One text in a file replaced by another, as long as the block lasts."""
+        path = self.folder / name
+        text = path.read_text()
+        assert old in text, f"{name} no longer has {old!r}"
+        path.write_text(text.replace(old, new, 1))
+        yield
+        path.write_text(text)
+
+    def changed(self, name: str, old: str, new: str, **options) -> set[str]:
+        """Stages that another text in a file reruns."""
+        before = self.digests(**options)
+        with self.edited(name, old, new):
+            after = self.digests(**options)
+        return {stage for stage in before if before[stage] != after[stage]}
+
+
+@pytest.fixture(scope="module")
+def tree(root, tmp_path_factory) -> Iterator[Tree]:
+    folder = tmp_path_factory.mktemp("tree")
+    for part in ("src", "workflow/scripts"):
+        shutil.copytree(root / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    anew = provenance._read.__wrapped__
+    read = cache(lambda path, text: anew(path))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(provenance, "SOURCE", folder / "src")
+        patched.setattr(provenance, "_read", lambda path: read(path, path.read_text()))
+        yield Tree(folder)
+
+
+SPLIT = "workflow/scripts/split.py"
+FIRST_IMPORT = "from xiqa.config import Split\n"
+
+
+def test_an_edited_constant_reruns_the_stages_that_import_it(tree):
+    falling = 'FALLING: frozenset[str] = frozenset({"occlusion", "occlusion_smooth"})'
+    stages = tree.changed(CONFIG, falling, "FALLING: frozenset[str] = frozenset()")
+    assert {"score_localisation", "score_fidelity", "draw_saliency"} <= stages
+    assert not stages & {"train", "train_classifier", "explain_classifier", "prepare", "sample", "tabulate_scores"}
+
+
+def test_a_constant_counts_where_it_is_part_of_another(tree):
+    stages = tree.changed(CONFIG, 'SMOOTHGRADS = ("smoothgrad_squared", "smoothgrad")', 'SMOOTHGRADS = ("smoothgrad",)')
+    assert {"score_fidelity", "score_localisation", "compare_methods"} <= stages  # METHODS_BROCKI has it
+    assert "draw_saliency" not in stages
+
+
+def test_a_function_of_the_configuration_counts_for_its_callers(tree):
+    stages = tree.changed(CONFIG, 'removesuffix("_smooth").removesuffix("_top")', 'removesuffix("_smooth")')
+    assert "explain_classifier" in stages
+    assert not stages & {"prepare", "train", "score_fidelity"}
+
+
+def test_a_method_of_a_section_counts_and_its_keys_do_not(tree):
+    key = '    noise: Literal["published", "physical"] = Field('
+    assert tree.changed(CONFIG, key, f"    new: int = Field(3)\n{key}") == set()
+    stages = tree.changed(CONFIG, "{self.exposure_mas:g}_mas{level}", "{self.exposure_mas:g}mas{level}")
+    assert {"sample", "read_out"} <= stages
+    assert not stages & {"train_classifier", "split", "fit_curves"}
+
+
+def test_a_new_method_reruns_no_stage_of_the_others(tree):
+    line = '    "rise": "rise",\n'
+    assert tree.changed(CONFIG, line, f'{line}    "new": "new",\n', entries=["gradient", "rise"]) == set()
+    moved = tree.changed(CONFIG, line, '    "rise": "occlusion",\n', entries=["gradient", "rise"])
+    assert "explain_classifier" in moved
+
+
+def test_an_empty_line_in_a_table_reruns_nothing(tree):
+    table = "src/xiqa/metrics/maps/tables/published.csv"
+    assert tree.changed(table, "\n", "\n\n") == set()
+
+
+def test_a_table_counts_for_the_module_that_names_it_alone(tree):
+    table = tree.folder / "src/xiqa/metrics/maps/tables/published.csv"
+    line = table.read_text().splitlines()[1]
+    stages = tree.changed(str(table.relative_to(tree.folder)), line, f"{line} corrected")
+    # Those that write or draw the papers' numbers beside ours, and none that computes ours.
+    assert stages == {
+        "compare_methods", "tabulate_scores", "tabulate_classifiers", "score_predictions", "draw_scores",
+    }  # fmt: skip
+    spectrum = tree.folder / "src/xiqa/cdmam/tables/spectrum_w.csv"
+    line = spectrum.read_text().splitlines()[1]
+    stages = tree.changed(str(spectrum.relative_to(tree.folder)), line, line.replace(line.split(",")[1], "0.5", 1))
+    assert {"sample", "read_out", "original"} <= stages
+    assert not stages & {"fit_curves", "train", "read_recordings", "score_fidelity"}
+
+
+def test_a_module_loaded_by_name_counts(tree):
+    new = "from __future__ import annotations\n\n_EDITED = 1"
+    file, module = "src/xiqa/saliency/omig.py", ["xiqa.saliency.omig"]
+    assert "explain" in tree.changed(file, "from __future__ import annotations", new, modules=module)
+    assert "explain" not in tree.changed(file, "from __future__ import annotations", new)
+
+
+def test_a_module_by_name_that_does_not_exist_is_refused(tree):
+    with pytest.raises(ValueError, match=r"needs the module xiqa\.datasets\.twins\.nowhere, which does not exist"):
+        tree.digests(modules=["xiqa.datasets.twins.nowhere"])
+
+
+def test_an_import_of_a_module_that_does_not_exist_is_refused(tree):
+    wanted = pytest.raises(ValueError, match=r"split\.py: needs the module xiqa\.nowhere")
+    with tree.edited(SPLIT, FIRST_IMPORT, f"{FIRST_IMPORT}import xiqa.nowhere\n"), wanted:
+        tree.digests()
+
+
+def test_a_name_that_is_loaded_when_it_is_used_is_refused(tree):
+    """`xiqa.metrics.pointing_game` is found by a function of the package: the digest would not see its code."""
+    wanted = pytest.raises(ValueError, match=r"needs pointing_game of xiqa\.metrics, which does not define it")
+    with tree.edited(SPLIT, FIRST_IMPORT, f"{FIRST_IMPORT}from xiqa.metrics import pointing_game\n"), wanted:
+        tree.digests()
+
+
+def test_what_only_type_checkers_read_reruns_nothing(tree):
+    old = "    from xiqa.figures.show import show\n"
+    assert (
+        tree.changed("src/xiqa/saliency/__init__.py", old, f"{old}    from xiqa.figures.style import UNIT\n") == set()
+    )
+
+
+def test_the_whole_configuration_counts_where_it_is_imported_whole(tree):
+    key = '    noise: Literal["published", "physical"] = Field('
+    with tree.edited(SPLIT, FIRST_IMPORT, "import xiqa.config\n"):
+        assert tree.changed(CONFIG, key, f"    new: int = Field(3)\n{key}") == {"split"}
+
+
+def test_every_module_that_a_configuration_can_name_exists():
+    names = [
+        *METHOD_MODULES.values(),
+        *(f"xiqa.saliency.{family}" for family in ATTRIBUTIONS.values()),
+        *(f"xiqa.datasets.{name}" for name in get_args(DatasetFormat)),
+        *(f"xiqa.datasets.twins.{name}" for name in WITH_TWIN),
+    ]
+    assert [name for name in names if provenance._module_path(provenance.SOURCE, name) is None] == []
+
+
+def test_formats_with_a_twin_are_those_that_have_a_module(root):
+    modules = {path.stem for path in (root / "src/xiqa/datasets/twins").glob("*.py")}
+    assert modules & set(get_args(DatasetFormat)) == set(WITH_TWIN)
+
+
+def test_every_data_file_of_the_package_counts_for_a_module():
+    modules = (provenance.SOURCE / "xiqa").rglob("*.py")
+    named = {data for path in modules for data in provenance._named_data(provenance.SOURCE, path)}
+    assert named == set(provenance._data_files(provenance.SOURCE))
