@@ -14,6 +14,9 @@ from pydantic_core import to_json
 from xiqa.files import write_text
 
 KEYS_HEADING = "## Every key"
+NUMBER = r"-?[0-9]+([.][0-9]+)?"
+MASK_VALUES = rf"^(auto|nonzero|> *{NUMBER}|((#[0-9a-fA-F]{{6}}|{NUMBER})([ ,;]+|$))+)$"
+"""What `mask_values` can be, see `xiqa.datasets.masks`."""
 Anode = Literal["Mo", "Rh", "W"]
 Filter = Literal["Mo", "Rh", "Ag", "Al"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -602,6 +605,18 @@ class Dataset(Section):
         description="largest image or volume that a file may claim or unpack to, in MB (10⁶ bytes) of stored values; "
         "beyond it the file is a fault",
     )
+    mask_values: str = Field(
+        "auto",
+        pattern=MASK_VALUES,
+        description="which values of a mask are inside: auto (docs/formats.md), nonzero, values such as `44 104` or "
+        "`#ff0000`, or a level such as `> 0.5`",
+    )
+    follow_links: bool = Field(
+        False, description="read files that links in `path` lead to, if they lie in one of `link_roots`"
+    )
+    link_roots: tuple[str, ...] = Field(
+        (), description="`follow_links`: folders outside `path` in which files may lie, with $VARIABLES and ~"
+    )
     on_fault: Literal["stop", "skip"] = Field("stop", description="a faulty file stops, or is skipped and listed")
     twin: Twin = Twin()
     split: Split = Split()
@@ -622,8 +637,17 @@ class Dataset(Section):
         """Whether the images are a twin's: where no folder is configured, whatever files a folder holds."""
         return self.path is None
 
+    @field_validator("link_roots")
+    @classmethod
+    def _expand_roots(cls, roots: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(expanded, roots))
+
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:
+        if self.follow_links != bool(self.link_roots):
+            raise ValueError(
+                "follow_links: true needs link_roots, the folders that links may lead to, and these need follow_links"
+            )
         if (self.intensity == "window") != (self.window_hu is not None):
             raise ValueError("intensity: window needs window_hu: [centre, width]; the others take none")
         if self.bright_above_hu is not None and self.window_hu is None:

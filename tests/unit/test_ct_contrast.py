@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from test_dicom_image import write_slice
-from test_metaimage import write_volume
+from test_volumes import write_volume
 
 from xiqa.config import Dataset
 from xiqa.datasets.base import DataError, Record
@@ -220,7 +220,7 @@ def test_masks_of_volumes_go_by_slice(volumes):
         ("../other.mhd,1,", "lies outside"),
         ("data/LNDb-0001.mhd,1,", "listed before"),
         ("data/LNDb-0001.raw,1,", "listed before"),
-        ("labels.csv,1,", "no line ElementDataFile"),
+        ("labels.csv,1,", "neither a NIfTI nor a MetaImage header"),
         ("data/LNDb-0002.mhd,yes,", "contrast 'yes'"),
     ],
 )
@@ -268,7 +268,7 @@ def test_the_overview_names_slices_and_labels_and_the_header_the_patient(overvie
     ("row", "message"),
     [
         ("3,60,True,NONE,,3,,missing.dcm", "names 'missing.dcm'"),
-        ("3,60,True,NONE,,3,,../overview.csv", "lies outside"),
+        ("3,60,True,NONE,,3,,../../elsewhere.csv", "lies outside"),
         ("3,60,maybe,NONE,,3,,ID_0001_AGE_0060_CONTRAST_1_CT.dcm", "row 5: found contrast 'maybe'"),
         ("3,60,True,NONE,,three,,ID_0001_AGE_0060_CONTRAST_1_CT.dcm", "row 5: found id 'three'"),
         ("3,60,True", "row 5"),

@@ -269,7 +269,7 @@ def test_other_formats_go_through_the_same_table(folder):
     import nibabel
 
     pixels = np.arange(200, dtype=np.int16).reshape(10, 20)
-    nibabel.save(nibabel.Nifti1Image(pixels.T, np.diag([0.5, 0.25, 1, 1])), folder / "n.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(pixels.T, np.diag([-0.5, -0.25, 1, 1])), folder / "n.nii.gz")
     np.save(folder / "n.npy", pixels)
     nifti, numpy = listed(folder, "image,label,patient,mask\nn.nii.gz,0,1,m.png\nn.npy,1,2,\n")
     np.testing.assert_array_equal(nifti.load().pixels, numpy.load().pixels)

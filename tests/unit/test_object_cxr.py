@@ -239,8 +239,8 @@ def test_classes_rename_the_two_labels(tmp_path):
     write_set(tmp_path, {"train": ["1.jpg,"]})
     (record,) = read(tmp_path, SET.model_copy(update={"classes": ("clean", "foreign")}))
     assert record.label_name == "clean"
-    with pytest.raises(DataError, match="expected two"):
-        list(read(tmp_path, SET.model_copy(update={"classes": ("a", "b", "c")})))
+    with pytest.raises(ValueError, match="classes: found 3, expected 2 as format: object_cxr has"):
+        Dataset(format="object_cxr", classes=("a", "b", "c"))
 
 
 def test_a_real_image(real_data, tmp_path):

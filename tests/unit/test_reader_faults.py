@@ -11,7 +11,8 @@ from test_dicom_image import write_slice
 
 from xiqa.config import Dataset
 from xiqa.datasets import folder
-from xiqa.datasets.base import DataError, faults_named, inside
+from xiqa.datasets.base import DataError, faults_named
+from xiqa.datasets.paths import inside
 from xiqa.datasets.prepare import prepare
 
 GREY = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)

@@ -4,7 +4,6 @@ import importlib
 from pathlib import Path
 
 from xiqa.config import Dataset
-from xiqa.datasets.limits import Reading, reading
 from xiqa.datasets.prepare import prepare, read_or_make_key
 from xiqa.files import read_table
 from xiqa.logs import Progress, log_to
@@ -22,16 +21,15 @@ def prepare_dataset(
     """Read the real files, or a twin's with what its generator knows of them, and check every image."""
     dataset = Dataset(**settings)
     reader = importlib.import_module(f"xiqa.datasets.{dataset.format}")
-    with reading(Reading(dataset.largest_image_mb)):
-        prepare(
-            reader.read(Path(folder), dataset),
-            dataset,
-            facts=read_table(Path(folder, "twin.csv")) if dataset.simulated else None,
-            # A simulated patient has no secret; equal studies then give equal bytes.
-            key=str(seed).encode() if dataset.simulated else read_or_make_key(path_to_key, outside=results),
-            paths=paths,
-            progress=progress,
-        )
+    prepare(
+        reader.read(Path(folder), dataset),
+        dataset,
+        facts=read_table(Path(folder, "twin.csv")) if dataset.simulated else None,
+        # A simulated patient has no secret; equal studies then give equal bytes.
+        key=str(seed).encode() if dataset.simulated else read_or_make_key(path_to_key, outside=results),
+        paths=paths,
+        progress=progress,
+    )
 
 
 if "snakemake" in globals():

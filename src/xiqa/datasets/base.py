@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from xiqa.datasets.orientation import NOWHERE, Place
+
 Box = tuple[float, float, float, float]
 """(x_min, y_min, x_max, y_max) in pixels of the original image, end-exclusive."""
 DEFECT = "defect"
@@ -72,6 +74,7 @@ class Loaded:
         spacing_mm: distance between rows and between columns in mm; None if unknown.
         header: fields of the header that could betray the label, as plain numbers or texts; for the shortcut baseline.
         full_scale: largest value that the file's type can hold, where that is a meaning (255 for 8 bit); else None.
+        place: how the image lies in the patient, where the file says so; `pixels` are then in the standard orientation.
     """
 
     pixels: np.ndarray
@@ -80,6 +83,7 @@ class Loaded:
     spacing_mm: tuple[float, float] | None = None
     header: dict[str, float | str] = field(default_factory=dict)
     full_scale: float | None = None
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -116,29 +120,6 @@ class Record:
 
 Records = Iterator[Record | DataError]
 """What `read(folder, options)` of a reader module yields, in an order that depends on the files alone."""
-
-
-def inside(folder: Path, name: str, listed_in: Path) -> Path:
-    """The path of a file that a table names, refused if it leaves the data folder or does not exist.
-
-    Args:
-        folder: the data folder.
-        name: path relative to it, as the table gives it; backslashes count as slashes.
-        listed_in: the table, for the message.
-
-    Raises:
-        DataError: the path is absolute, leads out of the folder (also by a link), or names no file.
-    """
-    path = folder / name.replace("\\", "/")
-    try:
-        within, there = path.resolve().is_relative_to(folder.resolve()), path.is_file()
-    except (OSError, RuntimeError, ValueError):  # NUL in the name, too long, links in a circle
-        raise DataError(listed_in, f"names {name!r}, which no file can be called; correct the table") from None
-    if not within:
-        raise DataError(listed_in, f"names '{name}', which lies outside {folder}; give paths inside the data folder")
-    if not there:
-        raise DataError(listed_in, f"names '{name}', but {path} is no file; restore it or take its row out")
-    return path
 
 
 def same_size(mask_path: str | Path, mask: np.ndarray, pixels: np.ndarray) -> None:

@@ -12,27 +12,36 @@ import h5py
 import numpy as np
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import DataError, Loaded, Record, Records, same_size
+from xiqa.datasets.base import DataError, Loaded, Record, Records, faults_named, same_size
+from xiqa.datasets.limits import check_size, with_rules
+from xiqa.datasets.masks import inside_of
+from xiqa.datasets.paths import files_below
 
 CLASSES = ("meningioma", "glioma", "pituitary")
 FOLDS = "cvind.mat"
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
 
+@with_rules
 def read(folder: Path, dataset: Dataset) -> Records:
     """List all slices by their number; the set's five-fold index, if `cvind.mat` lies there, becomes column `fold`.
 
     Raises:
-        DataError: no .mat file, a `cvind.mat` that cannot be read, or `classes` that are not three.
+        DataError: no .mat file, or a `cvind.mat` that cannot be read.
     """
-    names = class_names(folder, dataset)
-    found = [path for path in sorted(folder.rglob("*.mat")) if not path.name.startswith(".")]
-    paths = [path for path in found if path.name != FOLDS]
-    if not paths:
+    names = dataset.classes or CLASSES
+    files = list(files_below(folder, ".mat"))
+    paths = [path for path in files if isinstance(path, Path)]
+    if files == [path for path in paths if path.name == FOLDS]:
         raise DataError(folder, "found no .mat file, expected 1.mat to 3064.mat, here or in folders below")
-    folds = next((_folds(path) for path in found if path.name == FOLDS), None)
+    folds = next((_folds(path) for path in paths if path.name == FOLDS), None)
     numbered: dict[int, Path] = {}
-    for path in paths:
-        if not path.stem.isdecimal():
+    for path in files:
+        if isinstance(path, DataError):
+            yield path
+        elif path.name == FOLDS:
+            continue
+        elif not path.stem.isdecimal():
             yield DataError(path, "found a name that is no number, expected N.mat; take it out")
         elif (other := numbered.setdefault(int(path.stem), path)) != path:
             yield DataError(path, f"found the number of {other} again, expected each once; take one out")
@@ -55,22 +64,10 @@ def read(folder: Path, dataset: Dataset) -> Records:
         )
 
 
-def class_names(folder: Path, dataset: Dataset) -> tuple[str, ...]:
-    """Names of the three classes, the configured ones first.
-
-    Raises:
-        DataError: other than three are configured.
-    """
-    names = dataset.classes or CLASSES
-    if len(names) != len(CLASSES):
-        raise DataError(folder, f"found classes {', '.join(names)}, expected three, for {', '.join(CLASSES)}")
-    return names
-
-
 def _load(path: Path) -> Loaded:
     # MATLAB stores columns first, HDF5 reads rows first: the transpose is the matrix as MATLAB has it, and upright.
     pixels = _field(path, "cjdata/image").T
-    mask = _field(path, "cjdata/tumorMask").T != 0
+    mask = inside_of(path, _field(path, "cjdata/tumorMask").T)
     if pixels.ndim != 2 or pixels.dtype.kind not in "iuf":
         raise DataError(
             path, f"field cjdata/image: found {pixels.shape} {pixels.dtype}, expected numbers (rows, columns)"
@@ -106,12 +103,28 @@ def _folds(path: Path) -> np.ndarray:
 
 
 def _field(path: Path, name: str) -> np.ndarray:
-    try:
-        with h5py.File(path, "r") as file:
-            if not isinstance(file.get(name), h5py.Dataset):
-                raise DataError(path, f"found no field {name}, expected one; download the file again")
-            return np.asarray(file[name][()])
-    except (OSError, RuntimeError):
-        raise DataError(
-            path, f"field {name} cannot be read: no MATLAB v7.3 file, or damaged; download it again"
-        ) from None
+    with faults_named(path):
+        try:
+            with h5py.File(path, "r") as file:
+                return _array(path, file, name)
+        except (OSError, RuntimeError):
+            problem = f"field {name} cannot be read: no MATLAB v7.3 file, or damaged; download it again"
+            raise DataError(path, problem) from None
+
+
+def _array(path: Path, group: h5py.Group, name: str) -> np.ndarray:
+    """The numbers of a field that lies in the file itself: links, external and virtual data can name other files."""
+    for part in name.split("/"):
+        if not isinstance(group, h5py.Group) or part not in group:
+            raise DataError(path, f"found no field {name}, expected one; download the file again")
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise DataError(path, f"field {name}: found a link, expected the data themselves; leave the file out")
+        group = group[part]
+    if not isinstance(group, h5py.Dataset) or group.dtype.kind not in "biuf" or group.shape is None:
+        raise DataError(path, f"found no field {name} of numbers, expected one; download the file again")
+    creation = group.id.get_create_plist()
+    filters = {creation.get_filter(number)[0] for number in range(creation.get_nfilters())}
+    if group.external or group.is_virtual or not filters <= _FILTERS:
+        raise DataError(path, f"field {name}: found data in other files, or packed by a plugin; leave the file out")
+    check_size(path, group.shape or (1,), group.dtype.itemsize)
+    return np.asarray(group[()])

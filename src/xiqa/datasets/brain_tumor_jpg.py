@@ -11,23 +11,26 @@ from functools import partial
 from pathlib import Path
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import DataError, Loaded, Record, Records, inside
-from xiqa.datasets.brain_tumor import CLASSES, class_names
+from xiqa.datasets.base import DataError, Loaded, Record, Records
+from xiqa.datasets.brain_tumor import CLASSES
 from xiqa.datasets.folder import read_rows, records
 from xiqa.datasets.images import read_image, read_mask
+from xiqa.datasets.limits import with_rules
+from xiqa.datasets.paths import inside
 
 
+@with_rules
 def read(folder: Path, dataset: Dataset) -> Records:
     """List all slices by their file number, so that neighbouring blocks are neighbours in the table too.
 
     Raises:
-        DataError: labels.csv is missing or lacks a column; `classes` are not three.
+        DataError: labels.csv is missing or lacks a column.
     """
     table = folder / "labels.csv"
     if not table.is_file():
         raise DataError(table, "is missing; set `path` to the folder that has it")
     rows = read_rows(table, ("file_no", "image", "mask", "label", "label_name", "index_block"))
-    listed = records(rows, partial(_record, folder, table, class_names(folder, dataset)))
+    listed = records(rows, partial(_record, folder, table, dataset.classes or CLASSES))
     yield from sorted(listed, key=lambda item: int(item.image) if isinstance(item, Record) else 0)
 
 
@@ -54,4 +57,4 @@ def _record(folder: Path, table: Path, names: tuple[str, ...], number: int, row:
 
 def _load(image: Path, mask: Path) -> Loaded:
     loaded = read_image(image)
-    return replace(loaded, mask=read_mask(mask, loaded.pixels))
+    return replace(loaded, mask=read_mask(mask, loaded))

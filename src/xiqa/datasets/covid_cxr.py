@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import DEFECT, DataError, Loaded, Record, Records, inside, same_size
+from xiqa.datasets.base import DEFECT, DataError, Loaded, Record, Records, same_size
 from xiqa.datasets.folder import MISSING, Rows, read_rows, records
 from xiqa.datasets.images import read_image, read_mask
+from xiqa.datasets.limits import with_rules
+from xiqa.datasets.paths import files_below, if_there, inside
 
 FOLDERS = {
     "Normal": "Normal",
@@ -31,6 +33,7 @@ MASKS = Path("annotations", "lungVAE-masks")
 OPACITIES = "opacities"
 
 
+@with_rules
 def read(folder: Path, dataset: Dataset) -> Records:
     """List the images of either form of the data, which may also lie one folder deeper, as unpacked.
 
@@ -74,12 +77,17 @@ def _radiography(root: Path, names: list[str], classes: tuple[str, ...]) -> Reco
         label = _label(root / name, "", FOLDERS[name], classes)
         if label is None:
             continue
-        paths = sorted((root / name / "images").glob("[!.]*.png"))
+        paths = list(files_below(root / name / "images", ".png"))
         if not paths:
             raise DataError(root / name / "images", "holds no .png, expected the images of this class; unpack it again")
         for path in paths:
-            mask_path = root / name / (OPACITIES if drawn else "masks") / path.name
-            mask_path = mask_path if mask_path.is_file() else None
+            try:
+                if isinstance(path, DataError):
+                    raise path
+                mask_path = if_there(root / name / (OPACITIES if drawn else "masks") / path.name, path)
+            except DataError as fault:
+                yield fault
+                continue
             image = re.sub(r"[^\w.-]", "_", f"{name}-{path.stem.removeprefix(f'{name}-')}")
             yield Record(
                 image=image,
@@ -118,8 +126,7 @@ def _collection(root: Path, classes: tuple[str, ...]) -> Records:
         if row["patientid"].casefold() in UNDECIDED:
             raise DataError(table, f"row {number}: column patientid is empty for '{name}', expected an id; give one")
         path = inside(root, f"{row.get('folder') or 'images'}/{name}", table)
-        mask_path = root / MASKS / f"{path.stem}_mask.png"
-        mask_path = mask_path if mask_path.is_file() else None
+        mask_path = if_there(root / MASKS / f"{path.stem}_mask.png", table)
         image = re.sub(r"[^\w.-]", "_", path.stem)
         listings[image] += 1
         if listings[image] > 1:

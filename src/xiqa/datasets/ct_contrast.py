@@ -2,17 +2,20 @@
 
     overview.csv + dicom_dir/*.dcm   single slices; columns contrast, id, dicom_name; patient from the DICOM header.
                                      Its raw_input_path is never followed; a labels.csv beside it is not needed.
-    labels.csv + .mhd/.raw or .mha   volumes (LNDb); columns file, contrast, and patient (else the file's stem).
+    labels.csv + volumes             .mhd/.raw (LNDb), .mha, .nii or .nii.gz; columns file, contrast, and patient (else
+                                     the file's stem).
     labels.csv + DICOM in any nest   series (LIDC-IDRI); columns contrast and one of file, series (SeriesInstanceUID)
                                      or patient (PatientID); beside file or series, patient replaces the header's.
                                      By file, the table is the list: other files are no part of the study.
 
 contrast is 0 or 1. Optional ground truth: masks/NAME.png, .nii.gz or .npy of the slice's size, NAME being the id of
-the image, or the path of its DICOM file without suffix (inside the data folder, or inside dicom_dir).
+the image, or the path of its DICOM file without suffix (inside the data folder, or inside dicom_dir); of volumes also
+masks/STEM with a suffix of volumes, STEM being that of the volume's name.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -22,21 +25,26 @@ from pathlib import Path
 from typing import Literal
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import DataError, Loaded, Record, Records, inside
+from xiqa.datasets.base import DataError, Loaded, Record, Records
 from xiqa.datasets.dicom_file import is_dicom
 from xiqa.datasets.dicom_image import OUTSIDE_HU, SliceKey, fill_outside, read_dicom_image, series_key
 from xiqa.datasets.folder import MISSING, read_rows, records
 from xiqa.datasets.images import read_mask
-from xiqa.datasets.metaimage import metaimage_header, read_metaimage_slice
+from xiqa.datasets.limits import with_rules
+from xiqa.datasets.paths import files_below, if_there, inside
+from xiqa.datasets.volumes import open_volume
 
 CLASSES = ("no contrast", "contrast")
 MASK_OF = "heart and vessels"
 """Where contrast agent shows if there is any; images without it have the mask as well."""
+VOLUMES = (".mhd", ".mha", ".nii", ".nii.gz")
+MASKS = (".png", ".nii.gz", ".npy")
 _LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 _Member = tuple[SliceKey, Path, str]
 """A slice of a series, its file, and what the table would call it."""
 
 
+@with_rules
 def read(folder: Path, dataset: Dataset) -> Records:
     """List the slices.
 
@@ -44,18 +52,16 @@ def read(folder: Path, dataset: Dataset) -> Records:
     series-0001-0000 for DICOM series, numbered in the order of their files, with the index of the slice.
 
     Raises:
-        DataError: there is no table, it lacks a column, or `classes` are not two.
+        DataError: there is no table, or it lacks a column.
     """
     names = dataset.classes or CLASSES
-    if len(names) != 2:
-        raise DataError(folder, f"found classes {', '.join(names)}, expected two: without and with contrast agent")
     overview, table = folder / "overview.csv", folder / "labels.csv"
     if overview.is_file():
         rows = read_rows(overview, ("contrast", "id", "dicom_name"))
         yield from records(rows, partial(_single_slice, folder, overview, names))
     elif not table.is_file():
         raise DataError(table, "is missing, and so is overview.csv; set `path` to the folder of one of them")
-    elif any(_volumes(folder)):
+    elif any(isinstance(path, Path) for path in _files(folder, *VOLUMES)):
         yield from _from_volumes(folder, table, names, dataset.slices)
     else:
         yield from _from_series(folder, table, names, dataset.slices)
@@ -92,21 +98,33 @@ def _from_volumes(folder: Path, table: Path, names: tuple[str, ...], which: Lite
                 raise row
             label = _label(table, number, row)
             path = inside(folder, row["file"], table)
-            if not re.fullmatch(r"[\w.-]+", path.stem) or path.stem in used:
+            stem = _stem(path)
+            if not re.fullmatch(r"[\w.-]+", stem) or stem in used:
                 problem = "a file listed before, or one whose name is not plain or is that of another"
                 raise DataError(table, f"row {number}: found {problem}; list each once, rename files")
-            used[path.stem] = path
-            header = metaimage_header(path)
+            used[stem] = path
+            volume = open_volume(path)
+            if not volume.transverse:
+                raise DataError(path, "found slices that are not transverse; turn the volume")
         except DataError as fault:
             yield fault
             continue
         given = row.get("patient", "")
-        patient, slices = path.stem if given.casefold() in MISSING else given, header.shape[0]
+        patient, slices = stem if given.casefold() in MISSING else given, volume.shape[0]
         for index in chosen_slices(slices, which):
-            image, load = f"{path.stem}-{index:03d}", partial(_volume_slice, path, index)
-            yield _record(names, label, image, patient, header.files, load, _mask(folder, image), index, slices)
-    for path in sorted({*_volumes(folder)} - {*used.values()}):
-        yield DataError(path, f"has no usable row in {table.name}; label it or take it out")
+            image, load = f"{stem}-{index:03d}", partial(_volume_slice, path, index)
+            try:
+                mask, of_slice = _mask(folder, image), None
+                if mask is None:
+                    mask, of_slice = _mask(folder, stem, suffixes=VOLUMES), index
+                yield _record(names, label, image, patient, volume.files, load, mask, index, slices, of_slice)
+            except DataError as fault:
+                yield fault
+    for path in _files(folder, *VOLUMES):
+        if isinstance(path, DataError):
+            yield path
+        elif path not in used.values():
+            yield DataError(path, f"has no usable row in {table.name}; label it or take it out")
 
 
 def _from_series(folder: Path, table: Path, names: tuple[str, ...], which: Literal["two", "all"]) -> Records:
@@ -122,7 +140,7 @@ def _from_series(folder: Path, table: Path, names: tuple[str, ...], which: Liter
                 raise row
             entry = row[column]
             if column == "file":
-                entry = inside(folder, entry, table).relative_to(folder).as_posix()
+                entry = Path(os.path.relpath(inside(folder, entry, table), folder)).as_posix()
             if not entry or entry in labels:
                 raise DataError(table, f"row {number}: found {column} empty or a second time; give one row for each")
             labels[entry] = number, _label(table, number, row), row.get("patient", "")
@@ -131,7 +149,10 @@ def _from_series(folder: Path, table: Path, names: tuple[str, ...], which: Liter
 
     series: dict[str, list[_Member]] = defaultdict(list)
     unused = set(labels)
-    for path in sorted(_dicom_files(folder)):
+    for path in _dicom_files(folder):
+        if isinstance(path, DataError):
+            yield path
+            continue
         file = path.relative_to(folder).as_posix()
         if column == "file" and file not in labels:
             continue
@@ -193,48 +214,52 @@ def _record(
     mask: Path | None,
     index: int = 0,
     slices: int = 1,
+    of_slice: int | None = None,
 ) -> Record:
+    """The record of a slice; its mask is a file of its own, or `of_slice` of one with a whole volume."""
     return Record(
         image=image,
         patient=patient,
         label=label,
         label_name=names[label],
         files=files if mask is None else (*files, mask),
-        load=load if mask is None else partial(_with_mask, load, mask),
+        load=load if mask is None else partial(_with_mask, load, mask, of_slice),
         mask_of=MASK_OF,
         extra={"slice": index, "slices": slices},
     )
 
 
-def _with_mask(load: Callable[[], Loaded], path: Path) -> Loaded:
+def _with_mask(load: Callable[[], Loaded], path: Path, index: int | None) -> Loaded:
     loaded = load()
-    return replace(loaded, mask=read_mask(path, loaded.pixels))
+    return replace(loaded, mask=read_mask(path, loaded, index=index))
 
 
 def _volume_slice(path: Path, index: int) -> Loaded:
-    pixels, spacing_mm = read_metaimage_slice(path, index)
-    pixels = fill_outside(path, pixels, pixels < OUTSIDE_HU)
-    return Loaded(pixels, spacing_mm=spacing_mm, header={"rows": float(len(pixels))})
+    loaded = open_volume(path).slice(index)
+    pixels = fill_outside(path, loaded.pixels, loaded.pixels < OUTSIDE_HU)
+    return replace(loaded, pixels=pixels, header={"rows": float(len(pixels))})
 
 
-def _mask(folder: Path, image: str, file: Path | None = None) -> Path | None:
+def _mask(folder: Path, image: str, file: Path | None = None, suffixes: tuple[str, ...] = MASKS) -> Path | None:
     names = [image] if file is None else [image, file.with_suffix("").as_posix()]
-    paths = (folder / "masks" / f"{name}{suffix}" for name in names for suffix in (".png", ".nii.gz", ".npy"))
-    return next((path for path in paths if path.is_file()), None)
+    paths = (folder / "masks" / f"{name}{suffix}" for name in names for suffix in suffixes)
+    return next((path for path in paths if if_there(path, folder) is not None), None)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("[!.]*"):
-        if path.is_file() and path.relative_to(folder).parts[0] != "masks":
+def _stem(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).stem
+
+
+def _files(folder: Path, *suffixes: str) -> Iterator[Path | DataError]:
+    for path in files_below(folder, *suffixes):
+        if isinstance(path, DataError) or path.relative_to(folder).parts[0] != "masks":
             yield path
 
 
-def _volumes(folder: Path) -> Iterator[Path]:
-    return (path for path in _files(folder) if path.suffix.lower() in (".mhd", ".mha"))
-
-
-def _dicom_files(folder: Path) -> Iterator[Path]:
+def _dicom_files(folder: Path) -> Iterator[Path | DataError]:
     """All files named .dcm, and those that begin as DICOM does, whatever their name, but for the index DICOMDIR."""
     for path in _files(folder):
-        if path.name != "DICOMDIR" and (path.suffix.lower() == ".dcm" or is_dicom(path)):
+        if isinstance(path, DataError) or (
+            path.name != "DICOMDIR" and (path.suffix.lower() == ".dcm" or is_dicom(path))
+        ):
             yield path

@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import Box, DataError, Loaded, Record, Records, faults_named, inside
+from xiqa.datasets.base import Box, DataError, Loaded, Record, Records, faults_named
 from xiqa.datasets.images import read_image, read_mask
+from xiqa.datasets.limits import with_rules
+from xiqa.datasets.paths import checked, inside
 
 EDGES = ("x_min", "y_min", "x_max", "y_max")
 COLUMNS = ("image", "label", "patient or group")
@@ -34,6 +36,7 @@ Rows = list[tuple[int, dict[str, str] | DataError]]
 spreadsheet."""
 
 
+@with_rules
 def read(folder: Path, dataset: Dataset) -> Records:
     """List the images of a table.
 
@@ -45,6 +48,7 @@ def read(folder: Path, dataset: Dataset) -> Records:
       together. Tables made from it then say "proxy".
     - `mask` (may be empty): path inside the folder. An empty cell says that nobody has drawn one, an all-black file
       that there is nothing to see.
+    - `mask_values` (may be empty): which values of this mask are inside, as the key of the same name says.
     - `x_min`, `y_min`, `x_max`, `y_max` (may be empty): a box in pixels, its end exclusive; or `boxes`:
       "x_min y_min x_max y_max; ..." for any number of them.
     - `part` (may be empty): train, validation or test.
@@ -144,7 +148,7 @@ def records(rows: Rows, make: Callable[[int, dict[str, str]], Record | None]) ->
 
 
 def _text(table: Path) -> str:
-    content = table.read_bytes()
+    content = checked(table, table).read_bytes()
     if content.startswith(b"PK"):
         raise DataError(table, "is a spreadsheet, expected text; save it as CSV UTF-8")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -191,6 +195,7 @@ def _record(
         raise refuse(f"found part '{part}', expected train, validation or test")
     mask = row.get("mask", "")
     mask_path = None if mask.casefold() in MISSING else inside(folder, mask, table)
+    mask_values = None if row.get("mask_values", "").casefold() in MISSING else row["mask_values"]
     boxes = _boxes(row, refuse)
     return Record(
         image=f"row-{number:06d}",
@@ -198,7 +203,7 @@ def _record(
         label=classes.index(label),
         label_name=label,
         files=(path,) if mask_path is None else (path, mask_path),
-        load=partial(_load, path, mask_path, boxes, refuse),
+        load=partial(_load, path, mask_path, mask_values, boxes, refuse),
         grouping="patient" if grouping == "patient" else "proxy",
         part=PARTS.get(part),
         extra={name: _number(row[name]) if numbers else row[name] for name, numbers in further.items()},
@@ -209,14 +214,20 @@ def _fault(table: Path, number: int, problem: str) -> DataError:
     return DataError(table, f"row {number}: {problem}")
 
 
-def _load(path: Path, mask_path: Path | None, boxes: tuple[Box, ...], refuse: Callable[[str], DataError]) -> Loaded:
+def _load(
+    path: Path,
+    mask_path: Path | None,
+    mask_values: str | None,
+    boxes: tuple[Box, ...],
+    refuse: Callable[[str], DataError],
+) -> Loaded:
     loaded = read_image(path)
     height, width = loaded.pixels.shape
     for x_min, y_min, x_max, y_max in boxes:
         if min(x_min, y_min) < 0 or x_max > width or y_max > height:
             box = f"{x_min:g} {y_min:g} {x_max:g} {y_max:g}"
             raise refuse(f"box {box} leaves the image {path.name} of {width} columns and {height} rows")
-    mask = None if mask_path is None else read_mask(mask_path, loaded.pixels)
+    mask = None if mask_path is None else read_mask(mask_path, loaded, mask_values)
     # That somebody drew a mask can betray the label.
     header = loaded.header | {"has_mask": float(mask is not None)}
     return replace(loaded, mask=mask, boxes=boxes, header=header)

@@ -8,25 +8,26 @@ from pathlib import Path
 import numpy as np
 
 from xiqa.datasets.base import DataError, Loaded, faults_named, same_size
-from xiqa.datasets.dicom_file import looks_like_dicom
+from xiqa.datasets.formats import readable, reader_of
+from xiqa.datasets.masks import check_same_place, inside_of
+from xiqa.datasets.paths import if_there
 
 LUMINANCE = (299, 587, 114)
 """Weights of red, green and blue in thousandths, ITU-R BT.601."""
-LARGEST_LABEL = 31
-"""Whole numbers up to this one are labels in a mask; larger ones are grey levels."""
+LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
+"""File types that may change the values of a mask."""
 FULL_SCALE = {np.dtype(bool): 1.0, np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
 
 
 def read_image(path: str | Path) -> Loaded:
     """Read one two-dimensional image.
 
-    The format follows from the name, then from the content: DICOM (also without suffix or preamble), NIfTI, .npy,
-    MetaImage (.mhd, .mha), and all that Pillow reads (PNG, JPEG, TIFF, BMP, ...).
+    The format follows from the content, then from the name; `datasets.formats` lists all that are read.
 
     - Colour becomes luminance. Transparency is laid over black: what lies under it was never shown to a reader.
     - An orientation in the EXIF header is obeyed, as by viewers and annotation tools, in masks too.
     - A 16-bit TIFF whose 0 is white is inverted, so that bright is large.
-    - Voxel (i, j) of a NIfTI slice is column i and row j; the affine does not turn it.
+    - NIfTI and MetaImage slices are turned into the standard orientation of `datasets.orientation`.
 
     Args:
         path: the file.
@@ -48,34 +49,43 @@ def read_image(path: str | Path) -> Loaded:
     return replace(loaded, pixels=pixels, header={"width": float(width), "height": float(height)} | loaded.header)
 
 
-def read_mask(path: str | Path, pixels: np.ndarray | None, threshold: float | None = None) -> np.ndarray:
-    """Read the mask of an image.
+def read_mask(
+    path: str | Path,
+    image: Loaded | np.ndarray | None,
+    mask_values: str | None = None,
+    index: int | None = None,
+) -> np.ndarray:
+    """Read the mask of an image; `masks.inside_of` decides what is inside.
 
-    A pixel is inside where its value is greater than `threshold`. Without one, a mask of whole numbers up to 31 holds
-    labels (0/1, or one number per structure), and each but 0 is inside; so is each colour but black of a palette. Any
-    other mask holds grey levels, of a colour its strongest channel: beyond half of the maximum is inside, since soft
-    edges, and the ripples that JPEG leaves around an edge, would let the mask grow if every level but 0 counted.
+    Masks whose file says how they lie in the patient (NIfTI, MetaImage) are turned as images are, and must lie where
+    the image lies. Other masks (PNG, .npy, ...) fit images that need no turn.
 
     Args:
         path: the file, of any format that `read_image` reads.
-        pixels: (h, w) the image; None leaves the size unchecked.
-        threshold: in the unit of the file.
+        image: the image, or its pixels (h, w); None leaves size and place unchecked.
+        mask_values: which values are inside; None: as the data set says.
+        index: slice or frame of a file that holds a series.
 
     Returns:
         (h, w) bool.
 
     Raises:
-        DataError: the file cannot be read, is not finite, or has another size than the image.
+        DataError: the file cannot be read or is not finite, nobody can tell what is inside, or it has another size or
+            place than the image.
     """
     with faults_named(path):
-        loaded = _read(Path(path), colour_to_grey=lambda channels: channels.max(-1))
-        values = _two_dimensional(path, loaded.pixels)
-    if threshold is None:
-        labels = loaded.header.get("colour") == "P" or (values.max() <= LARGEST_LABEL and (values % 1 == 0).all())
-        threshold = 0 if labels else values.max() / 2
-    mask = values > threshold
-    if pixels is not None:
-        same_size(path, mask, pixels)
+        place = image.place.affine if isinstance(image, Loaded) else None
+        loaded = _read(Path(path), lambda channels: channels, index, place)
+        values = loaded.pixels
+        if not (values.ndim == 2 or values.shape[2:] == (3,)) or not values.size:
+            raise DataError(path, f"found an array of shape {values.shape}, expected (rows, columns)")
+        lossy = loaded.header.get("file_type") in LOSSY
+        mask = inside_of(path, values, mask_values=mask_values, lossy=lossy, full_scale=loaded.full_scale)
+    if image is None:
+        return mask
+    image = image if isinstance(image, Loaded) else Loaded(image)
+    same_size(path, mask, image.pixels)
+    check_same_place(path, loaded.place, image.place, mask.shape)
     return mask
 
 
@@ -85,23 +95,22 @@ def _luminance(channels: np.ndarray) -> np.ndarray:
     return (thousandths / 1000).astype(np.float32)
 
 
-def _read(path: Path, colour_to_grey=_luminance) -> Loaded:
-    """The file as it is."""
+def _read(path: Path, colour_to_grey=_luminance, index: int | None = None, place: np.ndarray | None = None) -> Loaded:
+    """The file as it is; of a series the slice at this place (an affine), or with this index."""
+    if_there(path, path)
     with path.open("rb") as opened:
-        start = opened.read(132)
+        start = opened.read(352)
     if not start:
         raise DataError(path, "is empty (0 bytes); copy it again")
-    name = path.name.casefold()
-    if name.endswith((".dcm", ".dicom", ".ima")) or looks_like_dicom(start):
+    reader = reader_of(path, start)
+    if reader == "dicom":
         from xiqa.datasets.dicom_image import read_dicom_image
 
         return read_dicom_image(path)
-    if name.endswith((".nii", ".nii.gz")):
-        return _nifti(path)
-    if name.endswith(".npy"):
+    if reader == "volume":
+        return _volume(path, index, place)
+    if reader == "npy":
         return _npy(path)
-    if name.endswith((".mhd", ".mha")):
-        return _metaimage(path)
     return _picture(path, colour_to_grey)
 
 
@@ -118,11 +127,15 @@ def _two_dimensional(path: str | Path, pixels: np.ndarray) -> np.ndarray:
 
 
 def _picture(path: Path, colour_to_grey) -> Loaded:
-    from PIL import Image, ImageFile, ImageOps
+    from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
     # Any library in the process may have allowed truncated files, which then read as half grey images.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    with Image.open(path) as image:
+    try:
+        image = Image.open(path)
+    except UnidentifiedImageError:
+        raise DataError(path, f"cannot be read as any known format; {readable()}") from None
+    with image:
         image.verify()  # of the check sums in a PNG; reading alone passes over them
     with Image.open(path) as image:
         if getattr(image, "n_frames", 1) > 1:
@@ -145,16 +158,14 @@ def _picture(path: Path, colour_to_grey) -> Loaded:
     return Loaded(pixels, full_scale=full_scale, header={"colour": mode, "file_type": file_type})
 
 
-def _nifti(path: Path) -> Loaded:
-    import nibabel
+def _volume(path: Path, index: int | None, place: np.ndarray | None) -> Loaded:
+    from xiqa.datasets.volumes import open_volume
 
-    image = nibabel.load(path)
-    kept = [axis for axis, length in enumerate(image.shape) if length > 1]
-    if len(kept) != 2:
-        raise DataError(path, f"found shape {image.shape}, expected one slice; format lvot reads whole series")
-    column_mm, row_mm = (float(image.header.get_zooms()[axis]) for axis in kept)
-    pixels = np.asarray(image.dataobj).squeeze().T
-    return Loaded(pixels, spacing_mm=(row_mm, column_mm), header={"file_type": "NIfTI"})
+    volume = open_volume(path)
+    if index is None and volume.shape[0] != 1:
+        found = f"found {volume.shape[0]} slices, expected one"
+        raise DataError(path, f"{found}; format lvot reads series of frames, format ct_contrast those of slices")
+    return replace(volume.slice(volume.index_at(place, index or 0)), header={"file_type": volume.stored.kind})
 
 
 def _npy(path: Path) -> Loaded:
@@ -163,12 +174,3 @@ def _npy(path: Path) -> Loaded:
     if array.dtype.kind not in "buif":
         raise DataError(path, f"found values of type {array.dtype}, expected real numbers")
     return Loaded(array, full_scale=FULL_SCALE.get(array.dtype), header={"file_type": "npy"})
-
-
-def _metaimage(path: Path) -> Loaded:
-    from xiqa.datasets.metaimage import read_metaimage
-
-    slices, (_, row_mm, column_mm) = read_metaimage(path)
-    if len(slices) != 1:
-        raise DataError(path, f"found {len(slices)} slices, expected one; format ct_contrast reads whole series")
-    return Loaded(slices[0], spacing_mm=(row_mm, column_mm), header={"file_type": "MetaImage"})

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from pathlib import Path
 from typing import BinaryIO
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import DataError
+from xiqa.datasets.base import DataError, Loaded, Records
 
 LIMIT_KEY = "largest_image_mb"
 """Key of a data set in the configuration. By default a CT of 1,000 slices of 512 × 512 pixels (524 MB) is read."""
-STEP_BYTES = 1 << 20
+STEP_BYTES = 1 << 18
 ZLIB, GZIP, RAW_DEFLATE = 15, 31, -15
 """Values of `wbits`: how zlib is told which kind of stream it has."""
 
@@ -28,9 +29,15 @@ class Reading:
 
     Attributes:
         largest_image_mb: largest image or volume in MB (10⁶ bytes) as it lies unpacked in the memory.
+        folder: of the data set; None for a single file, which may name files beside itself.
+        link_roots: further folders in which files may lie.
+        mask_values: what is inside of a mask, see `masks`.
     """
 
     largest_image_mb: float = Dataset.model_fields[LIMIT_KEY].default
+    folder: Path | None = None
+    link_roots: tuple[Path, ...] = ()
+    mask_values: str = Dataset.model_fields["mask_values"].default
 
     @property
     def largest_bytes(self) -> int:
@@ -55,6 +62,29 @@ def reading(rules: Reading) -> Iterator[None]:
         yield
     finally:
         _CURRENT.reset(token)
+
+
+def with_rules(read: Callable[[Path, Dataset], Records]) -> Callable[[Path, Dataset], Records]:
+    """Let the rules of a data set hold wherever its reader lists and loads: the decorator of every reader's `read`."""
+
+    @wraps(read)
+    def listed(folder: Path, dataset: Dataset) -> Records:
+        links = tuple(Path(root) for root in dataset.link_roots) if dataset.follow_links else ()
+        rules = Reading(dataset.largest_image_mb, Path(folder), links, dataset.mask_values)
+        items = read(Path(folder), dataset)
+        while True:
+            with reading(rules):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item if isinstance(item, DataError) else replace(item, load=partial(_load, rules, item.load))
+
+    return listed
+
+
+def _load(rules: Reading, load: Callable[[], Loaded]) -> Loaded:
+    with reading(rules):
+        return load()
 
 
 def check_size(path: str | Path, shape: Sequence[int], bytes_per_value: float) -> int:
@@ -96,7 +126,7 @@ def inflated(path: str | Path, stream: BinaryIO, wbits: int, most_bytes: int | N
         most_bytes: largest size unpacked; nothing: the limit of the data set.
 
     Yields:
-        Pieces of at most 1 MiB.
+        Pieces of at most 256 KiB.
 
     Raises:
         DataError: damaged, truncated, with a wrong checksum, followed by other bytes, or larger than allowed.

@@ -1,133 +1,137 @@
-"""Reading MetaImage volumes (.mhd with .raw, .mha), whole or one slice at a time."""
+"""Headers of MetaImage files: .mhd with its data in another file, .mha with all in one."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
-from xiqa.datasets.base import DataError, inside
+from xiqa.datasets.base import DataError
+from xiqa.datasets.limits import ZLIB
+from xiqa.datasets.paths import inside
+from xiqa.datasets.volumes import Axis, Stored
 
-
-@dataclass(frozen=True)
-class MetaHeader:
-    """What a MetaImage says of itself.
-
-    Attributes:
-        shape: slices, rows, columns.
-        spacing_mm: distance between slices, rows and columns.
-        files: the header's file, and that of the data where it is another.
-    """
-
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    files: tuple[Path, ...]
-
-
-def metaimage_header(path: Path) -> MetaHeader:
-    """Read and check the header of a volume of transverse slices, without its pixels.
-
-    Raises:
-        DataError: no MetaImage, not three-dimensional, colour, slices that are not transverse, data file missing,
-            outside the folder or of another size than the header says.
-    """
-    path = Path(path)
-    fields = _fields(path)
-    reader = _reader(path)
-    size = reader.GetSize()
-    if len(size) != 3 or reader.GetNumberOfComponents() != 1:
-        raise DataError(
-            path, f"found size {size} × {reader.GetNumberOfComponents()} values, expected a grey volume (x, y, z)"
-        )
-    direction = reader.GetDirection()
-    if min(abs(direction[0]), abs(direction[4])) < math.sqrt(0.5):
-        raise DataError(path, "found slices that are not transverse (TransformMatrix); turn the volume")
-    name, files = fields["ElementDataFile"], (path,)
-    if name.upper() != "LOCAL":
-        if name.upper() == "LIST" or "%" in name:
-            raise DataError(path, f"found the data spread over files ({name}), expected one .raw file")
-        files = (path, inside(path.parent, name, path))
-        expected = math.prod(size) * sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-        found = files[1].stat().st_size
-        # With a header of its own or compression, the size of the data file says nothing.
-        plain = "HeaderSize" not in fields and fields.get("CompressedData", "False").lower() == "false"
-        if plain and found != expected:
-            raise DataError(files[1], f"found {found} bytes, expected {expected} for {size} pixels of {path.name}")
-    spacing = tuple(float(value) for value in reversed(reader.GetSpacing()))
-    return MetaHeader(tuple(reversed(size)), spacing, files)
+_LINES, _LINE_BYTES = 200, 10_000
+_LAST_KEY = "ElementDataFile"
+_TYPES = {
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
+    "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
+}  # fmt: skip
+_MM = {"um": 0.001, "mm": 1.0, "cm": 10.0}
+_SYNONYMS = {
+    "BinaryDataByteOrderMSB": ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"),
+    "TransformMatrix": ("TransformMatrix", "Orientation", "Rotation"),
+    "Offset": ("Offset", "Position", "Origin"),
+    "ElementSpacing": ("ElementSpacing", "ElementSize"),
+}
+"""Keys and their other names, the preferred first."""
 
 
-def read_metaimage(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Read a whole volume.
+def is_metaimage(path: Path) -> bool:
+    """Whether a file is named as MetaImages are, or begins as they do."""
+    with path.open("rb") as file:
+        first = file.readline(_LINE_BYTES).partition(b"=")[0].strip()
+    return first in (b"ObjectType", b"NDims", b"Comment") or path.suffix.lower() in (".mha", ".mhd")
 
-    Rows run to the back of the patient and columns to the left, as in transverse DICOM images: axes that the header
-    turns round are turned back. The order of the slices is the file's.
 
-    Returns:
-        (slices, h, w) float32 and the spacing in mm of slices, rows, columns.
+def stored(path: Path) -> Stored:
+    """How the values of a MetaImage lie in its file, or in the one that it names.
+
+    The checksum of packed data is verified when they are read; ITK itself, on damaged data, gives whatever was in the
+    memory before.
 
     Raises:
-        DataError: as `metaimage_header`; data that cannot be read, or are not finite.
+        DataError: no MetaImage, colour, text or several files as data, fields that are missing, twice there or without
+            meaning, packed data of another length than the header says, or a data file outside the data set.
     """
-    header = metaimage_header(path)
-    return _pixels(path, None), header.spacing_mm
+    fields, behind = _fields(path)
+
+    def field(key: str, default: str | None = None) -> str | None:
+        return next((fields[name] for name in _SYNONYMS.get(key, (key,)) if name in fields), default)
+
+    def numbers(key: str, count: int, kind: type = float) -> np.ndarray | None:
+        text = field(key)
+        if text is None:
+            return None
+        try:
+            values = np.array([kind(value) for value in text.split()])
+        except ValueError:
+            values = np.empty(0)
+        if len(values) != count or not np.isfinite(values.astype(float)).all():
+            raise DataError(path, f"{key}: found '{text[:80]}', expected {count} numbers; export it again")
+        return values
+
+    def true(key: str, default: str = "False") -> bool:
+        text = field(key, default).lower()
+        if text not in ("true", "false", "1", "0"):
+            raise DataError(path, f"{key}: found '{text[:80]}', expected True or False; export it again")
+        return text in ("true", "1")
+
+    count = field("NDims", "")
+    if count not in ("1", "2", "3", "4", "5") or (shape := numbers("DimSize", int(count), int)) is None:
+        raise DataError(path, f"NDims: found '{count[:80]}', expected 2 or 3 and as many in DimSize; export it again")
+    channels, kind = field("ElementNumberOfChannels", "1"), field("ElementType", "")
+    if channels != "1" or kind not in _TYPES:
+        found = f"{channels[:20]} × {kind[:80]}"
+        raise DataError(path, f"found values of {found}, expected grey values: 1 × one of {', '.join(_TYPES)}")
+    if not true("BinaryData", "True"):
+        raise DataError(path, "found values as text (BinaryData = False), expected binary; export it again")
+    dtype = np.dtype((">" if true("BinaryDataByteOrderMSB") else "<") + _TYPES[kind])
+
+    data, start = _data(path, fields[_LAST_KEY], behind)
+    header_bytes = int((numbers("HeaderSize", 1, int) or [0])[0])
+    packed, size = true("CompressedData"), data.stat().st_size
+    if header_bytes == -1 and not packed:
+        start = size - math.prod(map(int, shape)) * dtype.itemsize
+    elif header_bytes >= 0:
+        start += header_bytes
+    if start < 0 or header_bytes < -1 or (header_bytes == -1 and packed):
+        raise DataError(path, f"HeaderSize: found {header_bytes}, which this file cannot have; export it again")
+    given = numbers("CompressedDataSize", 1, int)
+    if packed and given is not None and given[0] != size - start:
+        problem = f"found {size - start} bytes of packed data, expected {given[0]} as the header says"
+        raise DataError(data, f"{problem}: truncated or damaged; copy it again")
+
+    factor = _MM.get(field("DistanceUnits", "mm").lower(), 1.0)
+    spacing = numbers("ElementSpacing", len(shape))
+    matrix, offset = numbers("TransformMatrix", len(shape) ** 2), numbers("Offset", len(shape))
+    if spacing is not None and not (spacing > 0).all():
+        raise DataError(path, f"ElementSpacing: found {spacing.tolist()}, expected more than 0; export it again")
+    steps = np.eye(len(shape)) if matrix is None else matrix.reshape(len(shape), -1)
+    steps = factor * steps * (1 if spacing is None else spacing[:, None])
+    axes = tuple(
+        Axis(int(length), None if spacing is None else factor * float(spacing[number]), _in_space(steps[number]))
+        for number, length in enumerate(shape)
+    )
+    origin = _in_space(factor * (np.zeros(len(shape)) if offset is None else offset))
+    files = (path,) if data == path else (path, data)
+    return Stored("MetaImage", path, files, axes, origin, dtype, start=start, packing=ZLIB if packed else None)
 
 
-def read_metaimage_slice(path: Path, index: int) -> tuple[np.ndarray, tuple[float, float]]:
-    """Read one slice without the others (compressed data must be read whole).
-
-    Returns:
-        (h, w) float32, turned as by `read_metaimage`, and the spacing in mm of rows and columns.
-
-    Raises:
-        DataError: as `read_metaimage`; no slice has this index.
-    """
-    header = metaimage_header(path)
-    if not 0 <= index < header.shape[0]:
-        raise DataError(path, f"found {header.shape[0]} slices, expected one with index {index}")
-    return _pixels(path, index)[0], header.spacing_mm[1:]
+def _in_space(vector: np.ndarray) -> np.ndarray:
+    """The first three numbers; of a plane the third is 0."""
+    return np.pad(vector, (0, max(0, 3 - len(vector))))[:3]
 
 
-def _fields(path: Path) -> dict[str, str]:
-    """The `key = value` lines up to the one that says where the data are."""
+def _data(path: Path, name: str, behind: int) -> tuple[Path, int]:
+    """The file with the data and where they begin in it."""
+    if name.upper() == "LOCAL":
+        return path, behind
+    if name.upper().startswith("LIST") or "%" in name:
+        raise DataError(path, f"found the data spread over files ({name[:80]}), expected one .raw file")
+    return inside(path.parent, name, path), 0
+
+
+def _fields(path: Path) -> tuple[dict[str, str], int]:
+    """The `key = value` lines up to the one that says where the data are, and how many bytes they take."""
     fields: dict[str, str] = {}
-    try:
-        with open(path, "rb") as file:
-            for _ in range(200):
-                key, _, value = file.readline(10_000).decode("latin-1").partition("=")
-                fields[key.strip()] = value.strip()
-                if key.strip() == "ElementDataFile":
-                    return fields
-    except OSError as error:
-        raise DataError(path, f"cannot be opened ({error.strerror}); restore it") from None
-    raise DataError(path, "found no line ElementDataFile, expected a MetaImage header")
-
-
-def _reader(path: Path) -> sitk.ImageFileReader:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("MetaImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        raise DataError(path, "the header cannot be read, expected a MetaImage; export it again") from None
-    return reader
-
-
-def _pixels(path: Path, index: int | None) -> np.ndarray:
-    reader = _reader(path)
-    if index is not None:
-        columns, rows, _ = reader.GetSize()
-        reader.SetExtractIndex([0, 0, index])
-        reader.SetExtractSize([columns, rows, 1])
-    try:
-        volume = sitk.GetArrayFromImage(reader.Execute()).astype(np.float32)
-    except RuntimeError:
-        raise DataError(path, "the pixels cannot be read: truncated or damaged; copy the files again") from None
-    if not np.isfinite(volume).all():
-        raise DataError(path, "found NaN or infinity among the pixels, expected numbers; export it again")
-    direction = reader.GetDirection()
-    return np.ascontiguousarray(volume[:, :: 1 if direction[4] > 0 else -1, :: 1 if direction[0] > 0 else -1])
+    with path.open("rb") as file:
+        for _ in range(_LINES):
+            key, _, value = file.readline(_LINE_BYTES).decode("latin-1").partition("=")
+            if key.strip() in fields and key.strip():
+                raise DataError(path, f"found {key.strip()[:80]} a second time, expected it once; export it again")
+            fields[key.strip()] = value.strip()
+            if key.strip() == _LAST_KEY:
+                return fields, file.tell()
+    raise DataError(path, f"found no line {_LAST_KEY}, expected a MetaImage header")

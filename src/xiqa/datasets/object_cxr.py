@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import Box, DataError, Loaded, Record, Records, inside
+from xiqa.datasets.base import Box, DataError, Loaded, Record, Records
 from xiqa.datasets.folder import read_rows, records
 from xiqa.datasets.images import read_image
+from xiqa.datasets.limits import with_rules
+from xiqa.datasets.paths import inside
 
 PARTS = {"train": "train", "dev": "validation", "test": "test"}
 CLASSES = ("no object", "object")
@@ -29,6 +31,7 @@ class Outline(NamedTuple):
     points: np.ndarray
 
 
+@with_rules
 def read(folder: Path, dataset: Dataset) -> Records:
     """List the images of `train.csv`, `dev.csv` (validation) and `test.csv`, as many of them as are there.
 
@@ -45,8 +48,6 @@ def read(folder: Path, dataset: Dataset) -> Records:
     Reference: the set's README, github.com/hlk-1135/object-CXR.
     """
     classes = dataset.classes or CLASSES
-    if len(classes) != 2:
-        raise DataError(folder, f"found classes {', '.join(classes)}, expected two: without and with an object")
     tables = [folder / f"{part}.csv" for part in PARTS if (folder / f"{part}.csv").is_file()]
     if not tables:
         raise DataError(folder, "holds none of train.csv, dev.csv and test.csv; set `path` to the folder of the tables")
