@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import DataError, Loaded, Record, inside, localisation_check, mask_of
+from xiqa.datasets.base import DataError, Loaded, Record, localisation_check, mask_of
+from xiqa.datasets.paths import inside
 from xiqa.datasets.prepare import prepare, pseudonym, read_or_make_key, source_digest, to_square, to_unit_range
 from xiqa.datasets.splits import groups_of
 from xiqa.files import append_array
