@@ -29,8 +29,10 @@ JPEG_2000 = {*JPEG2000TransferSyntaxes, *(f"1.2.840.10008.1.2.4.20{number}" for 
 PLUGINS = dict.fromkeys((*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes), "gdcm")
 PLUGINS |= dict.fromkeys(JPEG_2000, "pylibjpeg")
 """Plugin of pydicom for each transfer syntax with native code: one each, so that all machines give equal pixels."""
-SECONDS, MEMORY_BYTES = 120, 4 << 30
-"""Limits for one image: time, and address space of the process."""
+SECONDS = 120
+"""Longest time for one image."""
+BYTES, BYTES_PER_PIXEL = 256 << 20, 64
+"""Memory that the process may take for one image, beyond what it has: a damaged one can ask for any amount."""
 _HARMLESS = b"extraneous bytes before marker 0xd9"
 """Some encoders leave a few bytes between the last pixel and the end of the image; libjpeg remarks on it."""
 
@@ -186,17 +188,13 @@ def _main() -> None:
     # Whatever a decoder prints is a remark on the image, and must not lie between the answers.
     os.dup2(remarks.fileno(), 1)
     os.dup2(remarks.fileno(), 2)
-    with suppress(ImportError, ValueError, OSError):  # not on every system
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:
             options, content = _receive(sys.stdin.buffer)
         except EOFError:
             return
         options.pop("length")
+        _limit_memory(options["rows"] * options["columns"])
         remarks.seek(0)
         remarks.truncate()
         try:
@@ -209,6 +207,16 @@ def _main() -> None:
         except BaseException as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split()).replace(f"{Undecodable.__name__}: ", "")
             _send(answers, {"problem": reason[:300]}, b"")
+
+
+def _limit_memory(pixels: int) -> None:
+    with suppress(ImportError, ValueError, OSError):  # not every system has such limits
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        _, highest = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + BYTES + BYTES_PER_PIXEL * pixels, highest))
 
 
 def _decoded(content: bytes, options: dict[str, Any]) -> np.ndarray:

@@ -35,15 +35,26 @@ class Format:
     library: str
 
 
+_STREAM = ", a stream of another size than the header says or without its end"
 _STANDARD = "turned into the standard orientation"
 _STORED = "as stored"
 _EXIF = "as stored; the orientation in EXIF is obeyed"
 _NUMBERS = "8- to 64-bit whole numbers, 32- and 64-bit float"
 FORMATS = (
-    Format(
-        "DICOM", "dicom", (".dcm", ".dicom", ".ima"), (),
-        "one grey image; modality values (Hounsfield units of CT)", _STORED, "8 to 16 bit",
-        "colour, several frames, annotations burned in", "pydicom",
+    *(
+        Format(
+            f"DICOM: {syntaxes}", "dicom", (".dcm", ".dicom", ".ima"), (),
+            "one grey image, also without preamble or suffix, or the only frame of an enhanced one; modality values "
+            "(Hounsfield units of CT), rescale and spacing also from functional groups",
+            _STORED, depth, "colour, several frames, annotations burned in" + further, library,
+        )
+        for syntaxes, depth, further, library in (
+            ("uncompressed, little or big endian; RLE", "8 to 32 bit", "", "pydicom"),
+            ("deflated", "8 to 32 bit", ", a wrong checksum where there is one", "own, pydicom"),
+            ("JPEG Lossless (.57, .70), JPEG-LS (.80, near-lossless .81)", "8 to 16 bit", _STREAM, "python-gdcm"),
+            ("JPEG Baseline (.50) and Extended (.51), which are lossy", "8 and 12 bit", _STREAM, "python-gdcm"),
+            ("JPEG 2000 (.90, lossy .91), HTJ2K (.201, .202, .203)", "8 to 16 bit", _STREAM, "pylibjpeg-openjpeg"),
+        )
     ),
     Format(
         "NIfTI-1, NIfTI-2", "volume", (".nii", ".nii.gz"), ((344, b"n+1\0"), (4, b"n+2\0")),
@@ -70,20 +81,31 @@ FORMATS = (
     ),
     Format(
         "PNG", "picture", (".png",), ((0, b"\x89PNG"),), "grey; colour as luminance; transparency over black", _EXIF,
-        "1 to 16 bit grey, 8 bit colour", "several frames", "Pillow",
+        "1 to 16 bit grey, 8 and 16 bit colour", "several frames, 16-bit grey with transparency, a wrong checksum",
+        "Pillow; SimpleITK (16-bit colour)",
     ),
     Format(
-        "JPEG", "picture", (".jpg", ".jpeg"), ((0, b"\xff\xd8"),), "grey; colour as luminance", _EXIF, "8 bit", "",
-        "Pillow",
+        "JPEG", "picture", (".jpg", ".jpeg"), ((0, b"\xff\xd8"),), "grey; colour as luminance", _EXIF, "8 bit",
+        "12 bit, several pictures in a file", "Pillow",
     ),
     Format(
         "TIFF", "picture", (".tif", ".tiff"), ((0, b"II*\0"), (0, b"MM\0*")),
-        "grey (0 may be white); colour as luminance", _EXIF, "8, 16, 32 bit, float; 8 bit colour", "several pages",
-        "Pillow",
+        "grey (0 may be white); colour as luminance", _EXIF, "8, 16, 32 bit, float; 8 bit colour",
+        "several pages, colour of more than 8 bit", "Pillow",
     ),
     Format(
-        "BMP, GIF, PGM, WebP and others", "picture", (".bmp", ".gif", ".pgm", ".webp"), (), "as PNG", _EXIF, "8 bit",
+        "PBM, PGM, PPM", "picture", (".pbm", ".pgm", ".ppm", ".pnm"),
+        tuple((0, b"P%d" % number + space) for number in range(1, 7) for space in (b"\n", b" ", b"\r", b"\t")),
+        "grey; colour as luminance; plain or raw", _STORED, "1 to 16 bit, as stored; the maximum of the header is the "
+        "full scale", "several pictures in a file", "own",
+    ),
+    Format(
+        "BMP, GIF, WebP", "picture", (".bmp", ".gif", ".webp"), (), "as PNG", _EXIF, "8 bit",
         "several frames", "Pillow",
+    ),
+    Format(
+        "JPEG 2000", "picture", (".jp2", ".j2k"), (), "as PNG", _EXIF,
+        "8 to 16 bit grey, spread over 16 bit; 8 bit colour", "colour of more than 8 bit", "Pillow",
     ),
     Format(
         "MATLAB v7.3", "brain_tumor", (".mat",), (), "format: brain_tumor only: image, mask, label and patient",

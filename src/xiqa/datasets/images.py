@@ -11,9 +11,8 @@ from xiqa.datasets.base import DataError, Loaded, faults_named, same_size
 from xiqa.datasets.formats import readable, reader_of
 from xiqa.datasets.masks import check_same_place, inside_of
 from xiqa.datasets.paths import if_there
+from xiqa.datasets.pictures import luminance, read_picture
 
-LUMINANCE = (299, 587, 114)
-"""Weights of red, green and blue in thousandths, ITU-R BT.601."""
 LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
 """File types that may change the values of a mask."""
 FULL_SCALE = {np.dtype(bool): 1.0, np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
@@ -89,13 +88,7 @@ def read_mask(
     return mask
 
 
-def _luminance(channels: np.ndarray) -> np.ndarray:
-    """(h, w, 3) to (h, w); in whole numbers, so that grey stored as colour has exactly the pixels of grey."""
-    thousandths = sum(weight * channels[..., band].astype(np.int32) for band, weight in enumerate(LUMINANCE))
-    return (thousandths / 1000).astype(np.float32)
-
-
-def _read(path: Path, colour_to_grey=_luminance, index: int | None = None, place: np.ndarray | None = None) -> Loaded:
+def _read(path: Path, colour_to_grey=luminance, index: int | None = None, place: np.ndarray | None = None) -> Loaded:
     """The file as it is; of a series the slice at this place (an affine), or with this index."""
     if_there(path, path)
     with path.open("rb") as opened:
@@ -111,7 +104,7 @@ def _read(path: Path, colour_to_grey=_luminance, index: int | None = None, place
         return _volume(path, index, place)
     if reader == "npy":
         return _npy(path)
-    return _picture(path, colour_to_grey)
+    return read_picture(path, start, colour_to_grey, readable())
 
 
 def _two_dimensional(path: str | Path, pixels: np.ndarray) -> np.ndarray:
@@ -124,38 +117,6 @@ def _two_dimensional(path: str | Path, pixels: np.ndarray) -> np.ndarray:
     if bad:
         raise DataError(path, f"found {bad} pixels that are NaN or infinite, expected numbers; export it again")
     return pixels
-
-
-def _picture(path: Path, colour_to_grey) -> Loaded:
-    from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-
-    # Any library in the process may have allowed truncated files, which then read as half grey images.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        image = Image.open(path)
-    except UnidentifiedImageError:
-        raise DataError(path, f"cannot be read as any known format; {readable()}") from None
-    with image:
-        image.verify()  # of the check sums in a PNG; reading alone passes over them
-    with Image.open(path) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise DataError(path, f"found {image.n_frames} pages, expected one; save each image as a file of its own")
-        mode, file_type = image.mode, image.format or ""
-        white_is_zero = getattr(image, "tag_v2", {}).get(262) == 0
-        image = ImageOps.exif_transpose(image)
-    if mode.startswith(("I", "F")):
-        pixels = np.asarray(image)
-        full_scale = 65535.0 if mode.startswith("I;16") or file_type == "PNG" else None
-        if white_is_zero and mode.startswith("I;16"):
-            pixels = 65535 - pixels
-    elif mode in ("1", "L") and not image.has_transparency_data:
-        pixels, full_scale = np.asarray(image.convert("L")), 255.0
-    else:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-        pixels, full_scale = colour_to_grey(np.asarray(image.convert("RGB"))), 255.0
-    return Loaded(pixels, full_scale=full_scale, header={"colour": mode, "file_type": file_type})
 
 
 def _volume(path: Path, index: int | None, place: np.ndarray | None) -> Loaded:
