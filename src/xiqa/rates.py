@@ -25,6 +25,7 @@ from xiqa.cdmam.sampling import draw_indices
 from xiqa.cdmam.simulator import frame_shape, simulate, simulate_sampled
 from xiqa.config import Config, NetworkPlan, base_method
 from xiqa.datasets.base import DataError, Record
+from xiqa.datasets.limits import Reading, reading
 from xiqa.datasets.prepare import prepare
 from xiqa.files import read_array, read_table
 from xiqa.metrics.maps.fidelity import fidelity
@@ -156,7 +157,7 @@ class Rates:
 
     def _train(self) -> float:
         cdmam, rng = self.config.cdmam, np.random.default_rng(0)
-        training = cdmam.training.model_copy(update={"epochs": (3,), "checkpoint_epochs": 100})
+        training = cdmam.training.model_copy(update={"epochs": (3, 0, 0, 0), "checkpoint_epochs": 100})
         size, number = cdmam.sampling.size, 2 * training.batch_size
         step = TrainingStep(
             "rate", rng.integers(1, 4000, (number, 1, size, size)).astype(np.uint16),
@@ -165,7 +166,7 @@ class Rates:
         ends = []
         with tempfile.TemporaryDirectory() as folder:
             train_member(
-                [step], cdmam.network, training, size=size, input_mean=2000.0, input_sd=1000.0, seed=0, member=0,
+                [step] * 4, cdmam.network, training, size=size, input_mean=2000.0, input_sd=1000.0, seed=0, member=0,
                 folder=folder, threads=self.config.compute.threads, device=self.config.compute.device,
                 progress=lambda row: ends.append(self.clock()),
             )  # fmt: skip
@@ -204,14 +205,15 @@ class Rates:
         facts = read_table(raw / "twin.csv") if dataset.path is None else None
         paths = {name: folder / f"{name}.npy" for name in ("images", "masks")}
         paths |= {"table": folder / "table.parquet", "skipped": folder / "skipped.csv"}
-        listed = (r for r in reader.read(Path(dataset.path or raw), dataset) if not isinstance(r, DataError))
-        records = list(islice(listed, EXAMPLES if facts is None else None))
-        start = self.clock()
-        prepare(
-            records, dataset.model_copy(update={"on_fault": "skip"}), facts=facts, salt=b"rate", paths=paths,
-            progress=lambda *told: None,
-        )  # fmt: skip
-        prepared_s = self.clock() - start
+        with reading(Reading(dataset.largest_image_mb)):
+            listed = (r for r in reader.read(Path(dataset.path or raw), dataset) if not isinstance(r, DataError))
+            records = list(islice(listed, EXAMPLES if facts is None else None))
+            start = self.clock()
+            prepare(
+                records, dataset.model_copy(update={"on_fault": "skip"}), facts=facts, key=b"rate", paths=paths,
+                progress=lambda *told: None,
+            )  # fmt: skip
+            prepared_s = self.clock() - start
         images, masks = (np.array(read_array(paths[kind])) for kind in ("images", "masks"))
         return Examples(images, masks, written_s / len(images), prepared_s / len(images))
 
@@ -362,5 +364,6 @@ def images_in(config: Config) -> dict[str, int]:
     for name, dataset in config.datasets.items():
         if dataset.path is not None:
             reader = importlib.import_module(f"xiqa.datasets.{dataset.format}")
-            found[name] = sum(isinstance(record, Record) for record in reader.read(Path(dataset.path), dataset))
+            with reading(Reading(dataset.largest_image_mb)):
+                found[name] = sum(isinstance(record, Record) for record in reader.read(Path(dataset.path), dataset))
     return found

@@ -5,6 +5,7 @@ With `-` instead of files the checked configuration comes as JSON on the standar
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from xiqa.config import Config, laid_over, load_config, own_images_alone
+from xiqa.storage import Storage, storage
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -27,6 +29,18 @@ def study_of(paths: list[str]) -> Config:
     return load_config(laid_over(base, top))
 
 
+def disk(parts: list[Storage], results: str) -> str:
+    """What a study needs of the disk, and what is free where its results lie, in one sentence."""
+    kept, temporary = (sum(getattr(part, kind) for part in parts) / 1e9 for kind in ("kept", "temporary"))
+    folder = Path(results).resolve()
+    free = shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free / 1e9
+    warning = "" if free > kept + temporary else " That is too little: make room, or name another folder in `results`."
+    return (
+        f"Disk: about {kept:.2g} GB of results, and up to {temporary:.2g} GB that is deleted again; {free:.0f} GB are "
+        f"free.{warning}"
+    )
+
+
 def plan(config: Config, own_images: bool, cores: int, title: str) -> str:
     """Measure the rates of a study, and tell what it costs, one line per stage."""
     # Slow to import: a configuration with a fault is told before.
@@ -35,12 +49,14 @@ def plan(config: Config, own_images: bool, cores: int, title: str) -> str:
 
     start = time.monotonic()
     recordings = sum(len(list(Path(folder).iterdir())) for folder in config.cdmam.recordings)
-    work = work_of(config, images_in(config), recordings, ["images"] if own_images else [])
+    images = images_in(config)
+    work = work_of(config, images, recordings, ["images"] if own_images else [])
     rates = Rates(config, lambda name: print(f"\r  measuring {name:<60}", end="", file=sys.stderr, flush=True))
     lines = stages(work, rates.of(part.rate for part in work if part.rate), rates.start_s)
     print(f"\r{'':<72}\r", end="", file=sys.stderr, flush=True)
     where = f"Rates: measured just now, on this machine, in {time.monotonic() - start:.0f} s."
-    text = told(lines, title=title, cores=cores, rates_from=where)
+    parts = [part for part in storage(config, images) if not own_images or part.part.split(":")[0] in config.datasets]
+    text = told(lines, title=title, cores=cores, rates_from=where, disk=disk(parts, config.results))
     return "\n".join(filter(None, [text, longest_advice(lines)]))
 
 
