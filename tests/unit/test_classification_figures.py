@@ -73,15 +73,22 @@ def test_roc_names_the_classes_and_gives_the_auc(k):
     found = {"small_resnet": predictions(k), "shortcut: intensity": predictions(k, 0.3, seed=1)}
     figure = draw(roc(found, CLASSES[k]), f"roc_{k}")
     curves = [name for name in CLASSES[k] if k > 2 or name == "contrast"]
-    assert set(curves) <= set(texts(figure))
-    assert {"small ResNet", "shortcut: intensity"} <= set(texts(figure))
+    assert {name if k == 2 else f"{name} against the rest" for name in curves} <= set(texts(figure))
+    # One legend per panel, above it, so that it covers no curve and no line is explained twice.
+    assert figure.legends == []
+    figure.draw_without_rendering()
+    for axes in (axes for axes in figure.axes if axes.get_visible()):
+        names = [text.get_text().split(" 0.")[0] for text in axes.get_legend().get_texts()]
+        assert names == (["small ResNet: AUC", "shortcut: intensity: AUC"] if k == 2 else ["small ResNet", "intensity"])
+        assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1
+        assert axes.get_legend().get_window_extent().x1 <= figure.bbox.x1
     assert labelled(figure)
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert len(shown) == len(curves)
     for axes, name in zip(shown, curves, strict=True):
         table = scores(found["small_resnet"], CLASSES[k], draws=20)
         auc = table[(table["metric"] == "auc") & (table["class_name"] == (name if k > 2 else ""))]["value"].item()
-        assert f"AUC {auc:.{3 if auc > 0.99 else 2}f} (" in axes.get_legend().get_texts()[0].get_text()
+        assert f" {auc:.{3 if auc > 0.99 else 2}f} (" in axes.get_legend().get_texts()[0].get_text()
     tables = [scores(table, CLASSES[k], draws=20).query("metric == 'auc'") for table in found.values()]
     assert_printed(texts_of(figure), *tables)
 
@@ -250,9 +257,21 @@ def test_examples_are_of_different_patients_and_need_no_ground_truth():
 def test_severity_strip_rises_and_leaves_gaps():
     images, masks, table = image_set()
     figure = draw(datasets.plot_severity_strip(images, masks, table, CLASSES[3]), "strip")
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["severity 0.1", "severity 0.5"]
-    wanted = table[table["part"] == "severity"].groupby("label")["severity"].nunique().sum()
-    assert sum(bool(axes.images) for axes in figure.axes) == wanted < len(figure.axes)
+    graded = table[table["part"] == "severity"]
+    patients = graded.groupby("severity")["patient"].nunique()
+    assert [axes.get_title() for axes in figure.axes[:2]] == [
+        f"severity {level:g}\none of {patients[level]} patients" for level in (0.1, 0.5)
+    ]
+    # Each image as it is, and below it once more where there is something to outline.
+    wanted = graded.groupby("label")["severity"].nunique().sum()
+    plain = datasets.plot_severity_strip(images, None, table.drop(columns="boxes"), CLASSES[3])
+    assert sum(bool(axes.images) for axes in plain.axes) == wanted < len(plain.axes)
+    assert sum(bool(axes.images) for axes in figure.axes) > wanted
+    rows = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    for label in (label for label in rows if label.endswith("outlined")):
+        assert label.split(",")[0] in rows
+    upper = [axes for axes in figure.axes if axes.images and not (axes.collections or axes.patches)]
+    assert len(upper) >= wanted
     with pytest.raises(ValueError, match="no row of the part 'severity'"):
         datasets.plot_severity_strip(images, masks, table.assign(part="test"), CLASSES[3])
 

@@ -1,5 +1,6 @@
 """Figures of the scores of maps draw and print the numbers of their tables, and say what these rest on."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -149,6 +150,20 @@ def test_the_cascade_says_what_is_randomised_and_of_how_many_images():
     figure = draw(map_scores.plot_cascade(pd.DataFrame(rows), "simulated"), "cascade")
     assert figure.axes[1].get_xlabel() == "randomised from the output down to\nn = 23 images of 17 patients"
     assert_drawn(figure, pd.DataFrame(rows)[["mean"]])
+
+
+@pytest.mark.parametrize("methods", [1, 3])
+def test_the_colour_bar_of_few_methods_has_room(methods):
+    table = trusted(0)
+    table = table[table["method"].isin(["xrai", "gradient", "occlusion"][:methods])]
+    figure = draw(map_scores.plot_trust(table, "mixed"), f"trust_of_{methods}")
+    figure.draw_without_rendering()
+    bar = figure.axes[1]
+    label, own = bar.yaxis.label.get_window_extent(), bar.get_window_extent()
+    assert label.height <= own.height * 1.05
+    ends = [tick.get_window_extent() for tick in bar.get_yticklabels() if tick.get_text()]
+    ends = [extent for extent in ends if own.y0 - 1 <= (extent.y0 + extent.y1) / 2 <= own.y1 + 1]
+    assert all(low.y1 < high.y0 for low, high in itertools.pairwise(ends))
 
 
 def trusted(seed: int) -> pd.DataFrame:

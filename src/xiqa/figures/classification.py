@@ -73,7 +73,7 @@ def plot_roc(
     scores: Mapping[str, pd.DataFrame],
     data: str = "simulated",
 ) -> Figure:
-    """ROC curves of a network with its 95 % band and of shortcuts, one panel for each class that has a curve.
+    """ROC curves of a network with its 95 % band and of shortcuts, a panel and a legend for each class.
 
     Args:
         curves: name (such as `small_resnet`, `shortcut: intensity`) -> `xiqa.metrics.classification.roc_curve_table`.
@@ -84,12 +84,13 @@ def plot_roc(
     shown = list(dict.fromkeys(name for curve in curves.values() for name in curve["class_name"]))
     if not shown:
         return _nothing("no ROC curve: the part holds one class only", data)
-    columns = min(len(shown), 3)
+    columns, several = min(len(shown), 3), len(shown) > 1
     rows = -(-len(shown) // columns)
     width = style.SINGLE_COLUMN if columns == 1 else style.DOUBLE_COLUMN
-    figure = style.new_figure(width, rows * (width / columns + 0.25 + 0.13 * len(curves)) + 0.15 * columns + 0.3)
+    figure = style.new_figure(width, rows * (width / columns + 0.1 + 0.11 * len(curves)) + 0.2)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    lines = {}
+    if several:
+        figure.suptitle("AUC with 95 % interval; thick: network, thin: shortcuts", fontsize=7)
     for axes, class_name in zip(grid.flat, shown, strict=False):
         axes.plot([0, 1], [0, 1], **CHANCE)
         for number, (name, curve) in enumerate(curves.items()):
@@ -101,20 +102,21 @@ def plot_roc(
                     color=look["color"], alpha=0.2, linewidth=0,
                 )  # fmt: skip
             part = curve[curve["class_name"] == class_name]
-            (lines[name],) = axes.plot(part["fpr"], part["tpr"], label=_auc_text(scores[name], class_name), **look)
+            text = _auc_text(scores[name], class_name)
+            # Narrow panels leave no room for more.
+            short = f"{plain_name(name).removeprefix('shortcut: ')} {text.removeprefix('AUC ')}"
+            label = short if several else f"{plain_name(name)}: {text}"
+            axes.plot(part["fpr"], part["tpr"], label=label, **look)
         axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
+        title = f"{class_name} against the rest" if several else class_name
         # Above the panel: inside, a weak curve would run behind it.
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1.01), title=class_name, title_fontsize=7, alignment="left",
-            borderaxespad=0, handlelength=2.4,
+            loc="lower left", bbox_to_anchor=(0, 1.01), title=title,
+            title_fontsize=7, fontsize=6, alignment="left", borderaxespad=0, handlelength=2.4, labelspacing=0.25,
         )  # fmt: skip
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     _label_outer(grid, "false-positive rate", "true-positive rate")
-    figure.legend(
-        lines.values(), map(plain_name, lines), loc="outside upper center", ncols=2 if columns == 1 else 4,
-        title=None if len(shown) == 1 else "each class against the rest", title_fontsize=7,
-    )  # fmt: skip
     style.note_data(figure, data)
     return figure
 

@@ -59,7 +59,9 @@ def plot_severity_strip(
     *,
     data: str = "simulated",
 ) -> Figure:
-    """The first image of each class at each severity, from weak to strong.
+    """One image of each class at each severity, from weak to strong: as it is, and below with its ground truth.
+
+    Every column shows another patient, since a patient has one severity; the titles say of how many.
 
     Args:
         images: (n, h, w) prepared images within 0 to 1.
@@ -82,8 +84,17 @@ def plot_severity_strip(
          for level in levels]
         for c in present
     ]  # fmt: skip
-    titles = [f"severity {level:g}" for level in levels]
-    return _sheet(images, masks, table, shown, [classes[c] for c in present], titles, data)
+    patients = table[graded].groupby(severity[graded])["patient"].nunique()
+    titles = [f"severity {level:g}\none of {patients[level]} patients" for level in levels]
+    rows, labels, outlined = [], [], []
+    for numbers, c in zip(shown, present, strict=True):
+        found = [number for number in numbers if number is not None]
+        marked = any(_has_ground_truth(masks, table.iloc[number], number) for number in found)
+        # What a contour surrounds cannot be judged: whether a reader would see it shows the image above.
+        rows += [numbers] * (1 + marked)
+        labels += [classes[c], *([f"{classes[c]},\noutlined"] if marked else [])]
+        outlined += [False, *([True] if marked else [])]
+    return _sheet(images, masks, table, rows, labels, titles, data, outlined)
 
 
 @style.styled
@@ -152,17 +163,21 @@ def _sheet(
     labels: Sequence[str],
     titles: Sequence[str],
     data: str,
+    outlined: Sequence[bool] | None = None,
 ) -> Figure:
-    """Images in rows (with a label each) and columns (with a title each), all on the same grey scale."""
+    """Images in rows (with a label each) and columns (with a title each), all on the same grey scale.
+
+    `outlined` says of each row whether its ground truth is drawn; None: of all.
+    """
     numbers = [number for row in shown for number in row if number is not None]
     black, white = style.robust_limits(np.stack([images[number] for number in numbers]).astype(np.float32))
     columns = max(len(row) for row in shown)
     width = min(style.DOUBLE_COLUMN, 1.45 * columns + 0.4)
     side = (width - 0.4) / columns * images.shape[1] / images.shape[2]
-    figure = style.new_figure(width, side * len(shown) + (0.6 if titles else 0.45))
+    figure = style.new_figure(width, side * len(shown) + (0.75 if titles else 0.45))
     grid = figure.subplots(len(shown), columns, squeeze=False)
     drawn = {}
-    for axes, label, row in zip(grid, labels, shown, strict=True):
+    for axes, label, row, marked in zip(grid, labels, shown, outlined or [True] * len(shown), strict=True):
         axes[0].set_ylabel(label)
         for panel, number in zip(axes, [*row, *[None] * (columns - len(row))], strict=True):
             panel.set(xticks=[], yticks=[])
@@ -171,13 +186,20 @@ def _sheet(
                 continue
             panel.spines[:].set_visible(True)
             panel.imshow(np.asarray(images[number], np.float32), cmap=style.COUNTS_MAP, vmin=black, vmax=white)
-            drawn |= _ground_truth(panel, masks, table.iloc[number], number)
+            if marked:
+                drawn |= _ground_truth(panel, masks, table.iloc[number], number)
     for panel, title in zip(grid[0], titles, strict=False):
         panel.set_title(title)
     if drawn:
         figure.legend(drawn.values(), drawn.keys(), loc="outside lower left", ncols=2)
     style.note_data(figure, data)
     return figure
+
+
+def _has_ground_truth(masks: np.ndarray | None, row: pd.Series, number: int) -> bool:
+    """Whether `_ground_truth` draws anything for an image."""
+    has_mask = masks is not None and row.get("has_mask", True) and masks[number].any()
+    return bool(has_mask) or bool(json.loads(row.get("boxes") or "[]"))
 
 
 def _ground_truth(axes: Axes, masks: np.ndarray | None, row: pd.Series, number: int) -> dict:

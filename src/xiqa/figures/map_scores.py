@@ -202,7 +202,8 @@ def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
     """
     datasets, means = verdicts["dataset"].unique().tolist(), verdicts.groupby("method")["roc_auc"].mean()
     methods = means.sort_values(ascending=False, na_position="last").index.tolist()
-    figure = style.new_figure(style.DOUBLE_COLUMN, 1.5 + 0.19 * len(methods))
+    # Few methods have high rows: the colour bar beside them needs room for its label.
+    figure = style.new_figure(style.DOUBLE_COLUMN, 1.5 + max(0.19 * len(methods), 1.2))
     axes = figure.subplots()
     values = verdicts.pivot(index="method", columns="dataset", values="roc_auc").loc[methods, datasets]
     shown = axes.imshow(values, cmap=style.AMOUNT_MAP, vmin=0, vmax=1, aspect="auto", alpha=0.35)
@@ -221,7 +222,8 @@ def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
     axes.set_xlabel("data set, what its masks show, images")
     for x in range(len(datasets)):
         for place, (letter, _) in zip((0.02, 0.2, 0.38), CHECKS.values(), strict=True):
-            axes.text(x + place, -0.75, letter, ha="center", fontsize=6.5)
+            at = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(letter, (x + place, -0.5), fontsize=6.5, **at)
     forms = verdicts.groupby("method")["form"].first()
     axes.set_yticks(range(len(methods)), [style.judged_name(name, forms[name]) for name in methods], fontsize=6.5)
     axes.set_xticks(np.arange(len(datasets) - 1) + 0.5, minor=True)
@@ -233,7 +235,7 @@ def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
         handles, MARKS, loc="outside upper center", ncols=len(MARKS), title_fontsize=6.5,
         title=f"{said}.\nNumber: pixel AUC, bold where the method is trusted. |method|: its absolute map counts.",
     )  # fmt: skip
-    style.colour_bar(axes, shown, "pixel AUC", extend="neither")
+    style.colour_bar(axes, shown, "pixel AUC", extend="neither", ticks=5 if len(methods) > 10 else 2)
     style.note_data(figure, data)
     return figure
 

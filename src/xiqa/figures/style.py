@@ -270,13 +270,16 @@ def show_image(
     return shown
 
 
-def colour_bar(axes: Axes | Sequence[Axes], shown: ScalarMappable, label: str, **options) -> None:
-    """A colour bar beside one or more axes of a figure; its ends are pointed, because most limits are robust."""
+def colour_bar(axes: Axes | Sequence[Axes], shown: ScalarMappable, label: str, *, ticks: int = 5, **options) -> None:
+    """A colour bar beside one or more axes of a figure; its ends are pointed, because most limits are robust.
+
+    An upright one has `ticks` steps at most.
+    """
     first = axes if isinstance(axes, Axes) else axes[0]
     options = {"shrink": 0.85, "pad": 0.02, "extend": "both"} | options
     bar = first.figure.colorbar(shown, ax=axes, label=label, **options)
     upright = bar.orientation == "vertical"
-    bar.locator = MaxNLocator(5 if upright else 3, steps=[1, 2, 5, 10])
+    bar.locator = MaxNLocator(ticks if upright else 3, steps=[1, 2, 5, 10])
     if upright:
         bar.formatter.set_powerlimits((-2, 4))
     else:
