@@ -1,9 +1,12 @@
 # xiqa: from raw images to trained networks, saliency maps, scores, tables, figures and a report.
 import subprocess
+import time
 
 from snakemake.utils import min_version
 
 min_version("9.10")
+
+STARTED_S = time.monotonic()
 
 
 configfile: "config/config.yaml"
@@ -60,4 +63,4 @@ onstart:
 
 
 onsuccess:
-    shell(f"python workflow/scripts/say_where.py {RESULTS}")
+    shell(f"python workflow/scripts/say_where.py {RESULTS} {time.monotonic() - STARTED_S:.0f}")

@@ -1,25 +1,28 @@
-"""Say where the results of a finished run are."""
+"""Say where the results of a finished run are, and how long it took."""
 
 import sys
 from pathlib import Path
 
 
-def say_where(results: str) -> None:
-    """Print where figures, tables and runs lie and which commands show them."""
+def say_where(results: str, seconds: float) -> None:
+    """Print the findings, how long the run took, where figures, tables and runs lie and which commands show them."""
     root = Path(results).resolve()
     store = f"sqlite:///{results}/mlflow/mlflow.db"
     ui = "make ui" if results == "results" else f"mlflow ui --host 127.0.0.1 --backend-store-uri {store}"
     pages = [page for chain in ("cdmam", "classification", ".") if (page := root / chain / "findings.md").exists()]
     for page in pages:
-        print(f"\n{page.read_text(encoding='utf-8')}")
+        # The tables below the sentences are for the page.
+        lines = page.read_text(encoding="utf-8").replace("\n\n", "\n").splitlines()
+        print("\n" + "\n".join(line for line in lines if not line.startswith(("|", "!["))) + "\n")
     for page in pages:
         print(f"Findings   {page}")
     for kind in ("figures", "tables"):
         names = ",".join(folder.parent.name for folder in sorted(root.glob(f"*/{kind}")))
         print(f"{kind.capitalize():<10} {root}/{{{names}}}/{kind}")
     print(f"MLflow UI  {ui}, then open http://127.0.0.1:5000")
+    print(f"This run   took {seconds / 60:.1f} minutes")
     print(f"Report     make report builds {root.parent if results != 'results' else root}/report.html\n")
 
 
 if __name__ == "__main__":
-    say_where(sys.argv[1])
+    say_where(sys.argv[1], float(sys.argv[2]))
