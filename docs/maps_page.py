@@ -1,6 +1,7 @@
 """Print docs/real-maps.md or docs/twin-maps.md, from the tables of a run:
 python docs/maps_page.py results/real_data COMMIT "time, machine" brain_blocks > docs/real-maps.md"""
 
+import re
 import sys
 from pathlib import Path
 
@@ -143,4 +144,5 @@ The same maps of one network, drawn as published or with each cell where padded 
 {alignments(dataset)}
 """)
 print("## Which can be trusted\n")
-print((folder / "findings.md").read_text().split("\n", 2)[2].replace("## ", "### ").strip())
+findings = (folder / "findings.md").read_text().split("\n", 2)[2].replace("## ", "### ")
+print(re.sub(r"^!\[.*\n+", "", findings, flags=re.MULTILINE).strip())

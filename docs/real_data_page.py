@@ -1,6 +1,7 @@
 """Print docs/real-data.md: python docs/real_data_page.py results/real_data COMMIT "time, machine" >
 docs/real-data.md"""
 
+import re
 import sys
 from pathlib import Path
 
@@ -100,4 +101,4 @@ for dataset, title in SETS.items():
     print(f"{scores(dataset)}\n")
 findings = (folder / "classification/findings.md").read_text().split("## Test AUC")[0].split("\n", 2)[2]
 print("## Findings, as the study writes them\n")
-print(findings.replace("## ", "### ").strip())
+print(re.sub(r"^!\[.*\n+", "", findings, flags=re.MULTILINE).replace("## ", "### ").strip())

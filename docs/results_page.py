@@ -40,7 +40,8 @@ def by_setting(rows: pd.DataFrame, column: str, digits: str, scale: float = 1.0)
     return markdown(wide.astype({"diameter_mm": str}))
 
 
-findings = (folder / "findings.md").read_text().split("\n", 2)[2].strip()
+lines = (folder / "findings.md").read_text().split("\n", 2)[2].strip().splitlines(keepends=True)
+findings = "".join(line for line in lines if not line.startswith("!["))
 scores = table("prediction_scores")[
     ["group", "n", "rmse_midpoint_um", "rmse_midpoint_low_um", "rmse_midpoint_high_um", "rmse_shortcut_um",
      "rmse_train_mean_um", "relative_error", "coverage_95", "coverage_95_calibrated", "censored_share",

@@ -137,3 +137,11 @@ def _found(number: str, values: np.ndarray) -> bool:
     decimals = len(digits.partition(".")[2]) - int(exponent or 0)
     half = 0.5 * 10.0**-decimals
     return bool((np.abs(values - float(number.replace(",", ""))) <= half * (1 + 1e-6)).any())
+
+
+def assert_short(told: Iterable[str | pd.DataFrame]) -> None:
+    """A finding is one plain sentence of about 30 words with two ranges or intervals at most; lists are tables."""
+    for text in (text for text in told if isinstance(text, str)):
+        for sentence in re.split(r"(?<=\.) (?=[A-Z0-9])", text):
+            assert len(sentence.split()) <= 32, sentence
+            assert len(re.findall(r"\d[)%\s]* to [-+]?\d", sentence)) <= 2, sentence

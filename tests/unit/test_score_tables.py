@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from printed_numbers import assert_short
 
 from xiqa import metrics
 from xiqa.config import CONTROLS
@@ -284,7 +285,7 @@ def test_a_control_that_is_right_everywhere_cannot_be_beaten_and_is_not_said_to_
         scores = hits(12, missed)
         row = methods_table(scores, "pointing_game").set_index(["method", "form"]).loc["xrai", "signed"]
         table = trust(scores).assign(data="simulated", mask_of="heart and vessels")
-        told = " ".join(sentence for _, sentence in describe_trust(table, CLAIMS_FOUND))
+        told = " ".join(text for _, text in describe_trust(table, CLAIMS_FOUND) if isinstance(text, str))
         found[missed] = row["verdict"], "no method can beat" in told
         assert table["pointing_game_room"].tolist() == [missed]
         assert "find the defect" not in told
@@ -325,12 +326,35 @@ def test_findings_say_what_decided_and_on_how_many():
         "d (simulated images)", "3 of 4 methods find the defect better than random, centre and edges (12 images)."
     )  # fmt: skip
     row = table.set_index("method").loc["good"]
-    assert told[3][1] == "good (signed) is trusted; a map costs 0.25 s."
-    assert told[5][1].startswith(f"It is faithful: fidelity {row['faithful_gain']:.2f} above ")
-    assert f"corrected p {row['faithful_p']:.2g}; 12 images, 12 patients)." in told[5][1]
-    assert told[-2] == ("Do the papers' claims hold here?", "Brocki 2022: A. Here: yes on d; no on e; undecided on f.")
-    assert told[-1][1].startswith("1 other claims are undecided on every data set")
-    assert max(len(sentence.split()) for _, sentence in told) <= 30
+    assert told[3][1] == "1 of 4 methods is trusted: good."
+    gains = told[4][1].set_index("method").loc["good"]
+    assert gains["its map counts"] == "signed"
+    assert gains["seconds per map"] == "0.25"
+    assert gains["faithful: fidelity above"] == (
+        f"{row['faithful_against'].replace('_', ' ')} by {row['faithful_gain']:.2f} ({row['faithful_low']:.2f} to "
+        f"{row['faithful_high']:.2f}; p {row['faithful_p']:.2g}; 12 images, 12 patients)"
+    )
+    heading, sentence = told[-2]
+    assert heading == "Do the papers' claims hold here?"
+    assert sentence == "Of 2 claims 1 are decided on some data set; claims.csv has all with evidence."
+    assert told[-1][1].to_dict("records") == [
+        {"paper": "Brocki 2022", "claim": "A.", "yes": "d", "no": "e", "undecided": "f"}
+    ]
+    assert_short(sentence for _, sentence in told)
+
+
+@pytest.mark.parametrize(("patients", "gain", "expected"), [
+    (12, 0.2, "The one method tested finds the defect (12 images)."),
+    (12, 0.0, "The one method tested is not shown to find the defect better than random, centre and edges (12 "
+     "images)."),
+    (1, 0.2, "The one method tested is not shown to find the defect better than random, centre and edges: 1 image of 1 "
+     "patient are too few to decide."),
+])  # fmt: skip
+def test_one_method_is_not_called_none_of_one(patients, gain, expected):
+    table = trust(study(patients, {"only": (gain, gain, gain)})).assign(data="simulated", mask_of="defect")
+    told = [text for _, text in describe_trust(table, CLAIMS_FOUND) if isinstance(text, str)]
+    assert told[0] == expected
+    assert "of 1 methods" not in " ".join(told)
 
 
 def test_scores_of_single_maps_are_had_by_name():

@@ -195,16 +195,20 @@ def test_interval_of_the_difference_holds_zero_for_equally_good_classifiers():
     assert np.mean(held) >= 0.87
 
 
-def test_the_verdict_speaks_only_where_a_shortcut_is_not_beaten():
+def test_the_verdict_says_whether_every_shortcut_is_beaten():
     network, weak = pair(3.0, 0.3)
-    assert verdict(compare(network, {"intensity": weak}, TWO, draws=300)) is None
+    won, sentence = verdict(compare(network, {"intensity": weak}, TWO, draws=300), "small_resnet")
+    assert won
+    assert sentence.startswith("small_resnet beats every shortcut: AUC 0.9")
     _, equal = pair(3.0, 3.0)
     both = compare(network, {"intensity": weak, "header": equal}, TWO, draws=300)
-    assert verdict(both, "small_resnet").startswith("A shortcut (header) may be as good as small_resnet: AUC 0.9")
-    assert "better than the network" in verdict(compare(weak, {"header": equal}, TWO, draws=300))
+    won, sentence = verdict(both, "small_resnet")
+    assert not won
+    assert sentence.startswith("A shortcut (header) may be as good as small_resnet: AUC 0.9")
+    assert "better than the network" in verdict(compare(weak, {"header": equal}, TWO, draws=300))[1]
     alone = compare(network.assign(patient=0), {"header": equal.assign(patient=0)}, TWO)
     assert (
-        verdict(alone)
+        verdict(alone)[1]
         == "Whether the network beats a shortcut (header) cannot be said: too few patients of a class: fewer than 6."
     )
 

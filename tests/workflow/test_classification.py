@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from printed_numbers import assert_short
 from workflow_runs import copy_project, planned, run
 
 pytestmark = [pytest.mark.workflow, pytest.mark.long]  # CI runs this file beside `make test`
@@ -134,27 +135,39 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-def test_the_report_opens_in_a_browser(study):
+def test_the_report_opens_on_findings_and_pictures_in_a_browser(study):
     run(study, *STUDY, "--report", "report.html")
-    errors, seen = [], {}
+    assert (study / "report.html").stat().st_size < 15e6
+    errors = []
+    widths = "images => Promise.all(images.map(image => image.decode().then(() => image.naturalWidth)))"
     with sync_playwright() as browsers:
         browser = browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        for category in ("0 Findings", "Classification", "chests"):
-            page.goto((study / "report.html").as_uri())
-            page.get_by_text(category, exact=True).first.click()
-            for link in page.locator("table a[iconname=eye]").all():
-                name = link.locator("xpath=ancestor::tr").inner_text().strip()
-                link.click()
-                if name.endswith(".png"):
-                    image = page.locator(f"img[src*='{Path(name).name}']").first
-                    seen[name] = image.evaluate("image => image.decode().then(() => image.naturalWidth)")
+        page.goto((study / "report.html").as_uri())
+        first = page.locator(".xiqa h2").first
+        assert first.inner_text() == "Does the network beat the shortcuts?"
+        assert first.bounding_box()["y"] < 300
+        assert min(page.locator(".xiqa img").evaluate_all(widths)) > 300
+        # The graph of the rules comes last.
+        assert page.locator("#rulegraph").bounding_box()["y"] > page.locator(".xiqa").last.bounding_box()["y"]
+        page.get_by_text("chests", exact=True).first.click()
+        page.locator("table a[iconname=eye]").first.click()
+        shown = page.frame_locator("iframe")
+        shown.locator("h1").wait_for()
+        assert shown.locator("img").count() >= 6
+        assert min(shown.locator("img").evaluate_all(widths)) > 300
         browser.close()
-    assert len(seen) > 10
-    assert all(width > 300 for width in seen.values())
     assert not errors
+
+
+def test_findings_begin_with_the_shortcuts_and_are_short(study):
+    for page in ("findings.md", "classification/findings.md"):
+        lines = [line for line in (study / RESULTS / page).read_text().splitlines() if line]
+        assert lines[1] == "## Does the network beat the shortcuts?"
+        assert lines[2].split(":")[0] in ("chests", "mine")
+        assert_short(line for line in lines if not line.startswith(("#", "|", "!")))
 
 
 def test_no_name_of_a_patient_leaves_the_folder(study):

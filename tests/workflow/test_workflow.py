@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from printed_numbers import assert_printed
+from printed_numbers import assert_printed, assert_short
 from workflow_runs import command, copy_project, environment, planned, run
 
 pytestmark = pytest.mark.workflow
@@ -91,6 +91,8 @@ def check_findings(folder: Path) -> None:
     }  # fmt: skip
     assert set(found) == set(sources)
     for heading, text in found.items():
+        text = re.sub(r"^!\[.*$", "", text, flags=re.MULTILINE)  # the picture below the first heading
+        assert_short(text.splitlines())
         phrases = ["0.03-2 µm", "12 diameters", "95 % would be right", "p below 0.05"]
         assert_printed(text, *sources[heading], phrases=phrases)
 

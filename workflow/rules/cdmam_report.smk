@@ -92,12 +92,7 @@ rule draw_upsampled:
         structure=f"{CDMAM}/originals/{{image}}/structure.npy",
         facts=f"{CDMAM}/originals/{{image}}/facts.json",
     output:
-        map=report(
-            f"{FIGURES}/upsampled/{{method}}_{{image}}.png",
-            caption="../report/upsampled.rst",
-            category="4 Upsampled explanations",
-            labels={"method": "{method}", "image": "{image}"},
-        ),
+        map=f"{FIGURES}/upsampled/{{method}}_{{image}}.png",
         quality=f"{FIGURES}/upsampled/{{method}}_{{image}}_quality.png",
     log:
         f"{LOGS}/draw_upsampled/{{method}}/{{image}}.log",
@@ -145,6 +140,7 @@ rule write_findings:
         modified=f"{CDMAM}/tables/modified_image_summary.csv",
         shares=f"{CDMAM}/tables/structure_share_summary.csv",
         designs=f"{CDMAM}/tables/upsampling_designs.csv",
+        picture=UPSAMPLED_FIGURES[0],
     output:
         page=report(f"{CDMAM}/findings.html", caption="../report/findings.rst", category="0 Findings"),
         text=f"{CDMAM}/findings.md",

@@ -73,8 +73,8 @@ rule draw_dataset:
         table=f"{DATASET}/prepared/table.parquet",
         split=lambda wildcards: f"{DATASET}/splits/seed-{DATASETS[wildcards.dataset].seeds[0]}.csv",
     output:
-        examples=picture("examples", "{dataset}"),
-        split=picture("split", "{dataset}"),
+        examples=picture("examples"),
+        split=picture("split"),
     log:
         f"{LOGS}/draw_dataset/{{dataset}}.log",
     benchmark:

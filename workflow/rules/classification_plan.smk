@@ -87,6 +87,12 @@ def bright_above(wildcards):
     return (dataset.bright_above_hu - centre + width / 2) / width
 
 
-def picture(name, category, folder=f"{DATASET}/figures"):
-    """One figure as an output of a rule, with its caption in the report."""
-    return report(f"{folder}/{name}.png", caption=f"../report/{name}.rst", category=category)
+def picture(name, folder=f"{DATASET}/figures"):
+    """One figure as an output of a rule; the page of its data set shows it with its caption."""
+    return f"{folder}/{name}.png"
+
+
+def captions(*names):
+    """Captions of figures by their names, in one line each."""
+    texts = {name: open(f"{PROJECT}/workflow/report/{name}.rst", encoding="utf-8").read() for name in names}
+    return {name: " ".join(text.split()) for name, text in texts.items()}

@@ -15,7 +15,7 @@ rule draw_classifier:
             kind=["", "-silhouette"],
         ),
     output:
-        **{name: picture(name, "{dataset}", f"{DATASET}/figures/{{architecture}}") for name in NETWORK_FIGURES},
+        **{name: picture(name, f"{DATASET}/figures/{{architecture}}") for name in NETWORK_FIGURES},
     log:
         f"{LOGS}/draw_classifier/{{dataset}}/{{architecture}}.log",
     benchmark:
@@ -38,7 +38,7 @@ rule draw_severity:
         table=f"{DATASET}/prepared/table.parquet",
         scores=f"{DATASET}/tables/auc_by_severity.csv",
     output:
-        **{name: picture(name, "{dataset}") for name in SEVERITY_FIGURES},
+        **{name: picture(name) for name in SEVERITY_FIGURES},
     log:
         f"{LOGS}/draw_severity/{{dataset}}.log",
     benchmark:
@@ -61,7 +61,7 @@ rule summarise_classification:
         },
     output:
         **OVERVIEW,
-        overview=picture("overview", "Classification", f"{CLASSIFICATION}/figures"),
+        overview=picture("overview", f"{CLASSIFICATION}/figures"),
         page=report(f"{CLASSIFICATION}/findings.html", caption="../report/findings.rst", category="0 Findings"),
     log:
         f"{LOGS}/summarise_classification.log",

@@ -28,6 +28,16 @@ CLASSIFICATION_FIGURES = [
     *(path for path in COMPARED if path.endswith(".png")),
     *(expand(f"{RESULTS}/{{dataset}}/tables.html", dataset=DATASETS) if SALIENCY.methods else []),
 ]
+# The main figures of a data set, in the order of its page.
+PAGE_FIGURES = ("examples", "roc", "severity", "auc_by_severity", "saliency", "localisation", "fidelity")
+
+
+def pictures_of(dataset):
+    """Paths of the main figures of a data set, those of its networks one after the other."""
+    made = [path for path in CLASSIFICATION_FIGURES if path.startswith(f"{RESULTS}/{dataset}/figures/")]
+    return [path for name in PAGE_FIGURES for path in made if path.endswith(f"/{name}.png")]
+
+
 CLASSIFIERS = [
     f"{RESULTS}/{name}/models/{NETWORK.format(**n)}/weights.safetensors" for name in DATASETS for n in networks(name)
 ]

@@ -150,7 +150,8 @@ rule tabulate_classifiers:
 
 rule page_of_tables:
     input:
-        expand(f"{DATASET}/tables/{{table}}.csv", table=PAGE_TABLES, allow_missing=True),
+        tables=expand(f"{DATASET}/tables/{{table}}.csv", table=PAGE_TABLES, allow_missing=True),
+        figures=lambda wildcards: pictures_of(wildcards.dataset),
     output:
         page=report(f"{DATASET}/tables.html", caption="../report/tables.rst", category="{dataset}"),
     log:
@@ -163,6 +164,7 @@ rule page_of_tables:
         mem_mb=500,
     params:
         code=code("page_of_tables.py"),
+        captions=captions(*PAGE_FIGURES),
     script:
         "../scripts/page_of_tables.py"
 
@@ -176,7 +178,7 @@ rule draw_saliency:
         scores=lambda wildcards: f"{DATASET}/scores/{{architecture}}/trained/seed-{first_seed(wildcards)}/localisation.parquet",
         maps=lambda wildcards: maps_of(trained(wildcards)),
     output:
-        panel=picture("saliency", "{dataset}", f"{DATASET}/figures/{{architecture}}"),
+        panel=picture("saliency", f"{DATASET}/figures/{{architecture}}"),
     log:
         f"{LOGS}/draw_saliency/{{dataset}}/{{architecture}}.log",
     benchmark:
@@ -198,7 +200,7 @@ rule draw_scores:
         curves=lambda wildcards: scores_of_first(wildcards.dataset, "curves.csv"),
         masking=lambda wildcards: scores_of_first(wildcards.dataset, "masking_curves.csv"),
     output:
-        **{name: picture(name, "{dataset}") for name in SCORE_FIGURES},
+        **{name: picture(name) for name in SCORE_FIGURES},
     log:
         f"{LOGS}/draw_scores/{{dataset}}.log",
     benchmark:
@@ -225,7 +227,7 @@ rule compare_alignment:
         ),
     output:
         table=f"{DATASET}/tables/alignment.csv",
-        panel=picture("alignment", "{dataset}"),
+        panel=picture("alignment"),
     log:
         f"{LOGS}/compare_alignment/{{dataset}}.log",
     benchmark:
@@ -250,10 +252,11 @@ rule compare_methods:
         pointing_games=[path for name in DATASETS for path in pointing_games(name)],
         costs=[path for name in DATASETS for path in costs_of(name)],
         images=[f"{RESULTS}/{name}/prepared/table.parquet" for name in DATASETS],
+        comparisons=[f"{RESULTS}/{name}/tables/comparison.csv" for name in DATASETS],
         tables=[f"{RESULTS}/{name}/tables/{table}.csv" for name in DATASETS for table in CLAIMED_TABLES],
     output:
         **COMPARISON,
-        figure=picture("trust", "0 Findings", f"{RESULTS}/figures"),
+        figure=picture("trust", f"{RESULTS}/figures"),
         page=report(f"{RESULTS}/findings.html", caption="../report/findings.rst", category="0 Findings"),
     log:
         f"{LOGS}/compare_methods.log",
@@ -270,6 +273,7 @@ rule compare_methods:
             "paths_to_games": {name: pointing_games(name) for name in DATASETS},
             "paths_to_costs": {name: costs_of(name) for name in DATASETS},
             "paths_to_images": {name: f"{RESULTS}/{name}/prepared/table.parquet" for name in DATASETS},
+            "paths_to_comparisons": {name: f"{RESULTS}/{name}/tables/comparison.csv" for name in DATASETS},
             "paths_to_tables": {
                 table: {name: f"{RESULTS}/{name}/tables/{table}.csv" for name in DATASETS} for table in CLAIMED_TABLES
             },

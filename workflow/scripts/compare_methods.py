@@ -6,6 +6,7 @@ from xiqa.datasets.base import mask_of
 from xiqa.figures.map_scores import plot_trust
 from xiqa.files import read_table, write_figure, write_table
 from xiqa.logs import log_to
+from xiqa.metrics.classification_findings import describe_shortcuts
 from xiqa.metrics.maps.beside import ours
 from xiqa.metrics.maps.claims import published, test_claims
 from xiqa.metrics.maps.leaderboard import leaderboard
@@ -21,6 +22,7 @@ def compare(
     paths_to_games: dict[str, list[str]],
     paths_to_costs: dict[str, list[str]],
     paths_to_images: dict[str, str],
+    paths_to_comparisons: dict[str, str],
     paths_to_tables: dict[str, dict[str, str]],
     first: dict[str, dict],
     paths: dict[str, str],
@@ -71,11 +73,13 @@ def compare(
     write_table(paths["trust"], verdicts)
     write_table(paths["claims"], claims)
     write_table(paths["published"], published())
-    write_findings(
-        "Which saliency methods can be trusted", describe_trust(verdicts, claims), paths["page"], paths["findings"]
-    )
     kinds = set(data.values())
     write_figure(paths["figure"], plot_trust(verdicts, kinds.pop() if len(kinds) == 1 else "mixed"))
+    comparison = [read_table(path).assign(dataset=name) for name, path in paths_to_comparisons.items()]
+    # A map of a network that a shortcut beats may show how the shortcut works: this comes first.
+    findings = [*describe_shortcuts(pd.concat(comparison)), *describe_trust(verdicts, claims)]
+    title = "Which saliency methods can be trusted"
+    write_findings(title, findings, paths["page"], paths["findings"], picture=paths["figure"])
 
 
 def _for_claims(scores: pd.DataFrame, games: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -1,10 +1,10 @@
-"""Put the tables of a data set on one page of the report."""
+"""Put the main figures and the tables of a data set on one page of the report."""
 
 from pathlib import Path
 
 from xiqa.files import read_table
 from xiqa.logs import log_to
-from xiqa.pages import write_tables
+from xiqa.pages import write_page
 
 SHOWN = {
     "classifier": "The networks: size, and scores on the test part with 95 % intervals (Brima 2023, table 3).",
@@ -22,18 +22,22 @@ SHOWN = {
 }
 
 
-def write(paths_to_tables: list[str], title: str, path_to_page: str) -> None:
-    """Write the tables that a reader compares; the CSV files hold all columns."""
+def write(
+    paths_to_tables: list[str], paths_to_figures: list[str], captions: dict[str, str], title: str, path_to_page: str
+) -> None:
+    """Write small copies of the figures, and the tables that a reader compares; the files have everything."""
     tables = {Path(path).stem: path for path in paths_to_tables}
     found = {caption: read_table(tables[name]) for name, caption in SHOWN.items() if name in tables}
     data = next(iter(found.values()))["data"].iloc[0]
-    write_tables(f"Tables of {title} ({data} images)", found, path_to_page)
+    write_page(f"{title} ({data} images)", paths_to_figures, captions, found, path_to_page)
 
 
 if "snakemake" in globals():
-    with log_to(snakemake.log[0], f"page of tables of {snakemake.wildcards.dataset}"):
+    with log_to(snakemake.log[0], f"page of {snakemake.wildcards.dataset}"):
         write(
-            paths_to_tables=list(snakemake.input),
+            paths_to_tables=list(snakemake.input.tables),
+            paths_to_figures=list(snakemake.input.figures),
+            captions=snakemake.params.captions,
             title=snakemake.wildcards.dataset,
             path_to_page=snakemake.output.page,
         )

@@ -21,8 +21,7 @@ def summarise(datasets: list[str], paths_to_tables: dict[str, list[str]], paths:
     write_table(paths["scores_over_seeds"], over_seeds(joined["scores"]))
     findings = describe_classification(joined["scores"], joined["comparison"], joined["auc_by_severity"])
     if "saliency_checks" in joined:
-        findings.append(describe_checks(joined["saliency_checks"]))
-    write_findings("What the classification studies show", findings, paths["page"], paths["findings"])
+        findings += describe_checks(joined["saliency_checks"])
     comparison = joined["comparison"].query("weights == 'trained'")
     network = comparison["architecture"] + comparison["seed"].map(lambda seed: f", seed {seed}")
     data = set(comparison["data"])
@@ -30,6 +29,8 @@ def summarise(datasets: list[str], paths_to_tables: dict[str, list[str]], paths:
         paths["overview"],
         plot_overview(comparison.assign(network=network), data.pop() if len(data) == 1 else "mixed"),
     )
+    title = "What the classification studies show"
+    write_findings(title, findings, paths["page"], paths["findings"], picture=paths["overview"])
 
 
 if "snakemake" in globals():

@@ -244,29 +244,34 @@ def compare(
     )
 
 
-def verdict(comparison: pd.DataFrame, network: str = "the network") -> str | None:
-    """The sentence that must stand first in a report if a shortcut may be as good as the network.
+def verdict(comparison: pd.DataFrame, network: str = "the network") -> tuple[bool, str]:
+    """Whether a network is shown to beat every shortcut: what must stand first in a report, whichever way it came out.
 
     Args:
         comparison: rows of `compare`.
         network: what the network is called.
 
     Returns:
-        A sentence about the strongest shortcut that the network is not shown to beat, which is so if the 95 % interval
-        of the AUC difference reaches 0; one that says so where no interval could be had; None if the network beats all.
+        Whether the 95 % interval of the AUC difference lies above 0 for every shortcut, and a sentence: about the
+        strongest shortcut of those that the network is not shown to beat, or of all where it beats them; one that says
+        so where no interval could be had.
     """
     unbeaten = comparison[~(comparison["ci_low"] > 0)]
-    if unbeaten.empty:
-        return None
-    row = unbeaten.loc[unbeaten["shortcut_auc"].fillna(-1).idxmax()]
+    rows = comparison if unbeaten.empty else unbeaten
+    row = rows.loc[rows["shortcut_auc"].fillna(-1).idxmax()]
     if np.isnan(row["ci_low"]):
         reason = row["reason"] or "the AUC is not defined"
-        return f"Whether {network} beats a shortcut ({row['shortcut']}) cannot be said: {reason}."
+        return False, f"Whether {network} beats a shortcut ({row['shortcut']}) cannot be said: {reason}."
+    interval = f"difference {row['difference']:.2f} (95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f})"
+    if unbeaten.empty:
+        return True, (
+            f"{network} beats every shortcut: AUC {row['network_auc']:.2f} against {row['shortcut_auc']:.2f} of the "
+            f"best ({row['shortcut']}), {interval}."
+        )
     better = "is better than" if row["ci_high"] < 0 else "may be as good as"
-    return (
+    return False, (
         f"A shortcut ({row['shortcut']}) {better} {network}: AUC {row['shortcut_auc']:.2f} against "
-        f"{row['network_auc']:.2f}, difference {row['difference']:.2f} (95 % interval {row['ci_low']:.2f} to "
-        f"{row['ci_high']:.2f}, {row['n_patients']} patients)."
+        f"{row['network_auc']:.2f}, {interval}."
     )
 
 

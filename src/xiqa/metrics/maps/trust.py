@@ -9,6 +9,7 @@ import pandas as pd
 
 from xiqa.config import CONTROLS
 from xiqa.datasets.base import DEFECT, localisation_check
+from xiqa.figures.style import method_name
 from xiqa.metrics.maps.leaderboard import LEVEL, against_controls, can_pass, joint_level, score_interval, summarise
 from xiqa.metrics.paired import corrected_p
 
@@ -48,6 +49,10 @@ RULE = (
     "All methods and checks of a data set are corrected together: the chance of any false pass is at most 5 %.",
     "Trusted: all that was tested is passed, and at least two checks were tested.",
 )
+
+
+FEW_NAMES = 5
+"""So many names at most stand in a sentence; the table below it has all."""
 
 
 def form_of(method: str) -> str:
@@ -168,7 +173,7 @@ def _values(trained: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     return table
 
 
-def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[str, str]]:
+def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[str, str | pd.DataFrame]]:
     """What a reader wants to know first: which methods can be trusted here, how sure, at what cost.
 
     Args:
@@ -176,7 +181,7 @@ def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[s
         claims: see `claims.test_claims`.
 
     Returns:
-        (heading, sentence) pairs.
+        (heading, sentence) pairs; lists of methods and of claims are tables below their sentence.
     """
     sentences = []
     for (dataset, data), own in verdicts.groupby(["dataset", "data"], sort=False):
@@ -186,24 +191,29 @@ def describe_trust(verdicts: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[s
         trusted = own[own["trusted"] == "yes"].sort_values("seconds_per_map")
         if trusted.empty:
             sentences.append((heading, "No method passes all checks, so none is called trusted."))
-        for row in trusted.itertuples():
-            sentences.append(
-                (heading, f"{row.method} ({row.form}) is trusted; a map costs {row.seconds_per_map:.2g} s.")
-            )
-            sentences += [(heading, _gain(check, row, truth)) for check in CHECKS if getattr(row, check.name) == PASSED]
-    sentences += [("The rule", sentence) for sentence in RULE]
-    heading = "Do the papers' claims hold here?"
-    undecided = 0
-    for (paper, sentence), own in claims.groupby(["paper", "sentence"], sort=False):
-        words = {"yes": "yes", "no": "no", "not testable": "undecided"}
-        found = {word: own.loc[own["holds"] == kind, "dataset"].tolist() for kind, word in words.items()}
-        if not found["yes"] and not found["no"]:
-            undecided += 1
             continue
-        told = "; ".join(f"{word} on {', '.join(names)}" for word, names in found.items() if names)
-        sentences.append((heading, f"{paper}: {sentence} Here: {told}."))
-    rest = f"{undecided} other claims are undecided on every data set; claims.csv has the rule and evidence of each."
-    return [*sentences, (heading, rest)]
+        names = [method_name(name) for name in trusted["method"]]
+        which = ", ".join(names) if len(names) <= FEW_NAMES else f"the fastest is {names[0]}"
+        many = f"{len(names)} of {len(own)} methods {'is' if len(names) == 1 else 'are'} trusted: {which}."
+        sentences.append((heading, many if len(own) > 1 else f"The one method tested is trusted: {which}."))
+        sentences.append((heading, pd.DataFrame([_gains(row) for row in trusted.itertuples()])))
+    sentences += [("The rule", sentence) for sentence in RULE]
+    return [*sentences, *_claims(claims)]
+
+
+def _claims(claims: pd.DataFrame) -> list[tuple[str, str | pd.DataFrame]]:
+    """Which claims of the papers hold on which data sets: one sentence, and a table of what is decided."""
+    heading, rows = "Do the papers' claims hold here?", []
+    grouped = claims.groupby(["paper", "sentence"], sort=False)
+    for (paper, sentence), own in grouped:
+        held = {word: ", ".join(own.loc[own["holds"] == word, "dataset"]) for word in ("yes", "no", "not testable")}
+        if held["yes"] or held["no"]:
+            undecided = held.pop("not testable")
+            rows.append({"paper": paper, "claim": sentence, **held, "undecided": undecided})
+    sentence = (
+        f"Of {grouped.ngroups} claims {len(rows)} are decided on some data set; claims.csv has all with evidence."
+    )
+    return [(heading, sentence), *([(heading, pd.DataFrame(rows))] if rows else [])]
 
 
 WHAT = {
@@ -241,7 +251,8 @@ def _count(check: Check, own: pd.DataFrame, truth: str) -> str:
     if tested.empty:
         return f"Whether a method {single} was not tested."
     images = tested[f"{check.name}_images"]
-    seen = f"{images.max()} images" if images.min() == images.max() else f"{images.min()} to {images.max()} images"
+    seen = _counted(images.max(), "image")
+    seen = seen if images.min() == images.max() else f"{images.min()} to {seen}"
     passed, judged = (marks == PASSED).sum(), tested[tested[check.name] != NOT_TESTABLE]
     if judged.empty:
         patients, room = tested[f"{check.name}_patients"].max(), tested[f"{check.name}_room"].max()
@@ -250,19 +261,32 @@ def _count(check: Check, own: pd.DataFrame, truth: str) -> str:
                 f"None can be shown to {shown}: a perfect map would be better than all rivals in only "
                 f"{room} of {patients} patients."
             )
-        return f"None is shown to {shown}: {seen} of {patients} patients are too few to decide."
+        who = "None is" if len(tested) > 1 else "The one method tested is not"
+        return f"{who} shown to {shown}: {seen} of {_counted(patients, 'patient')} are too few to decide."
+    if len(tested) == 1:
+        return f"The one method tested {single if passed else f'is not shown to {shown}'} ({seen})."
     if passed:
         return f"{passed} of {len(tested)} methods {many} ({seen})."
     return f"None of {len(tested)} methods is shown to {shown} ({seen})."
 
 
-def _gain(check: Check, row: tuple, truth: str) -> str:
-    """What a method gains in the score that decides, over what, how sure."""
-    gain, low, high, p, images, patients, against = (
-        getattr(row, f"{check.name}_{end}") for end in ("gain", "low", "high", "p", "images", "patients", "against")
-    )
-    over = {"fully_random": "the randomised network"}.get(against, str(against).replace("_", " "))
-    return (
-        f"It {_what(check, truth)[1]}: {SCORE_NAMES[check.score]} {gain:.2f} above {over} ({low:.2f} to {high:.2f}; "
-        f"corrected p {p:.2g}; {images} images, {patients} patients)."
-    )
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _gains(row: tuple) -> dict[str, str]:
+    """What a trusted method gains in each check that it passed: a row of a table, for readers."""
+    found = {"method": method_name(row.method), "its map counts": form_of(row.method)}
+    for check in CHECKS:
+        gain, low, high, p, images, patients, against = (
+            getattr(row, f"{check.name}_{end}") for end in ("gain", "low", "high", "p", "images", "patients", "against")
+        )
+        over = {"fully_random": "the randomised network"}.get(against, str(against).replace("_", " "))
+        passed = getattr(row, check.name) == PASSED
+        found[f"{check.name.replace('_', ' ')}: {SCORE_NAMES[check.score]} above"] = (
+            f"{over} by {gain:.2f} ({low:.2f} to {high:.2f}; p {p:.2g}; {_counted(images, 'image')}, "
+            f"{_counted(patients, 'patient')})"
+            if passed
+            else "not tested"
+        )
+    return found | {"seconds per map": f"{row.seconds_per_map:.2g}"}
