@@ -54,6 +54,7 @@ report: .venv/installed
 
 bench: .venv/installed
 	python tests/benchmarks/gradient_speed.py
+	python tests/benchmarks/fuzz_readers.py
 	python tests/benchmarks/simulator_speed.py
 	python tests/benchmarks/training_speed.py
 	python tests/benchmarks/saliency_speed.py

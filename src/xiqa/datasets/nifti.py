@@ -42,18 +42,29 @@ def stored(path: Path) -> Stored:
     data = header_path if single else _partner(header_path, ".img")
     if not single:
         gzipped = _start(data)[1]
-    offset = header.get_data_offset()
-    if offset < (len(header.binaryblock) if single else 0) or offset != int(offset):
-        raise DataError(header_path, f"found values from byte {offset} on, expected them behind the header")
+    # Of a single file 0 stands for right behind the header and its four bytes of extension.
+    behind = len(header.binaryblock) + 4 if single else 0
+    offset = float(header["vox_offset"]) or behind
+    if not (behind <= offset < 1e15 and offset == int(offset)):
+        raise DataError(
+            header_path, f"found values from byte {offset:g} on, expected {behind} or more; export it again"
+        )
+    dtype = header.get_data_dtype()
+    if header["bitpix"] != 8 * dtype.itemsize:
+        raise DataError(
+            header_path, f"found {header['bitpix']} bits a value, expected those of {dtype}; export it again"
+        )
     slope, intercept = header.get_slope_inter()
     factor, affine = 1.0, None
     if not isinstance(header, Spm2AnalyzeHeader):
         factor = _MM[header.get_xyzt_units()[0]]
+        if header["sform_code"] < 0 or header["qform_code"] < 0:
+            raise DataError(header_path, "found a code of its affines below 0; export it again")
         if header["sform_code"] or header["qform_code"]:
             affine = header.get_best_affine()[:3] * factor * _LPS_FROM_RAS[:, None]
     axes = []
     for number, (length, zoom) in enumerate(zip(header.get_data_shape(), header.get_zooms(), strict=True)):
-        spacing = float(zoom) * factor if number < 3 and 0 < zoom < np.inf else None
+        spacing = abs(float(zoom)) * factor if number < 3 and zoom and np.isfinite(zoom) else None
         axes.append(Axis(length, spacing, affine[:, number] if affine is not None and number < 3 else None))
     return Stored(
         kind="NIfTI",
@@ -61,7 +72,7 @@ def stored(path: Path) -> Stored:
         files=(header_path,) if single else (header_path, data),
         axes=tuple(axes),
         origin_mm=None if affine is None else affine[:, 3],
-        dtype=header.get_data_dtype(),
+        dtype=dtype,
         slope=1.0 if slope is None else slope,
         intercept=0.0 if intercept is None else intercept,
         start=0 if gzipped else int(offset),
@@ -78,8 +89,8 @@ def _header(path: Path, block: bytes) -> tuple[Nifti1Header | Spm2AnalyzeHeader,
     if not sizes & {348, 540} or (kind is Spm2AnalyzeHeader and 540 in sizes):
         raise DataError(path, "found neither a NIfTI nor a MetaImage header; export it again")
     try:
-        # The checks of the library refuse what contradicts itself; what they would mend they mend.
-        return kind(block[: kind.template_dtype.itemsize]), magic in (b"n+1\0", b"n+2\0")
+        # Without the checks of the library: they mend in silence what may decide the pixels.
+        return kind(block[: kind.template_dtype.itemsize], check=False), magic in (b"n+1\0", b"n+2\0")
     except Exception as error:
         raise DataError(path, f"found a damaged NIfTI header ({type(error).__name__}); export it again") from None
 
