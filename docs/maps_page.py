@@ -29,7 +29,7 @@ Game, and the controls.
 """,
     "simulated": f"""# Maps on simulated images
 
-Numbers of one run of `snakemake --cores all classification --configfile config/full.yaml` at commit `{commit}`
+Numbers of one run of the default study, `make results`, at commit `{commit}`
 ({machine}); `python docs/maps_page.py` made this page from its tables. Every image is simulated
 ([twins](twins.md)); what these networks get right says nothing about real patients.
 
