@@ -9,10 +9,17 @@ min_version("9.10")
 STARTED_S = time.monotonic()
 
 
-configfile: "config/config.yaml"
+# Beside this file, wherever Snakemake is started: the project may be read-only.
+configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 report: "workflow/report/workflow.rst"
+
+
+# How many GPUs this machine has says nothing of a cluster, whose jobs each ask for their own: the limit of
+# profiles/default counts here only.
+resource_scopes:
+    gpu="local",
 
 
 include: "workflow/rules/common.smk"
@@ -63,4 +70,5 @@ onstart:
 
 
 onsuccess:
-    shell(f"python workflow/scripts/say_where.py {RESULTS} {time.monotonic() - STARTED_S:.0f}")
+    seconds = f"{time.monotonic() - STARTED_S:.0f}"
+    subprocess.run([sys.executable, f"{PROJECT}/workflow/scripts/say_where.py", RESULTS, seconds], check=False)

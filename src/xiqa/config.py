@@ -792,7 +792,9 @@ class Config(Section):
 
     study: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the study")
     results: str = Field(
-        "results", pattern=r"^results(/[a-z0-9_]+)?$", description="folder of all outputs: results or results/<name>"
+        "results",
+        min_length=1,
+        description="folder of all outputs, in the project or anywhere else, with $VARIABLES and ~",
     )
     seed: int = Field(0, ge=0, description="seed of everything random")
     pseudonym_key: str = Field(
@@ -809,6 +811,17 @@ class Config(Section):
     tracking: Tracking = Tracking()
 
     _expand_key = field_validator("pseudonym_key")(expanded)
+
+    @field_validator("results")
+    @classmethod
+    def _a_folder_of_its_own(cls, results: str) -> str:
+        folder = os.path.normpath(expanded(results))
+        if set(folder) & set("{}*?\n") or folder in (".", "..", "/"):
+            raise ValueError(
+                f"found '{results}', expected a folder that holds nothing else, such as results/mine or "
+                "/scratch/me/study, without any of { } * ?"
+            )
+        return folder
 
     @field_validator("datasets")
     @classmethod

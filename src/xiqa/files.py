@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +16,7 @@ import numpy as np
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, needed: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends without an error.
 
     The temporary name keeps the suffix, so that writers which look at it choose the same format. It is fixed, so
@@ -21,17 +24,56 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     Args:
         path: the file to write; its folder is made where it is missing.
+        needed: bytes of the file, where they are known before.
+
+    Raises:
+        OSError: there is no room for the file: which disk is full, how much is needed and how much was free.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except Exception as error:
+        if no_room := _no_room(path, temporary, needed, error):
+            raise no_room from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your quota on this disk is used up",
+    errno.EFBIG: "a file may not become so large here (ulimit -f)",
+}
+
+
+def _no_room(path: Path, temporary: Path, needed: int | None, error: Exception) -> OSError | None:
+    """The error that says that there is no room for a file, if this is what stopped its writer; else None.
+
+    Writers tell it in words of their own: safetensors and pyarrow name the number of the system's error, and numpy says
+    nothing but how many numbers it has written ("3054636 requested and 130944 written").
+    """
+    named = re.search(r"(?:os error|errno) (\d+)", str(error), re.IGNORECASE)
+    number = getattr(error, "errno", None) or (int(named[1]) if named else None)
+    if number is None and isinstance(error, OSError) and " requested and " in str(error):
+        number = errno.ENOSPC
+    if number not in NO_ROOM:
+        return None
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free + (temporary.stat().st_size if temporary.exists() else 0)
+    amount = "more" if needed is None else f"{needed / 1e6:.1f} MB"
+    return OSError(
+        number,
+        f"{NO_ROOM[number]}: {path.name} needs {amount}, and {free / 1e6:.1f} MB were free in {folder}. Make room "
+        "there, or let `results` name a folder on another disk, and run again: what is done stays. `make plan` says "
+        "how much a study needs",
+    )
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -52,7 +94,7 @@ def read_json(path: str | os.PathLike) -> Any:
 
 def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write one array as .npy, atomically, without pickle."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, array.nbytes) as temporary:
         np.save(temporary, array, allow_pickle=False)
 
 
@@ -115,7 +157,7 @@ def write_tensors(path: str | os.PathLike, tensors: dict, metadata: dict[str, st
     """Write torch tensors as .safetensors, atomically."""
     from safetensors.torch import save_file
 
-    with atomic_path(path) as temporary:
+    with atomic_path(path, sum(tensor.nbytes for tensor in tensors.values())) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
 

@@ -93,7 +93,12 @@ def _of_cdmam(cdmam: Cdmam) -> Iterator[Storage]:
     yield Storage("CDMAM: original images", 3 * (sum(pixels) + rotated))
     mapped = len(cdmam.upsampling.methods) * sum(pixels) + rotated
     shard = 12 + FLOAT32 * members
-    yield Storage("CDMAM: upsampled maps", 16 * mapped, shard * cdmam.upsampling.shards * mapped)
+    # The map, one byte of visits, and two measures of its quality for each block of 4 x 4 pixels.
+    yield Storage(
+        "CDMAM: upsampled maps",
+        (FLOAT32 + 1) * mapped + 2 * FLOAT32 * mapped // 16,
+        shard * cdmam.upsampling.shards * mapped,
+    )
     yield Storage("CDMAM: figures and tables", FIGURES_OF_CDMAM)
 
 
@@ -105,7 +110,7 @@ def _of_dataset(name: str, dataset: Dataset, saliency: Saliency, images: int) ->
         images = twin.patients * twin.images_per_patient + of_levels
         raw = images * TWIN_IMAGE_BYTES[dataset.format]
     pixels = dataset.size**2
-    yield Storage(f"{name}: simulated files", raw)
+    yield Storage(f"{name}: simulated files", 0, raw)
     yield Storage(f"{name}: prepared images and masks", images * 3 * pixels)
 
     networks = [(plan, state) for plan in dataset.networks for state in plan.states]
@@ -114,13 +119,14 @@ def _of_dataset(name: str, dataset: Dataset, saliency: Saliency, images: int) ->
 
     graded = len(dataset.twin.severities) * saliency.severity_images if dataset.path is None else 0
     number = min(saliency.images, images)
-    maps = 0
+    maps = {True: 0, False: 0}
     for plan, state in networks:
         explained = number + (graded if state == "trained" else 0)
-        maps += explained * _methods(plan, saliency) * len(dataset.seeds)
+        maps[state == "trained"] += explained * _methods(plan, saliency) * len(dataset.seeds)
     costly = [m for methods in saliency.families.values() for m in methods if base_method(m) in saliency.costly_methods]
-    maps += min(saliency.costly_images, number) * len(costly)
-    yield Storage(f"{name}: saliency maps", maps * pixels * FLOAT32)
+    maps[True] += min(saliency.costly_images, number) * len(costly)
+    of_map = pixels * FLOAT32
+    yield Storage(f"{name}: saliency maps", maps[True] * of_map, maps[False] * of_map)
     figures = FIGURES_OF_DATASET + FIGURES_OF_NETWORK * len(dataset.networks)
     yield Storage(f"{name}: figures and tables", figures)
 

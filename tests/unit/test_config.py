@@ -79,7 +79,9 @@ def test_scenarios_are_table_1_of_the_paper(root):
         ("cdmam.training.learning_rate", -1e-4, "cdmam.training.learning_rate: found -0.0001.*greater than 0"),
         ("cdmam.upsampling.groups", ["recorded"], "upsampling.groups"),
         ("cdmam.scenarios.scenario_1.noise_level", None, "published needs noise_level"),
-        ("results", "/tmp/elsewhere", "results: found '/tmp/elsewhere'"),
+        ("results", ".", "results: found '.'.*expected a folder that holds nothing else"),
+        ("results", "/scratch/{me}", "results: found '/scratch/{me}'.*without any of"),
+        ("results", "$NOT_SET_ANYWHERE/study", "whose variable is not set"),
         ("cdmam.recordings_split", {"train": 48}, "expected both train and test"),
         # What would else stop a job, after the images were prepared.
         ("datasets.lvot.split", {"sizes": {"train": 551, "test": 70}}, "found 621 in all, but the twin has 160"),

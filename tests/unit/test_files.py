@@ -1,8 +1,12 @@
 """Files appear whole or not at all; digests see code and nothing else; seeds depend on names only."""
 
+import errno
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from xiqa import files, provenance
 from xiqa.cdmam import sampling
@@ -120,3 +124,53 @@ def test_every_row_is_drawn_equally_often():
 def test_an_image_smaller_than_the_sample_is_refused():
     with pytest.raises(ValueError, match=r"lower sampling\.size"):
         sampling.draw_indices((20, 300), 250, np.random.default_rng(0))
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+MILLIONS = np.zeros(750_000, np.float32)
+WRITERS = {
+    "array": lambda path: files.write_array(path.with_suffix(".npy"), MILLIONS),
+    "tensors": lambda path: files.write_tensors(path.with_suffix(".safetensors"), {"a": torch.zeros(750_000)}),
+    "text": lambda path: files.write_text(path.with_suffix(".txt"), "x" * 3_000_000),
+    "csv": lambda path: files.write_table(path.with_suffix(".csv"), pd.DataFrame({"a": MILLIONS})),
+    "parquet": lambda path: files.write_table(
+        path.with_suffix(".parquet"), pd.DataFrame({"a": np.random.default_rng(0).random(750_000)})
+    ),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
+def test_a_full_disk_is_named_with_what_is_needed_and_free(full_disk, writer):
+    """It said "3054636 requested and 130944 written", or the like in the words of each library."""
+    with pytest.raises(
+        OSError, match=r"the disk is full: result\.\w+ needs (3\.0 MB|more), and 1\.0 MB were free in"
+    ) as told:
+        writer(full_disk / "result")
+    assert str(full_disk) in str(told.value)
+    assert told.value.errno == errno.ENOSPC
+    assert list(full_disk.iterdir()) == []
+
+
+def test_arrays_say_how_much_they_need(tmp_path, monkeypatch):
+    def cut_short(*_, **__):
+        raise OSError("750000 requested and 130944 written")
+
+    monkeypatch.setattr(np, "save", cut_short)
+    with pytest.raises(OSError, match=r"the disk is full: map\.npy needs 3\.0 MB, and [\d.]+ MB were free in"):
+        files.write_array(tmp_path / "new" / "map.npy", MILLIONS)
+
+
+def test_other_failures_keep_their_words(tmp_path):
+    with pytest.raises(PermissionError, match="another cause"), files.atomic_path(tmp_path / "a.txt"):
+        raise PermissionError(13, "another cause")

@@ -10,7 +10,7 @@ from skimage.filters import threshold_otsu
 from sklearn.metrics import roc_auc_score
 
 from xiqa import segmentation
-from xiqa.metrics.maps import overlap, scored
+from xiqa.metrics.maps import localisation, overlap, scored
 from xiqa.metrics.maps.localisation import curves_of_maps, score_map, scores_of_maps
 from xiqa.metrics.maps.overlap import froc, iou, otsu_threshold
 from xiqa.metrics.maps.pointing_game import (
@@ -709,3 +709,34 @@ def test_a_reason_is_the_first_that_applies():
     assert scored.not_scored(np.full(SHAPE, np.inf), mask) == "non-finite map"
     assert scored.not_scored(np.zeros(SHAPE), mask) == "constant map"
     assert scored.not_scored(1.0 * mask, mask) == ""
+
+
+# What a map of the study may look like, so that some score is undefined.
+ODD_MAPS = {
+    "negative": -1.0 - ROWS.astype(float),
+    "constant": np.ones(SHAPE),
+    "constant in the mask": np.where(disc(12, 20, 5), 1.0, ROWS),
+    "not finite": np.where(disc(12, 20, 5), np.nan, 1.0),
+}
+
+
+@pytest.mark.parametrize("saliency", ODD_MAPS.values(), ids=ODD_MAPS)
+@pytest.mark.parametrize(
+    "mask", [disc(12, 20, 5), np.ones(SHAPE, bool), np.zeros(SHAPE, bool)], ids=["disc", "all", "none"]
+)
+def test_every_score_may_be_undefined_and_then_says_why(saliency, mask):
+    given = {"tolerance_px": 2.0, "segments": [HALVES], "within": [mask]}
+    table = scores_of_maps(saliency[None], mask[None], **given)
+    assert set(table["metric"]) == set(score_map(saliency, mask, tolerance_px=2.0, segments=HALVES, within=mask))
+    assert (table["valid"] == table["value"].notna()).all()
+    assert (table["valid"] == (table["reason"] == "")).all()
+
+
+def test_a_new_score_that_may_be_undefined_stands_in_the_table(monkeypatch):
+    """It was a KeyError in the score tables as long as nobody had listed why it may be undefined."""
+    scores = localisation.score_map
+    monkeypatch.setattr(localisation, "score_map", lambda *args, **known: scores(*args, **known) | {"new": None})
+    row = (
+        scores_of_maps(peak_at(12, 20)[None], disc(12, 20, 5)[None], tolerance_px=2.0).query("metric == 'new'").iloc[0]
+    )
+    assert (np.isnan(row["value"]), row["valid"], row["reason"]) == (True, False, "not defined for this map")

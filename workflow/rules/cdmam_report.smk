@@ -88,6 +88,7 @@ rule draw_upsampled:
         visits=f"{CDMAM}/upsampled/{{method}}/{{image}}/visits.npy",
         standard_error=f"{CDMAM}/upsampled/{{method}}/{{image}}/standard_error.npy",
         disagreement=f"{CDMAM}/upsampled/{{method}}/{{image}}/disagreement.npy",
+        summary=f"{CDMAM}/upsampled/{{method}}/{{image}}/summary.json",
         counts=f"{CDMAM}/originals/{{image}}/counts.npy",
         structure=f"{CDMAM}/originals/{{image}}/structure.npy",
         facts=f"{CDMAM}/originals/{{image}}/facts.json",

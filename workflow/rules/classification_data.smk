@@ -1,7 +1,7 @@
 # Data sets of the classification studies: write the twin where no real folder is given, prepare, divide.
 rule write_twin:
     output:
-        table=f"{DATASET}/raw/twin.csv",
+        folder=temp(directory(f"{DATASET}/raw")),
     log:
         f"{LOGS}/write_twin/{{dataset}}.log",
     benchmark:
@@ -23,7 +23,7 @@ rule write_twin:
 
 rule prepare:
     input:
-        lambda wildcards: f"{DATASET}/raw/twin.csv" if DATASETS[wildcards.dataset].simulated else [],
+        lambda wildcards: f"{DATASET}/raw" if DATASETS[wildcards.dataset].simulated else [],
     output:
         images=f"{DATASET}/prepared/images.npy",
         masks=f"{DATASET}/prepared/masks.npy",

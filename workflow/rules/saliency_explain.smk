@@ -21,44 +21,51 @@ rule choose_images:
         "../scripts/choose_images.py"
 
 
-for family, methods in ATTRIBUTION_FAMILIES.items():
+# Maps of randomised networks are scored once and then deleted: a fifth of a study's disk space.
+for rule_name, states, kept in (
+    ("explain_classifier", "trained", str),
+    ("explain_randomised", "semi_random|fully_random", temp),
+):
+    for family, methods in ATTRIBUTION_FAMILIES.items():
 
-    rule:
-        name:
-            f"explain_classifier_{family}"
-        input:
-            images=f"{DATASET}/prepared/images.npy",
-            table=f"{DATASET}/prepared/table.parquet",
-            split=f"{DATASET}/splits/seed-{{seed}}.csv",
-            chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
-            weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
-        output:
-            maps=[f"{MAPS_OF}/{method}.npy" for method in methods],
-            published=[f"{MAPS_OF}/published/{method}.npy" for method in RELEASED if family == "one_pass"],
-            checks=f"{MAPS_OF}/{family}_checks.csv",
-            cost=f"{MAPS_OF}/{family}_cost.csv",
-        log:
-            f"{LOGS}/explain_classifier/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}-{family}.log",
-        benchmark:
-            f"{BENCHMARKS}/explain_classifier/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}-{family}.jsonl"
-        conda:
-            "../../envs/xiqa.yaml"
-        threads: study.compute.threads
-        resources:
-            mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
-        params:
-            code=code("explain_classifier.py", f"xiqa.saliency.{base_method(family)}", entries=entries_of(*methods)),
-            methods=methods,
-            published=RELEASED if family == "one_pass" else [],
-            images=lambda wildcards, methods=methods: images_of(methods[0], wildcards),
-            options=SALIENCY.model_dump(include=COMMON_OPTIONS | FAMILY_OPTIONS.get(base_method(family), set()))
-            | {"seed": study.seed}
-            | (SMOOTH_OPTIONS if family.endswith("_smooth") else {}),
-            explained_class=SALIENCY.explained_class,
-            top_percent=SALIENCY.xrai_top_percent,
-            folder=MAPS_OF,
-        script:
-            "../scripts/explain_classifier.py"
+        rule:
+            name:
+                f"{rule_name}_{family}"
+            input:
+                images=f"{DATASET}/prepared/images.npy",
+                table=f"{DATASET}/prepared/table.parquet",
+                split=f"{DATASET}/splits/seed-{{seed}}.csv",
+                chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
+                weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
+            output:
+                maps=[kept(f"{MAPS_OF}/{method}.npy") for method in methods],
+                published=[kept(f"{MAPS_OF}/published/{method}.npy") for method in RELEASED if family == "one_pass"],
+                checks=f"{MAPS_OF}/{family}_checks.csv",
+                cost=f"{MAPS_OF}/{family}_cost.csv",
+            log:
+                f"{LOGS}/explain_classifier/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}-{family}.log",
+            benchmark:
+                f"{BENCHMARKS}/explain_classifier/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}-{family}.jsonl"
+            wildcard_constraints:
+                weights=states,
+            conda:
+                "../../envs/xiqa.yaml"
+            threads: study.compute.threads
+            resources:
+                mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
+            params:
+                code=code("explain_classifier.py", f"xiqa.saliency.{base_method(family)}", entries=entries_of(*methods)),
+                methods=methods,
+                published=RELEASED if family == "one_pass" else [],
+                images=lambda wildcards, methods=methods: images_of(methods[0], wildcards),
+                options=SALIENCY.model_dump(include=COMMON_OPTIONS | FAMILY_OPTIONS.get(base_method(family), set()))
+                | {"seed": study.seed}
+                | (SMOOTH_OPTIONS if family.endswith("_smooth") else {}),
+                explained_class=SALIENCY.explained_class,
+                top_percent=SALIENCY.xrai_top_percent,
+                folder=MAPS_OF,
+            script:
+                "../scripts/explain_classifier.py"
 
 
 rule tabulate_saliency:

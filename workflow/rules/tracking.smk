@@ -34,7 +34,7 @@ rule track:
                 *(["xiqa.models.classifier_training"] if DATASETS else []),
             ),
             # Folder names of a clinic may name people: only how many there are is tracked.
-            "config": plain(study, "cdmam", "datasets")
+            "config": plain(study, "cdmam", "datasets", "results")
             | {"cdmam": plain(cdmam, "recordings"), "recordings": len(RECORDED)},
             "methods": {method: options(method) for method in EXPLAIN.methods},
         },

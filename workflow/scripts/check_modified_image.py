@@ -42,7 +42,7 @@ def check(
     for method, paths in maps.items():
         saliency = np.asarray(read_array(paths["map"]))
         if method == first:
-            published = saliency * read_array(paths["visits"]) / read_json(paths["summary"])["draws"]
+            published = saliency * read_array(paths["visits"]).astype(np.int32) / read_json(paths["summary"])["draws"]
             candidates += [
                 (method, "published", lambda published=published: published),
                 (method, "visit_normalised", lambda: reference),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from xiqa.figures.saliency_maps import UpsampledView, plot_upsampled_maps, plot_upsampling_quality
-from xiqa.figures.style import group_name, method_name
+from xiqa.figures.style import block_mean, group_name, method_name
 from xiqa.files import read_array, read_json, write_figure
 from xiqa.logs import log_to
 
@@ -32,7 +32,10 @@ def draw_upsampled(
     columns = ("map", "cutout", "image_cutout")
     write_figure(paths["map"], plot_upsampled_maps(views, pixel_mm, UNIT, columns, data=data))
     standard_error, disagreement = read_array(quality["standard_error"]), read_array(quality["disagreement"])
-    figure = plot_upsampling_quality(visits, standard_error, disagreement, pixel_mm, UNIT, title, data=data)
+    block = read_json(quality["summary"])["block_px"]
+    figure = plot_upsampling_quality(
+        block_mean(visits, block), standard_error, disagreement, block * pixel_mm, UNIT, title, data=data
+    )
     write_figure(paths["quality"], figure)
 
 
@@ -55,7 +58,7 @@ if "snakemake" in globals():
             path_to_counts=snakemake.input.counts,
             path_to_structure=snakemake.input.structure,
             path_to_facts=snakemake.input.facts,
-            quality={name: snakemake.input[name] for name in ("visits", "standard_error", "disagreement")},
+            quality={name: snakemake.input[name] for name in ("visits", "standard_error", "disagreement", "summary")},
             method=snakemake.wildcards.method,
             image=snakemake.wildcards.image,
             paths=dict(snakemake.output.items()),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from xiqa.figures.style import block_mean
 from xiqa.files import write_array, write_json
 from xiqa.logs import log_to
 from xiqa.saliency.upsampling import (
@@ -13,19 +14,26 @@ from xiqa.saliency.upsampling import (
     upsampled_map,
 )
 
+BLOCK_PX = 4
+"""Standard error and disagreement are means over blocks of so many pixels in each direction."""
+
 
 def merge(paths_to_shards: list[str], paths: dict[str, str]) -> None:
     """Write the visit-normalised map; times visits and divided by draws, it is the published form."""
     shard = merge_upsampling_shards(paths_to_shards)
     write_array(paths["map"], upsampled_map(shard))
-    write_array(paths["visits"], shard.visits)
-    write_array(paths["standard_error"], standard_error(shard))
+    # Most of the disk space of a study was four-byte counts of a few visits, and how well each single pixel is known.
+    write_array(paths["visits"], shard.visits.astype(np.min_scalar_type(shard.visits.max(initial=0))))
     members = shard.member_totals is not None
-    write_array(paths["disagreement"], disagreement(shard) if members else np.full_like(shard.total, np.nan))
+    known = {"standard_error": standard_error(shard), "disagreement": disagreement(shard) if members else None}
+    for name, values in known.items():
+        values = np.full_like(shard.total, np.nan) if values is None else values
+        write_array(paths[name], block_mean(values, BLOCK_PX))
     write_json(
         paths["summary"],
         {
             "draws": shard.draws,
+            "block_px": BLOCK_PX,
             "without_replacement": shard.without_replacement,
             "mean_visits": mean_visits(shard),
             "never_visited": float((shard.visits == 0).mean()),

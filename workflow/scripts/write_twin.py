@@ -21,6 +21,6 @@ if "snakemake" in globals():
             data_format=snakemake.params.twin["format"],
             settings=snakemake.params.twin["settings"],
             seed=snakemake.params.twin["seed"],
-            folder=str(Path(snakemake.output.table).parent),
+            folder=snakemake.output.folder,
             progress=progress,
         )

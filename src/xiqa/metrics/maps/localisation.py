@@ -21,6 +21,8 @@ UNDEFINED = {
     "roc_auc_within": "constant, or only ground truth or background, within the pixels that count",
 }
 """Why a metric has no value where others of the same map have one."""
+NO_VALUE = "not defined for this map"
+"""The same for a metric that is not listed."""
 
 
 INVERTED = ("integrated_gradients", "expected_gradients")
@@ -188,7 +190,7 @@ def _long_table(maps: np.ndarray, masks: np.ndarray, score: Callable[..., dict[s
     for form, formed in _forms(maps, masks):
         for image, (saliency, mask) in enumerate(zip(formed, masks, strict=True)):
             for metric, value in score(image, saliency, mask).items():
-                reason = "" if value is not None else not_scored(saliency, mask) or UNDEFINED[metric]
+                reason = "" if value is not None else not_scored(saliency, mask) or UNDEFINED.get(metric, NO_VALUE)
                 rows.append((image, form, metric, np.nan if reason else float(value), not reason, reason))
     return pd.DataFrame(rows, columns=["image", "form", "metric", "value", "valid", "reason"])
 
