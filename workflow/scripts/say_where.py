@@ -1,5 +1,6 @@
 """Say where the results of a finished run are, and how long it took."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -7,8 +8,9 @@ from pathlib import Path
 def say_where(results: str, seconds: float) -> None:
     """Print the findings, how long the run took, where figures, tables and runs lie and which commands show them."""
     root = Path(results).resolve()
-    store = f"sqlite:///{results}/mlflow/mlflow.db"
+    store = shlex.quote(f"sqlite:///{root}/mlflow/mlflow.db")
     ui = "make ui" if results == "results" else f"mlflow ui --host 127.0.0.1 --backend-store-uri {store}"
+    report = "make report" if results == "results" else "snakemake --configfile <yours> --report <a file .html>"
     pages = [page for chain in ("cdmam", "classification", ".") if (page := root / chain / "findings.md").exists()]
     for page in pages:
         # The tables below the sentences are for the page.
@@ -21,7 +23,7 @@ def say_where(results: str, seconds: float) -> None:
         print(f"{kind.capitalize():<10} {root}/{{{names}}}/{kind}")
     print(f"MLflow UI  {ui}, then open http://127.0.0.1:5000")
     print(f"This run   took {seconds / 60:.1f} minutes")
-    print(f"Report     make report builds {root.parent if results != 'results' else root}/report.html\n")
+    print(f"Report     {report} builds one page of all figures\n")
 
 
 if __name__ == "__main__":
