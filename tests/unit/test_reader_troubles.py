@@ -18,6 +18,7 @@ import SimpleITK
 from PIL import Image
 from test_brain_tumor import MATRIX
 from test_brain_tumor import _write as write_mat
+from test_dicom_image import write_slice
 from test_volumes import pixels_of, write_volume
 
 from xiqa.config import Dataset, DatasetFormat
@@ -273,6 +274,31 @@ def test_pairs_gzip_under_another_name_and_planes_are_read(tmp_path):
     (tmp_path / "pair.img").unlink()
     with pytest.raises(DataError, match=r"pair\.hdr: names '.*pair\.img'"):
         read_image(tmp_path / "pair.hdr")
+
+
+def test_dicom_slices_are_turned_by_the_same_rule(tmp_path):
+    volume = np.abs(VOLUME[:1])
+    image = SimpleITK.GetImageFromArray(volume)
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    image.SetOrigin((40, 30, 7))
+    image.SetSpacing((0.5, 0.75, 3))
+    SimpleITK.WriteImage(image, str(tmp_path / "a.mha"))
+    tags = {"PixelSpacing": [0.75, 0.5], "ImagePositionPatient": [40, 30, 7]}
+    prone = write_slice(
+        tmp_path / "a.dcm", volume[0].astype(np.uint16), ImageOrientationPatient=[-1, 0, 0, 0, -1, 0], **tags
+    )
+    found, expected = read_image(prone), read_image(tmp_path / "a.mha")
+    np.testing.assert_array_equal(found.pixels, expected.pixels - 1024)
+    np.testing.assert_array_equal(found.pixels, volume[0, ::-1, ::-1] - 1024.0)
+    np.testing.assert_allclose(found.place.affine[:, [0, 1, 3]], expected.place.affine[:, [0, 1, 3]], atol=1e-6)
+    assert found.spacing_mm == expected.spacing_mm
+    mask = SimpleITK.GetImageFromArray((volume > 500).astype(np.uint8))
+    mask.CopyInformation(image)
+    SimpleITK.WriteImage(mask, str(tmp_path / "m.nii.gz"))
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.nii.gz", found), found.pixels > 500 - 1024)
+    # A projection does not say how it lies in the patient, and is never turned.
+    flat = write_slice(tmp_path / "b.dcm", volume[0].astype(np.uint16), PatientOrientation=["A", "F"])
+    np.testing.assert_array_equal(read_image(flat).pixels, volume[0] - 1024.0)
 
 
 # Limits

@@ -12,6 +12,7 @@ from pydicom.pixels import apply_modality_lut
 
 from xiqa.datasets.base import DataError, Loaded, faults_named
 from xiqa.datasets.dicom_file import open_dicom, stored_pixels
+from xiqa.datasets.orientation import NOWHERE, Place, Turn, standard_turn
 
 OUTSIDE_HU = -1500.0
 """A CT value below it is no tissue but a mark of "outside the scanned circle" (-2000, -2048, -3024): air has -1000, and
@@ -50,6 +51,9 @@ def read_dicom_image(path: Path) -> Loaded:
     Pixels that are no image become the smallest value of those that are: stored values equal to PixelPaddingValue (or
     between it and PixelPaddingRangeLimit), and in CT also all below `OUTSIDE_HU`, because scanners write such marks
     without declaring them.
+
+    A slice whose file says how it lies in the patient is turned into the standard orientation of `orientation`, as
+    slices of volumes are; projections, which do not say it, lie as stored.
 
     Returns:
         `header` has, where the file has them: kvp, slice_thickness_mm, manufacturer, body_part; and always rows and
@@ -122,11 +126,14 @@ def _loaded(path: Path, data: Dataset) -> Loaded:
     elif data.PhotometricInterpretation == "MONOCHROME1":
         pixels = np.float32(low + high) - pixels
     unchanged = not signed and (low, high) == tuple(ends)
+    affine, spacing_mm = _affine(data), _spacing(data)
+    turn = standard_turn(affine)
     return Loaded(
-        pixels=fill_outside(path, pixels, outside),
-        spacing_mm=_spacing(data),
+        pixels=np.ascontiguousarray(turn.pixels(fill_outside(path, pixels, outside))),
+        spacing_mm=spacing_mm and turn.pair(*spacing_mm),
         header=_header(data),
         full_scale=high if unchanged and not is_ct else None,
+        place=NOWHERE if affine is None else Place(turn.affine(affine, pixels.shape), turn != Turn()),
     )
 
 
@@ -145,6 +152,20 @@ def _spacing(data: Dataset) -> tuple[float, float] | None:
     except (TypeError, ValueError):
         return None
     return (rows, columns) if 0 < rows < math.inf and 0 < columns < math.inf else None
+
+
+def _affine(data: Dataset) -> np.ndarray | None:
+    """(4, 4) from (column, row, 0, 1) as stored to mm; None where the file does not say how the slice lies."""
+    try:
+        axes = np.array(data.get("ImageOrientationPatient"), float).reshape(2, 3)
+        rows_mm, columns_mm = (float(value) for value in data.get("PixelSpacing"))
+        position = np.array(data.get("ImagePositionPatient"), float).reshape(3)
+    except (TypeError, ValueError):
+        return None
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([axes[0] * columns_mm, axes[1] * rows_mm, np.zeros(3), position])
+    plane = np.linalg.norm(np.cross(*affine[:3, :2].T))
+    return affine if np.isfinite(affine).all() and plane > 0 else None
 
 
 def _position(data: Dataset) -> float | None:

@@ -46,7 +46,8 @@ FORMATS = (
             f"DICOM: {syntaxes}", "dicom", (".dcm", ".dicom", ".ima"), (),
             "one grey image, also without preamble or suffix, or the only frame of an enhanced one; modality values "
             "(Hounsfield units of CT), rescale and spacing also from functional groups",
-            _STORED, depth, "colour, several frames, annotations burned in" + further, library,
+            f"slices {_STANDARD}; projections as stored",
+            depth, "colour, several frames, annotations burned in" + further, library,
         )
         for syntaxes, depth, further, library in (
             ("uncompressed, little or big endian; RLE", "8 to 32 bit", "", "pydicom"),
