@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from fuzz_pixels import encode
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
@@ -52,21 +53,6 @@ STORED = {
     "10 bit, odd sides": (RNG.integers(0, 2**10, (33, 37)).astype(np.uint16), 10),
 }
 MAMMOGRAM = {"Modality": "MG", "RescaleSlope": 1, "RescaleIntercept": 0, "ImagerPixelSpacing": [0.1, 0.1]}
-
-
-def encode(path: Path, syntax) -> Path:
-    """Write the file anew in another transfer syntax with the encoders of gdcm."""
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    return path
 
 
 def image(path, stored, bits, **tags):
