@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -24,6 +25,8 @@ TABLE_STYLE = (
 )
 PICTURE_PX = 1000
 """Width of a small copy of a picture: a column of text has no more pixels."""
+ROWS = 40
+"""Rows of a table in a page; its file has all."""
 HEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
 
 
@@ -79,7 +82,7 @@ def small_picture(path: str | os.PathLike) -> str:
     with Image.open(path) as image:
         image = image.convert("RGB")
         image.thumbnail((PICTURE_PX, 4 * PICTURE_PX))
-        image.save(stream, "WEBP", quality=80)
+        image.save(stream, "WEBP", quality=75)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
@@ -87,7 +90,7 @@ def write_page(
     title: str,
     figures: Iterable[str | os.PathLike],
     captions: Mapping[str, str],
-    tables: Mapping[str, pd.DataFrame],
+    tables: Mapping[str, tuple[str, pd.DataFrame]],
     path_to_page: str | os.PathLike,
 ) -> None:
     """Write figures with their captions, then tables, below each other; numbers to three digits.
@@ -96,7 +99,8 @@ def write_page(
         title: title of the page.
         figures: paths of PNGs, shown as small copies that link to the files.
         captions: name of a figure's file without its suffix -> what it shows.
-        tables: caption -> table; columns without any value are left out.
+        tables: name of a file in `tables/` beside the page -> caption and table, of which columns without any value
+            and rows beyond `ROWS` are left out.
         path_to_page: HTML.
     """
     parts = [_start(title, TABLE_STYLE)]
@@ -104,10 +108,12 @@ def write_page(
         link = html.escape(Path(os.path.relpath(path, Path(path_to_page).parent)).as_posix())
         parts.append(f"<h2>{html.escape(path.stem.replace('_', ' '))}: {html.escape(path.parent.name)}</h2>")
         parts.append(f"<p>{html.escape(captions[path.stem])} Full size: {link}</p>{_image(path, path.stem)}")
-    for caption, table in tables.items():
+    for name, (caption, table) in tables.items():
         shown = table.dropna(axis=1, how="all")
-        body = shown.to_html(index=False, border=0, float_format=lambda value: f"{value:.3g}", na_rep="")
-        parts.append(f"<h2>{html.escape(caption)}</h2>{body if len(shown) else '<p>No rows.</p>'}")
+        body = shown.head(ROWS).to_html(index=False, border=0, float_format=lambda value: f"{value:.3g}", na_rep="")
+        body = re.sub(r">\s+<", "><", body)
+        more = f"<p>{len(shown) - ROWS} more rows: tables/{html.escape(name)}.csv</p>" if len(shown) > ROWS else ""
+        parts.append(f"<h2>{html.escape(caption)}</h2>{body if len(shown) else '<p>No rows.</p>'}{more}")
     write_text(path_to_page, f"{''.join(parts)}</main></html>\n")
 
 

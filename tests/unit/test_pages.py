@@ -37,8 +37,11 @@ def test_findings_begin_with_the_first_sentence_and_its_picture(tmp_path):
 def test_copies_of_pictures_are_small_and_links_lead_to_the_files(tmp_path):
     path = picture(tmp_path / "mine/figures/small_resnet/roc.png")
     page = tmp_path / "mine/tables.html"
-    pages.write_page("mine (real images)", [path], {"roc": "A curve."}, {"Scores.": pd.DataFrame({"auc": [0.9]})}, page)
+    tables = {"scores": ("Scores.", pd.DataFrame({"auc": np.linspace(0.5, 0.9, 47)}))}
+    pages.write_page("mine (real images)", [path], {"roc": "A curve."}, tables, page)
     text = page.read_text()
+    assert text.count("<tr>") == 1 + 40 - 1  # the head has a style of its own
+    assert "7 more rows: tables/scores.csv" in text
     assert "A curve. Full size: figures/small_resnet/roc.png" in text
     # Noise is the worst case.
     assert len(text) < path.stat().st_size / 10

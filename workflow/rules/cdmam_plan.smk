@@ -145,7 +145,6 @@ def original_params(wildcards):
 
 
 FIGURES = f"{CDMAM}/figures"
-CAPTIONS = "../report"
 IMAGE_FIGURES = {
     "sampled": f"{FIGURES}/figure_01_sampled_images.png",
     "phantom": f"{FIGURES}/figure_08_phantom.png",
@@ -199,9 +198,10 @@ CDMAM_TABLES = expand(
 )
 
 
-def captioned(figures, category):
-    """Figures as outputs of a rule, each with its caption in the report."""
-    return {
-        name: report(path, caption=f"{CAPTIONS}/{Path(path).stem}.rst", category=category)
-        for name, path in figures.items()
-    }
+def captions(figures):
+    """Captions of figures by the names of their files; upsampled maps share one."""
+    found = {}
+    for stem in (Path(figure).stem for figure in figures):
+        name = "upsampled" if stem.startswith(tuple(f"{method}_" for method in UPSAMPLING.methods)) else stem
+        found[stem] = " ".join(Path(f"{PROJECT}/workflow/report/{name}.rst").read_text(encoding="utf-8").split())
+    return found

@@ -5,7 +5,7 @@ rule draw_images:
         tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=EXPLAINED_SETS),
         maps=expand(f"{CDMAM}/saliency/{{method}}.npy", method=EXPLAIN.methods[:3]),
     output:
-        **captioned(IMAGE_FIGURES, "1 Images"),
+        **IMAGE_FIGURES,
     log:
         f"{LOGS}/draw_images.log",
     benchmark:
@@ -35,7 +35,7 @@ rule draw_predictions:
         scores=f"{CDMAM}/tables/prediction_scores.csv",
         by_diameter=f"{CDMAM}/tables/prediction_scores_by_diameter.csv",
     output:
-        **captioned(PREDICTION_FIGURES, "2 Curves and predictions"),
+        **PREDICTION_FIGURES,
     log:
         f"{LOGS}/draw_predictions.log",
     benchmark:
@@ -65,7 +65,7 @@ rule draw_maps:
         tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=EXPLAINED_SETS),
         maps=expand(f"{CDMAM}/saliency/{{method}}.npy", method=EXPLAIN.methods),
     output:
-        **captioned(MAP_FIGURES, "3 Explanations of sampled images"),
+        **MAP_FIGURES,
     log:
         f"{LOGS}/draw_maps.log",
     benchmark:
@@ -117,7 +117,7 @@ rule draw_checks:
         shares=f"{CDMAM}/tables/structure_share_summary.csv",
         designs=f"{CDMAM}/tables/upsampling_designs.csv",
     output:
-        **captioned(CHECK_FIGURES, "5 Checks of the explanations"),
+        **CHECK_FIGURES,
     log:
         f"{LOGS}/draw_checks.log",
     benchmark:
@@ -142,8 +142,10 @@ rule write_findings:
         shares=f"{CDMAM}/tables/structure_share_summary.csv",
         designs=f"{CDMAM}/tables/upsampling_designs.csv",
         picture=UPSAMPLED_FIGURES[0],
+        figures=CDMAM_FIGURES,
     output:
         page=report(f"{CDMAM}/findings.html", caption="../report/findings.rst", category="0 Findings"),
+        figures=report(f"{CDMAM}/figures.html", caption="../report/tables.rst", category="CDMAM"),
         text=f"{CDMAM}/findings.md",
     log:
         f"{LOGS}/write_findings.log",
@@ -157,5 +159,6 @@ rule write_findings:
         code=code("write_findings.py"),
         study=study.study,
         data="simulated and recorded" if RECORDED else "simulated",
+        captions=captions(CDMAM_FIGURES),
     script:
         "../scripts/write_findings.py"

@@ -90,9 +90,3 @@ def bright_above(wildcards):
 def picture(name, folder=f"{DATASET}/figures"):
     """One figure as an output of a rule; the page of its data set shows it with its caption."""
     return f"{folder}/{name}.png"
-
-
-def captions(*names):
-    """Captions of figures by their names, in one line each."""
-    texts = {name: open(f"{PROJECT}/workflow/report/{name}.rst", encoding="utf-8").read() for name in names}
-    return {name: " ".join(text.split()) for name, text in texts.items()}

@@ -164,7 +164,7 @@ rule page_of_tables:
         mem_mb=500,
     params:
         code=code("page_of_tables.py"),
-        captions=captions(*PAGE_FIGURES),
+        captions=captions(PAGE_FIGURES),
     script:
         "../scripts/page_of_tables.py"
 

@@ -27,8 +27,8 @@ def write(
 ) -> None:
     """Write small copies of the figures, and the tables that a reader compares; the files have everything."""
     tables = {Path(path).stem: path for path in paths_to_tables}
-    found = {caption: read_table(tables[name]) for name, caption in SHOWN.items() if name in tables}
-    data = next(iter(found.values()))["data"].iloc[0]
+    found = {name: (caption, read_table(tables[name])) for name, caption in SHOWN.items() if name in tables}
+    data = next(iter(found.values()))[1]["data"].iloc[0]
     write_page(f"{title} ({data} images)", paths_to_figures, captions, found, path_to_page)
 
 

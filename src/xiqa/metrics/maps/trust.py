@@ -266,7 +266,9 @@ def _count(check: Check, own: pd.DataFrame, truth: str) -> str:
     if len(tested) == 1:
         return f"The one method tested {single if passed else f'is not shown to {shown}'} ({seen})."
     if passed:
-        return f"{passed} of {len(tested)} methods {many} ({seen})."
+        # Of one method: "finds the defect better than ...", "is faithful".
+        words = many if passed > 1 else single + (many[many.index(" better than") :] if " better than" in many else "")
+        return f"{passed} of {len(tested)} methods {words} ({seen})."
     return f"None of {len(tested)} methods is shown to {shown} ({seen})."
 
 
