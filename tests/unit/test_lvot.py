@@ -178,12 +178,9 @@ def test_what_is_no_cine_is_refused(tmp_path):
             open_volume(_save(tmp_path / "a.nii.gz", array))
     (tmp_path / "text.nii.gz").write_text("no image")
     (tmp_path / "empty.nii.gz").write_bytes(b"")
-    for name, found in (
-        ("text", "found neither a NIfTI"),
-        ("empty", "found neither a NIfTI"),
-        ("none", "cannot be read"),
-    ):
-        with pytest.raises(DataError, match=rf"{name}\.nii\.gz: {found[name]}"):
+    problems = {"text": "found neither a NIfTI", "empty": "found neither a NIfTI", "none": "cannot be read"}
+    for name, problem in problems.items():
+        with pytest.raises(DataError, match=rf"{name}\.nii\.gz: {problem}"):
             open_volume(tmp_path / f"{name}.nii.gz")
     with pytest.raises(DataError, match="found 4 slices, expected one with index 4"):
         _frame(_save(tmp_path / "a.nii.gz", CINE), 4)
