@@ -46,8 +46,10 @@ format: .venv/installed
 	ruff format .
 	snakefmt Snakefile workflow/rules
 
+# Another study: make ui RESULTS=results/quick
+RESULTS ?= results
 ui: .venv/installed
-	mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///results/mlflow/mlflow.db
+	python -m xiqa.tracking_ui "$(RESULTS)"
 
 report: .venv/installed
 	snakemake --report results/report.html

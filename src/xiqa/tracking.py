@@ -1,7 +1,8 @@
 """Mirrors result files into MLflow: the records of a study, and the one writer that makes the store equal to them.
 
 The result files stay the truth; the MLflow store (`mlflow.db` and `artifacts/`) can be deleted at any time and is made
-anew from them. Only this module and the model file it logs (`tracking_model.py`) import mlflow.
+anew from them. Its artifacts are hard links to the results: they take no second room. Only this module and the model
+file it logs (`tracking_model.py`) import mlflow.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from urllib.request import url2pathname
 
 import pandas as pd
 
-from xiqa.provenance import file_digest
+from xiqa.files import read_json
+from xiqa.provenance import SOURCE, file_digest
+from xiqa.tracking_ui import DATABASE, PRIVATE, QUESTIONS, Question
 
-DATABASE = "mlflow.db"
 MODEL_FILE = Path(__file__).with_name("tracking_model.py")
 MEMBER_FILES = ("weights.safetensors", "model.json")
+# What the model file and the modules below it import; MLflow adds itself, with what it needs.
+MODEL_REQUIREMENTS = ("numpy", "pydantic", "safetensors", "torch")
 KEY_TAG, DIGEST_TAG, STUDY_TAG = "xiqa.key", "xiqa.digest", "xiqa.study"
 # Aggregated results and pictures of simulated or phantom images only: image formats of the clinic never enter.
 ARTIFACT_SUFFIXES = {".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".pdf", ".png", ".svg", ".txt", ".yaml"}
@@ -82,11 +86,11 @@ class RunRecord:
     Args:
         key: the run's identity inside its study: the path of its result file or folder.
         name: the name shown in the UI.
-        parent: key of the parent run, or None for the study's own run.
+        question: what the run answers, a key of `xiqa.tracking_ui.QUESTIONS`: each has an experiment of its own.
         params: parameters; nested mappings are flattened with dots.
         metrics: final values; None and non-finite values are left out.
         history: one row per epoch with a column `epoch`; its other numeric columns become metrics per epoch.
-        artifacts: files to copy, as folder in the run -> paths.
+        artifacts: files to link, as folder in the run -> paths.
         datasets: the data sets that the run has used.
         tags: further tags.
         model: an ensemble to log, or None.
@@ -95,7 +99,7 @@ class RunRecord:
 
     key: str
     name: str
-    parent: str | None = None
+    question: str
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     history: pd.DataFrame | None = None
@@ -112,12 +116,12 @@ class StudyRecord:
 
     Args:
         study: name of the study.
-        experiment: name of the MLflow experiment; several studies may share it.
+        experiment: what the names of its MLflow experiments begin with; several studies may share them.
         data: what the results rest on: `simulated`, `recorded`, or `mixed` (both).
         code_digest: digest of the code that made the results.
         git_commit: commit at which the runs are written. It is no part of a run's digest: an unchanged result keeps
             the commit at which it was first written.
-        runs: the runs, parents before children.
+        runs: the runs, in the order in which they are written.
     """
 
     study: str
@@ -147,7 +151,7 @@ def mirror(study: StudyRecord, store: str | os.PathLike) -> dict[str, Any]:
 
     Returns:
         What the store holds now, free of times and run identifiers, so that the same results give the same bytes:
-        {"experiment", "study", "data", "runs": [{"key", "name", "parent", "digest", "data", "status"}]}.
+        {"experiment", "study", "data", "runs": [{"key", "name", "question", "digest", "data", "status"}]}.
 
     Raises:
         ValueError: a record contradicts itself, a file is missing, or a file could carry patient data.
@@ -157,26 +161,28 @@ def mirror(study: StudyRecord, store: str | os.PathLike) -> dict[str, Any]:
     store = Path(store).absolute()
     store.mkdir(parents=True, exist_ok=True)
     with _single_writer(store), _mlflow(store) as mlflow:
-        client, experiment_id = _open(mlflow, study.experiment, store)
+        asked = {run.question for run in study.runs}
+        questions = {key: question for key, question in QUESTIONS.items() if key in asked}
+        client, experiment_ids = _open(mlflow, study.experiment, questions, store)
         # Who deletes the artifacts by hand gets them again.
         complete = (store / "artifacts").is_dir()
         (store / "artifacts").mkdir(exist_ok=True)
-        kept = _keep_finished(mlflow, client, experiment_id, study, digests if complete else {}, store / "artifacts")
-        run_ids: dict[str, str] = {}
+        expected = {run.key: (digests[run.key], experiment_ids[run.question]) for run in study.runs if complete}
+        kept = _keep_finished(mlflow, client, study, expected, store / "artifacts")
+        runs = []
         for run in study.runs:
-            parent_id = run_ids[run.parent] if run.parent is not None else None
-            run_ids[run.key] = _place(mlflow, client, experiment_id, study, run, digests[run.key], parent_id, kept)
-        runs = [
-            {
-                "key": run.key,
-                "name": run.name,
-                "parent": run.parent,
-                "digest": digests[run.key],
-                "data": run.data or study.data,
-                "status": client.get_run(run_ids[run.key]).info.status,
-            }
-            for run in study.runs
-        ]
+            written = kept.get(run.key)
+            run_id = written or _write(mlflow, client, experiment_ids[run.question], study, run, digests[run.key])
+            runs.append(
+                {
+                    "key": run.key,
+                    "name": run.name,
+                    "question": run.question,
+                    "digest": digests[run.key],
+                    "data": run.data or study.data,
+                    "status": client.get_run(run_id).info.status,
+                }
+            )
     return {"experiment": study.experiment, "study": study.study, "data": study.data, "runs": runs}
 
 
@@ -186,8 +192,8 @@ def _check(study: StudyRecord) -> None:
     for run in study.runs:
         if run.key in seen:
             raise ValueError(f"run {run.key}: found twice, expected each key once; give each result its own key")
-        if run.parent is not None and run.parent not in seen:
-            raise ValueError(f"run {run.key}: parent '{run.parent}' not found before it; list parents before children")
+        if run.question not in QUESTIONS:
+            raise ValueError(f"run {run.key}: found question '{run.question}', expected one of {', '.join(QUESTIONS)}")
         if run.history is not None and "epoch" not in run.history:
             raise ValueError(f"run {run.key}: history has columns {list(run.history)}, expected a column 'epoch'")
         seen.add(run.key)
@@ -226,7 +232,7 @@ def _digest(run: RunRecord, study: StudyRecord) -> str:
     """Digest of everything a run holds except times and the commit."""
     content = {
         "name": run.name,
-        "parent": run.parent,
+        "question": run.question,
         "study": study.study,
         "code": study.code_digest,
         "params": _flat(run.params),
@@ -237,7 +243,7 @@ def _digest(run: RunRecord, study: StudyRecord) -> str:
         "data": run.data or study.data,
         "folders": {folder: [Path(path).name for path in paths] for folder, paths in run.artifacts.items()},
         "files": [file_digest(path) for path in _files(run)],
-        "model": [run.model.name, run.model.size, file_digest(MODEL_FILE)] if run.model else None,
+        "model": [run.model.name, run.model.size, file_digest(MODEL_FILE), *requirements()] if run.model else None,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -268,10 +274,7 @@ def _single_writer(store: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _mlflow(store: Path) -> Iterator[Any]:
     """Import mlflow with telemetry and pickle off and its store set to this one, never to the working directory."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ.update(PRIVATE | {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
     import mlflow
 
     # Importing mlflow sets its loggers up, so that they can be quietened only now.
@@ -287,17 +290,24 @@ def _mlflow(store: Path) -> Iterator[Any]:
         mlflow.set_registry_uri(before)
 
 
-def _open(mlflow, experiment: str, store: Path) -> tuple[Any, str]:
-    """Open the store, made where missing, and return its client and the experiment's identifier."""
+def _open(mlflow, prefix: str, questions: Mapping[str, Question], store: Path) -> tuple[Any, dict[str, str]]:
+    """Open the store, made where missing, and return its client and the identifier of each question's experiment."""
     artifacts = (store / "artifacts").as_uri()
     for left_over in store.glob(".new-*"):
         shutil.rmtree(left_over)
-    _set_aside_if_moved(store, experiment, artifacts)
+    names = {key: f"{prefix}: {question.title}" for key, question in questions.items()}
+    _set_aside_if_moved(store, list(names.values()), artifacts)
     client = _connect(mlflow, store)
-    found = client.get_experiment_by_name(experiment)
-    if found is not None and found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return client, found.experiment_id if found else client.create_experiment(experiment, artifact_location=artifacts)
+    found: dict[str, str] = {}
+    for key, name in names.items():
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None and experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+        found[key] = experiment.experiment_id if experiment else client.create_experiment(name, artifacts)
+        for tag, value in questions[key].tags().items():
+            if experiment is None or experiment.tags.get(tag) != value:
+                client.set_experiment_tag(found[key], tag, value)
+    return client, found
 
 
 def _connect(mlflow, store: Path):
@@ -314,7 +324,7 @@ def _connect(mlflow, store: Path):
     return mlflow.MlflowClient(tracking_uri(store))
 
 
-def _set_aside_if_moved(store: Path, experiment: str, artifacts: str) -> None:
+def _set_aside_if_moved(store: Path, experiments: Sequence[str], artifacts: str) -> None:
     """Move a store whose paths no longer hold out of the way, losing nothing.
 
     The database is read without MLflow, which would keep it open under its old name.
@@ -322,8 +332,8 @@ def _set_aside_if_moved(store: Path, experiment: str, artifacts: str) -> None:
     if not (store / DATABASE).exists():
         return
     with contextlib.closing(sqlite3.connect(store / DATABASE)) as database:
-        query = "SELECT artifact_location FROM experiments WHERE name = ?"
-        locations = [location for (location,) in database.execute(query, (experiment,))]
+        query = f"SELECT artifact_location FROM experiments WHERE name IN ({', '.join('?' * len(experiments))})"
+        locations = [location for (location,) in database.execute(query, experiments)]
     if all(location == artifacts for location in locations):
         return
     number = 1
@@ -335,20 +345,21 @@ def _set_aside_if_moved(store: Path, experiment: str, artifacts: str) -> None:
             os.replace(store / entry, aside / entry)
 
 
-def _keep_finished(mlflow, client, experiment_id: str, study: StudyRecord, digests, artifacts: Path) -> dict:
-    """Delete this study's runs that are not (or no longer) right and return the others by key."""
+def _keep_finished(mlflow, client, study: StudyRecord, expected: Mapping[str, tuple], artifacts: Path) -> dict:
+    """Delete this study's runs that are not (or no longer) right and return the identifiers of the others by key."""
+    experiment_ids = [experiment.experiment_id for experiment in _pages(client.search_experiments)]
     quoted = study.study.replace("'", "")
-    query = {"experiment_ids": [experiment_id], "filter_string": f"tags.`{STUDY_TAG}` = '{quoted}'"}
-    kept: dict[str, Any] = {}
+    query = {"experiment_ids": experiment_ids, "filter_string": f"tags.`{STUDY_TAG}` = '{quoted}'"}
+    kept: dict[str, str] = {}
     trash = len(client.search_runs(run_view_type=mlflow.entities.ViewType.DELETED_ONLY, max_results=1, **query)) > 0
     for run in _pages(client.search_runs, **query):
         key = run.data.tags.get(KEY_TAG)
-        right = key in digests and run.data.tags.get(DIGEST_TAG) == digests[key]
+        right = expected.get(key) == (run.data.tags.get(DIGEST_TAG), run.info.experiment_id)
         if right and run.info.status == "FINISHED" and key not in kept:
-            kept[key] = run
+            kept[key] = run.info.run_id
             continue
         filter_model = f"source_run_id = '{run.info.run_id}'"
-        for model in client.search_logged_models([experiment_id], filter_string=filter_model):
+        for model in client.search_logged_models([run.info.experiment_id], filter_string=filter_model):
             client.delete_logged_model(model.model_id)
         client.delete_run(run.info.run_id)
         trash = True
@@ -376,13 +387,8 @@ def _pages(search, **query) -> Iterator[Any]:
             return iter(found)
 
 
-def _place(mlflow, client, experiment_id, study: StudyRecord, run: RunRecord, digest, parent_id, kept) -> str:
-    """Keep a run that is right, or write it; return its identifier."""
-    if run.key in kept:
-        found = kept[run.key]
-        if parent_id is not None and found.data.tags.get("mlflow.parentRunId") != parent_id:
-            client.set_tag(found.info.run_id, "mlflow.parentRunId", parent_id)
-        return found.info.run_id
+def _write(mlflow, client, experiment_id: str, study: StudyRecord, run: RunRecord, digest: str) -> str:
+    """Write a run and return its identifier."""
     tags = {
         **run.tags,
         "data": run.data or study.data,
@@ -393,15 +399,14 @@ def _place(mlflow, client, experiment_id, study: StudyRecord, run: RunRecord, di
         KEY_TAG: run.key,
         DIGEST_TAG: digest,
     }
-    if parent_id is not None:
-        tags["mlflow.parentRunId"] = parent_id
     created = client.create_run(experiment_id, tags=tags, run_name=run.name)
     run_id = created.info.run_id
     _log_numbers(mlflow, client, run_id, run, created.info.start_time)
     _log_datasets(mlflow, client, run_id, run)
+    artifacts = _local(created.info.artifact_uri)
     for folder, paths in run.artifacts.items():
         for path in paths:
-            client.log_artifact(run_id, str(path), folder or None)
+            _link(Path(path), artifacts / folder / Path(path).name)
     if run.model is not None:
         _log_model(mlflow, client, run_id, run.model)
     # Last of all: a run that is FINISHED is whole.
@@ -445,8 +450,9 @@ def _log_datasets(mlflow, client, run_id: str, run: RunRecord) -> None:
 def _log_model(mlflow, client, run_id: str, model: ModelRecord) -> None:
     """Log the ensemble as a pyfunc model made from a code file: weights as safetensors, nothing pickled.
 
-    MLflow copies what it is given twice, and an ensemble has gigabytes. It is given empty files of the same names,
-    which hard links to the results then replace; results are only ever replaced whole, so a link never changes.
+    The package goes with it as code, because no index has it, and versions are named as an index knows them: without
+    what a build adds locally, such as `+cpu`. MLflow copies what it is given twice, and an ensemble has gigabytes. It
+    is given empty files of the same names, which hard links to the results then replace.
     """
     import numpy as np
     from mlflow.models import ModelSignature
@@ -457,7 +463,7 @@ def _log_model(mlflow, client, run_id: str, model: ModelRecord) -> None:
         inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, model.size, model.size))]),
         outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, 12), name=name) for name in outputs]),
     )
-    requirements = [f"{name}=={metadata.version(name)}" for name in ("xiqa", "numpy", "safetensors", "torch")]
+    described = read_json(Path(model.members[0]) / "model.json")
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
         warnings.filterwarnings("ignore", message=".*An input example was not provided.*")
         for index, _ in enumerate(model.members):
@@ -469,19 +475,34 @@ def _log_model(mlflow, client, run_id: str, model: ModelRecord) -> None:
             name=model.name,
             python_model=str(MODEL_FILE),
             artifacts={"members": str(Path(folder) / "members")},
+            code_paths=[str(SOURCE / "xiqa")],
             signature=signature,
-            pip_requirements=requirements,
+            pip_requirements=requirements(),
+            metadata={name: described[name] for name in ("input_mean", "input_sd")},
         )
-        location = client.get_logged_model(info.model_id).artifact_location
-        logged = Path(url2pathname(urlparse(location).path)) / "artifacts" / "members"
+        members = _local(client.get_logged_model(info.model_id).artifact_location) / "artifacts" / "members"
         for index, member in enumerate(model.members):
             for name in MEMBER_FILES:
-                _link(Path(member) / name, logged / f"member-{index:03d}" / name)
+                _link(Path(member) / name, members / f"member-{index:03d}" / name)
+
+
+def requirements() -> list[str]:
+    """What the model needs, in the installed versions as an index has them: without their local part (PEP 440)."""
+    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in MODEL_REQUIREMENTS]
+
+
+def _local(uri: str) -> Path:
+    """The folder that a file URI names."""
+    return Path(url2pathname(urlparse(uri).path))
 
 
 def _link(source: Path, target: Path) -> None:
-    """Put a file in place of another: a hard link where the file system allows it, else a copy."""
-    target.unlink()
+    """Put a result into the store: a hard link where the file system allows it, else a copy.
+
+    Results are only ever replaced whole, so that what a link holds never changes.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), target)
     except OSError:

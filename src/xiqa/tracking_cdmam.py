@@ -10,6 +10,16 @@ import pandas as pd
 from xiqa.files import read_json, read_table
 from xiqa.tracking import Data, DatasetRecord, ModelRecord, RunRecord
 
+GROUP_METRICS = {
+    "rmse_um": "rmse_midpoint_um",
+    "rmse_train_mean_um": "rmse_train_mean_um",
+    "rmse_shortcut_um": "rmse_shortcut_um",
+    "relative_error": "relative_error",
+    "coverage_95": "coverage_95",
+    "coverage_95_calibrated": "coverage_95_calibrated",
+}
+"""Short name of a score in MLflow -> its column in the table of prediction scores."""
+
 
 def cdmam_runs(
     study: dict,
@@ -19,7 +29,7 @@ def cdmam_runs(
     validity: Sequence[str],
     data: Data,
 ) -> list[RunRecord]:
-    """One run for the study, and below it one for each member, the predictions and each explanation method.
+    """Runs for the study, its measured curves, test groups, members, ensemble and explanation methods.
 
     Args:
         study: name, config (parameters), log_model, methods (method -> its options).
@@ -36,9 +46,9 @@ def cdmam_runs(
     runs = [
         RunRecord(
             key="study",
-            name=f"CDMAM study {study['name']}",
-            params=study["config"],
-            metrics=group_metrics(scores),
+            name=f"tables and figures (study {study['name']})",
+            question="curves",
+            params={"kind": "study", **study["config"]},
             artifacts={
                 "tables": [Path(p) for p in tables if "upsampling" not in p],
                 "figures": [Path(p) for p in figures],
@@ -46,16 +56,38 @@ def cdmam_runs(
             datasets=[training],
         )
     ]
+    for setting, curve in read_table(by_name["cdc"]).groupby("setting", sort=False):
+        cdc_um = curve.set_index("diameter_mm")["cdc_um"]
+        runs.append(
+            RunRecord(
+                key=f"curves/{setting}",
+                name=f"curve {setting}",
+                question="curves",
+                params={"kind": "measured curve", "setting": setting},
+                metrics={f"cdc_um_{diameter:.2f}_mm": cdc_um.get(diameter) for diameter in (1.0, 0.25, 0.1)},
+            )
+        )
+    for group in scores.to_dict("records"):
+        runs.append(
+            RunRecord(
+                key=f"predictions/{group['group']}",
+                name=f"predict {group['group']}",
+                question="curves",
+                params={"kind": "test group", "group": group["group"], "images": group["n"]},
+                metrics={name: group[column] for name, column in GROUP_METRICS.items()},
+            )
+        )
     for folder, model in zip(folders_of_members, models, strict=True):
         history = pd.read_csv(folder / "history.csv")
         runs.append(
             RunRecord(
                 key=f"models/{folder.name}",
                 name=f"train {folder.name}",
-                parent="study",
-                params={"network": model["network"], "training": model["training"], "seed": model["seed"]},
+                question="curves",
+                params={"kind": "member"} | {name: model[name] for name in ("network", "training", "seed")},
                 metrics={"final_rmse_um": history["rmse_um"].iloc[-1]},
-                history=history,
+                # `rmse_um` is the error in a test group: a column of its own, whose rows can be compared.
+                history=history.rename(columns={"rmse_um": "training_rmse_um"}),
                 artifacts={"model": [folder / "history.csv", folder / "model.json"]},
                 datasets=[training],
             )
@@ -63,9 +95,9 @@ def cdmam_runs(
     runs.append(
         RunRecord(
             key="predictions",
-            name="predict with the ensemble",
-            parent="study",
-            metrics=group_metrics(scores),
+            name=f"ensemble of {len(models)}",
+            question="curves",
+            params={"kind": "ensemble", "members": len(models)},
             artifacts={"tables": [Path(by_name[name]) for name in ("predictions", "prediction_scores", "cdc")]},
             model=ModelRecord(folders_of_members, models[0]["size"]) if study["log_model"] else None,
         )
@@ -73,29 +105,24 @@ def cdmam_runs(
     flags = pd.concat(map(read_table, validity))
     modified, shares = read_table(by_name["modified_image_summary"]), read_table(by_name["structure_share_summary"])
     for method, rows in flags.groupby("method", sort=True):
-        metrics = {"explained_images": len(rows), "valid_images": int(rows["valid"].sum())}
-        for row in modified[modified["method"] == method].itertuples():
-            metrics[f"modified_{row.form}_lowered_share"] = row.lowered_share
-            metrics[f"modified_{row.form}_median_change_um"] = row.median_change_um
+        metrics = {"explained_images": len(rows), "valid_share": rows["valid"].mean()}
+        for row in modified[(modified["method"] == method) & (modified["group"] == "all")].itertuples():
+            form = "" if row.form == "published" else f"_{row.form}"
+            metrics[f"lowered_share{form}"] = row.lowered_share
+            metrics[f"median_change_um{form}"] = row.median_change_um
         for row in shares[(shares["method"] == method) & (shares["group"] == "all")].itertuples():
             name = row.structure if pd.isna(row.diameter_mm) else f"{row.structure}_{row.diameter_mm:g}_mm"
             metrics[f"share_abs_{name}"] = row.share_abs
+        names = {"dataset": "cdmam", "architecture": "ensemble", "weights": "trained", "method": method}
         runs.append(
             RunRecord(
                 key=f"explanations/{method}",
-                name=f"explain with {method}",
-                parent="study",
-                params=study["methods"].get(method, {}),
+                name=f"{method} (cdmam)",
+                question="methods",
+                params=names | {"options": study["methods"].get(method, {})},
                 metrics=metrics,
                 artifacts={"figures": [Path(path) for path in figures if f"/upsampled/{method}_" in path]},
                 tags={"method": method},
             )
         )
     return runs
-
-
-def group_metrics(scores: pd.DataFrame) -> dict[str, float]:
-    """The scores of each test group, as metric names that MLflow takes."""
-    columns = ["rmse_midpoint_um", "rmse_train_mean_um", "rmse_shortcut_um", "relative_error", "coverage_95"]
-    columns += ["coverage_95_calibrated"]
-    return {f"{column}_{row['group']}": row[column] for _, row in scores.iterrows() for column in columns}

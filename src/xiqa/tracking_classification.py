@@ -17,7 +17,7 @@ METHOD_TABLES = ("pointing_game", "roc_auc", "region_dice", "relevance", "fideli
 def classification_runs(
     dataset: str, config: dict, models: Sequence[dict], tables: Sequence[str], figures: Sequence[str]
 ) -> list[RunRecord]:
-    """One run for a data set, and below it one for each of its networks and of its explained methods.
+    """Runs for a data set, its networks, the shortcuts that they must beat, and its explained methods.
 
     Args:
         dataset: name of the data set.
@@ -33,14 +33,25 @@ def classification_runs(
     runs = [
         RunRecord(
             key=f"datasets/{dataset}",
-            name=f"classification study {dataset}",
-            parent="study",
-            params=config,
-            metrics=_metrics(scores[scores["architecture"].str.startswith("shortcut")], "architecture"),
+            name=f"tables and figures ({dataset})",
+            question="classifiers",
+            params=config | {"dataset": dataset},
             artifacts={"tables": list(by_name.values()), "figures": [p for p in kept if p.parent.name == "figures"]},
             data=data,
         )
     ]
+    shortcuts = scores[scores["architecture"].str.startswith("shortcut")]
+    for (shortcut, seed), own in shortcuts.groupby(["architecture", "seed"], sort=False):
+        runs.append(
+            RunRecord(
+                key=f"datasets/{dataset}/{shortcut}/seed-{seed}",
+                name=f"{shortcut} ({dataset}, seed {seed})",
+                question="classifiers",
+                params={"dataset": dataset, "architecture": shortcut, "weights": "trained", "seed": seed},
+                metrics=_metrics(own),
+                data=data,
+            )
+        )
     for model in models:
         folder, trained = Path(model["folder"]), model["weights"] == "trained"
         own = (scores["architecture"] == model["architecture"]) & (scores["weights"] == model["weights"])
@@ -49,9 +60,9 @@ def classification_runs(
         runs.append(
             RunRecord(
                 key=f"datasets/{dataset}/{model['architecture']}/{model['weights']}/seed-{model['seed']}",
-                name=f"{dataset}: {model['architecture']}, {model['weights']}, seed {model['seed']}",
-                parent=f"datasets/{dataset}",
-                params=described,
+                name=f"{model['architecture']} ({dataset}, {model['weights']}, seed {model['seed']})",
+                question="classifiers",
+                params=described | {"dataset": dataset, "weights": model["weights"]},
                 metrics=_metrics(scores[own & (scores["seed"] == model["seed"])]),
                 history=history,
                 artifacts={
@@ -91,8 +102,8 @@ def _method_runs(dataset: str, tables: dict[str, Path], data: str) -> list[RunRe
         runs.append(
             RunRecord(
                 key=f"datasets/{dataset}/{architecture}/{weights}/{method}",
-                name=f"{dataset}: {method} of {architecture}, {weights}",
-                parent=f"datasets/{dataset}",
+                name=f"{method} ({dataset}, {architecture}, {weights})",
+                question="methods",
                 params=names | {"dataset": dataset},
                 metrics=dict(zip(own["name"], own["mean"], strict=True)),
                 tags=names,
@@ -109,11 +120,10 @@ def comparison_run(paths: Sequence[str], data: str) -> RunRecord:
         folder: [Path(path) for path in paths if Path(path).suffix in suffixes]
         for folder, suffixes in by_suffix.items()
     }
-    return RunRecord("methods", "saliency methods compared", "study", artifacts=artifacts, data=data)
+    return RunRecord("methods", "saliency methods compared", "methods", artifacts=artifacts, data=data)
 
 
-def _metrics(scores: pd.DataFrame, *prefix: str) -> dict[str, float]:
-    """Scores over all classes as metric names that MLflow takes."""
+def _metrics(scores: pd.DataFrame) -> dict[str, float]:
+    """Scores over all classes, by name."""
     scores = scores[scores["class_name"].isna() | (scores["class_name"] == "")]
-    names = scores[[*prefix, "metric"]].agg("_".join, axis=1).str.replace(r"[^a-z0-9]+", "_", regex=True)
-    return dict(zip(names, scores["value"], strict=True))
+    return dict(zip(scores["metric"], scores["value"], strict=True))

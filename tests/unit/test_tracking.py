@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from playwright.sync_api import sync_playwright
 
-from xiqa import files, tracking
+from xiqa import files, tracking, tracking_ui
 from xiqa.tracking import DatasetRecord, ModelRecord, RunRecord, StudyRecord, mirror, tracking_uri
 from xiqa.tracking_classification import METHOD_TABLES, classification_runs
 
@@ -45,31 +45,31 @@ def store(tmp_path, empty_database, monkeypatch) -> Path:
 
 
 def study_of(folder: Path, members: int = 3, rmse: float = 0.1, name: str = "mini", model: ModelRecord | None = None):
-    """A small study: its own run, one per member, one prediction."""
+    """A small study: a run of its own, one per member, one test group."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scores.csv").write_text("group,rmse_midpoint_um\nscenario_1,0.1\n")
     history = pd.DataFrame({"epoch": [1, 2, 3], "step": ["no_margin"] * 3, "nll": [1.0, 0.5, np.nan]})
     data = DatasetRecord("cdmam_training", "0123456789abcdef", "results/cdmam/training", "training")
     runs = [
-        RunRecord("cdmam", name, params={"network": {"dropout": 0.2, "channels": [8, 16]}}, model=model),
+        RunRecord("cdmam", name, "curves", params={"network": {"dropout": 0.2, "channels": [8, 16]}}, model=model),
         *(
-            RunRecord(f"cdmam/models/{i}", f"member {i}", "cdmam", {"seed": i}, history=history, datasets=[data])
+            RunRecord(f"cdmam/models/{i}", f"member {i}", "curves", {"seed": i}, history=history, datasets=[data])
             for i in range(members)
         ),
         RunRecord(
-            "cdmam/predictions", "prediction", "cdmam", metrics={"rmse_um": rmse, "none": None},
+            "cdmam/predictions", "prediction", "curves", metrics={"rmse_um": rmse, "none": None},
             artifacts={"tables": [folder / "scores.csv"]},
         ),
     ]  # fmt: skip
     return StudyRecord(name, "xiqa", "simulated", "c0de", "abc123", runs)
 
 
-def runs_in(store: Path, experiment: str = "xiqa") -> dict[str, object]:
+def runs_in(store: Path) -> dict[str, object]:
     """All runs that MLflow itself finds in the store, by key."""
     import mlflow
 
     client = mlflow.MlflowClient(tracking_uri(store))
-    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     assert len({run.data.tags["xiqa.key"] for run in found}) == len(found)
     return {run.data.tags["xiqa.key"]: run for run in found}
 
@@ -80,13 +80,12 @@ def content_of(store: Path) -> dict:
 
     client = mlflow.MlflowClient(tracking_uri(store))
     runs = runs_in(store)
-    keys = {run.info.run_id: key for key, run in runs.items()}
     content = {}
     for key, run in runs.items():
         tags = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")}
         content[key] = {
             "status": run.info.status,
-            "parent": keys.get(run.data.tags.get("mlflow.parentRunId")),
+            "experiment": client.get_experiment(run.info.experiment_id).name,
             "tags": tags,
             "params": run.data.params,
             "history": {
@@ -99,16 +98,16 @@ def content_of(store: Path) -> dict:
     return content
 
 
-def test_runs_are_nested_and_hold_parameters_metrics_per_epoch_data_sets_tables_and_tags(store, tmp_path):
+def test_runs_are_flat_and_hold_parameters_metrics_per_epoch_data_sets_tables_and_tags(store, tmp_path):
     import mlflow
 
     listed = mirror(study_of(tmp_path / "r"), store)
     runs = runs_in(store)
     members = [f"cdmam/models/{i}" for i in range(3)]
     assert [run["key"] for run in listed["runs"]] == ["cdmam", *members, "cdmam/predictions"]
-    parent, member = runs["cdmam"], runs["cdmam/models/1"]
-    assert member.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert parent.data.params == {"network.dropout": "0.2", "network.channels": "[8, 16]"}
+    member = runs["cdmam/models/1"]
+    assert not any("mlflow.parentRunId" in run.data.tags for run in runs.values()), "parents are shown collapsed"
+    assert runs["cdmam"].data.params == {"network.dropout": "0.2", "network.channels": "[8, 16]"}
     client = mlflow.MlflowClient(tracking_uri(store))
     # A value that is not a number is left out, and so is the text column.
     assert [(m.step, m.value) for m in client.get_metric_history(member.info.run_id, "nll")] == [(1, 1.0), (2, 0.5)]
@@ -138,21 +137,47 @@ def test_a_repeat_keeps_every_run_and_a_change_replaces_only_its_own(store, tmp_
     assert folders <= {run.info.run_id for run in after.values()}, "replaced runs leave no files"
 
 
-def test_a_replaced_parent_takes_its_kept_children_along(store, tmp_path):
+def test_each_question_has_an_experiment_that_opens_on_its_runs(store, tmp_path):
+    import mlflow
+
+    mirror(study_of(tmp_path / "r"), store)
+    run = RunRecord("net", "net", "classifiers", metrics={"auc": 0.9})
+    mirror(StudyRecord("other", "xiqa", "simulated", "c", "g", [run]), store)
+    client = mlflow.MlflowClient(tracking_uri(store))
+    shown = tracking_ui.addresses(store, "http://127.0.0.1:5000")
+    assert list(shown) == ["xiqa: curves and ensembles", "xiqa: classifiers"]
+    for name, address in shown.items():
+        experiment = client.get_experiment_by_name(name)
+        view = {"viewStateShareKey": "xiqa", "workflowType": "machine_learning"}
+        asked = "&".join(f"{key}={value}" for key, value in view.items())
+        assert address == f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs?{asked}"
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+        columns = json.loads(experiment.tags["mlflow.sharedViewState.xiqa"])["selectedColumns"]
+        assert 5 <= sum(column.startswith("metrics.") for column in columns) <= 8
+
+
+def test_a_run_that_answers_another_question_moves(store, tmp_path):
     study = study_of(tmp_path / "r")
     mirror(study, store)
-    before = runs_in(store)
-    mirror(replace(study, runs=[replace(study.runs[0], name="renamed"), *study.runs[1:]]), store)
-    after = runs_in(store)
-    assert after["cdmam"].info.run_id != before["cdmam"].info.run_id
-    assert after["cdmam/models/0"].info.run_id == before["cdmam/models/0"].info.run_id
-    assert after["cdmam/models/0"].data.tags["mlflow.parentRunId"] == after["cdmam"].info.run_id
+    moved = replace(study.runs[-1], question="methods")
+    mirror(replace(study, runs=[*study.runs[:-1], moved]), store)
+    assert content_of(store)["cdmam/predictions"]["experiment"] == "xiqa: saliency methods"
+    assert len(runs_in(store)) == len(study.runs)
+
+
+def test_the_store_holds_links_and_no_second_copy(store, tmp_path):
+    members = [make_member(tmp_path / "r" / f"seed-{seed}", seed) for seed in range(2)]
+    mirror(study_of(tmp_path / "r", model=ModelRecord(members, 20)), store)
+    copied = [path for path in (store / "artifacts").rglob("*") if path.is_file() and path.stat().st_nlink == 1]
+    # What is left: the model's code and its description.
+    assert not [path for path in copied if "models" not in path.parts]
+    assert not [path for path in copied if path.name in (*tracking.MEMBER_FILES, "scores.csv")]
+    assert sum(path.stat().st_size for path in copied) < 3e6
 
 
 def test_studies_share_an_experiment_without_touching_each_other(store, tmp_path):
     def renamed(study, suffix):
-        key = {run.key: f"{run.key}{suffix}" for run in study.runs}
-        return replace(study, runs=[replace(r, key=key[r.key], parent=key.get(r.parent)) for r in study.runs])
+        return replace(study, runs=[replace(run, key=f"{run.key}{suffix}") for run in study.runs])
 
     mirror(study_of(tmp_path / "r"), store)
     mirror(renamed(study_of(tmp_path / "r", name="other"), "-other"), store)
@@ -265,6 +290,15 @@ def test_the_logged_ensemble_loads_and_predicts_the_same(store, tmp_path):
     for key in ("predicted_um", "aleatoric_um", "epistemic_um"):
         np.testing.assert_array_equal(found[key], expected[key])
 
+    # Elsewhere there is no xiqa but the model's own code, and nothing that is not required.
+    x_file, answer = tmp_path / "x.npy", tmp_path / "answer.npy"
+    np.save(x_file, x)
+    sites = [path for path in sys.path if "site-packages" in path]
+    script = ELSEWHERE.format(folder=str(folder), x=str(x_file), answer=str(answer), sites=sites)
+    subprocess.run([sys.executable, "-I", "-S", "-c", script], check=True, cwd=tmp_path, timeout=1200)
+    np.testing.assert_array_equal(np.load(answer), expected["predicted_um"])
+    assert model.metadata.metadata == {"input_mean": 400.0, "input_sd": 40.0}
+
     # A retrained member replaces the logged model, and the old one leaves nothing behind.
     make_member(members[0], seed=7)
     mirror(study_of(tmp_path / "r", model=ModelRecord(members, 20)), store)
@@ -274,12 +308,68 @@ def test_the_logged_ensemble_loads_and_predicts_the_same(store, tmp_path):
     assert (members[1] / "weights.safetensors").is_file()
 
 
+# Without site, no .pth file brings an editable installation of xiqa along.
+ELSEWHERE = """
+import re, sys
+sys.path += {sites!r}
+from importlib import metadata, util
+assert util.find_spec("xiqa") is None, "no checkout and no installation"
+
+def normal(name):
+    return re.sub("[-_.]+", "-", re.split("[^A-Za-z0-9._-]", name.strip())[0]).lower()
+
+folder, required = {folder!r}, set()
+waiting = [normal(line) for line in open(folder + "/requirements.txt")]
+while waiting:
+    name = waiting.pop()
+    if name not in required:
+        required.add(name)
+        try:
+            waiting += [normal(need) for need in metadata.requires(name) or [] if "extra ==" not in need]
+        except metadata.PackageNotFoundError:
+            pass  # for another system
+owners = metadata.packages_distributions()
+
+class OnlyWhatIsRequired:
+    def find_spec(self, name, path=None, target=None):
+        found = [normal(owner) for owner in owners.get(name.partition(".")[0], ()) if owner != "xiqa"]
+        if found and not set(found) & required:
+            raise ModuleNotFoundError("not required: " + name, name=name)
+
+sys.meta_path.insert(0, OnlyWhatIsRequired())
+import mlflow, numpy
+model = mlflow.pyfunc.load_model(folder)
+numpy.save({answer!r}, model.predict(numpy.load({x!r}))["predicted_um"])
+import xiqa
+assert xiqa.__file__.startswith(folder), xiqa.__file__
+"""
+
+
+def test_requirements_of_the_model_are_on_the_index(root):
+    """PyPI knows neither xiqa 0.1.0 nor torch 2.13.0+cpu; what make installs from it is in requirements.lock."""
+    assert "xiqa" not in tracking.MODEL_REQUIREMENTS
+    assert set(tracking.requirements()) <= set((root / "requirements.lock").read_text().splitlines())
+
+
+@pytest.mark.long
+def test_the_index_offers_what_the_model_requires():
+    for requirement in tracking.requirements():
+        name, version = requirement.split("==")
+        command = [sys.executable, "-m", "pip", "index", "versions", name, "--disable-pip-version-check"]
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        if asked.returncode:
+            pytest.skip(f"no package index: {asked.stderr[-200:]}")
+        assert re.search(rf"\b{re.escape(version)}\b", asked.stdout), requirement
+
+
 @pytest.mark.parametrize(
     ("name", "content"), [("IM0001.dcm", "DICM"), ("image.npy", ""), ("scores.csv", "image,PatientID,value\n")]
 )
 def test_files_that_could_carry_patient_data_are_refused(name, content, tmp_path):
     (tmp_path / name).write_text(content)
-    study = StudyRecord("s", "x", "recorded", "c", "g", [RunRecord("k", "n", artifacts={"": [tmp_path / name]})])
+    study = StudyRecord(
+        "s", "x", "recorded", "c", "g", [RunRecord("k", "n", "curves", artifacts={"": [tmp_path / name]})]
+    )
     with pytest.raises(ValueError, match=name.split(".")[0]):
         mirror(study, tmp_path / "store")
     assert not (tmp_path / "store").exists()
@@ -287,9 +377,9 @@ def test_files_that_could_carry_patient_data_are_refused(name, content, tmp_path
 
 def test_the_folder_of_recorded_data_stays_out_of_the_store(store):
     data = DatasetRecord("recordings", "d1gest", "/clinic/Doe_Jane_1960", "testing", "recorded")
-    run = RunRecord("k", "n", datasets=[data])
+    run = RunRecord("k", "n", "curves", datasets=[data])
     mirror(StudyRecord("s", "x", "recorded", "c", "g", [run]), store)
-    assert runs_in(store, "x")["k"].inputs.dataset_inputs[0].dataset.name == "recordings"
+    assert runs_in(store)["k"].inputs.dataset_inputs[0].dataset.name == "recordings"
     assert b"Doe_Jane" not in (store / tracking.DATABASE).read_bytes()
 
 
@@ -309,13 +399,13 @@ def test_records_that_contradict_themselves_are_refused(tmp_path):
         mirror(StudyRecord("s", "x", "simulated", "c", "g", runs), tmp_path / "store")
 
     with pytest.raises(ValueError, match="found twice"):
-        check(RunRecord("a", "a"), RunRecord("a", "b"))
-    with pytest.raises(ValueError, match="parent 'b' not found before it"):
-        check(RunRecord("a", "a", "b"), RunRecord("b", "b"))
+        check(RunRecord("a", "a", "curves"), RunRecord("a", "b", "curves"))
+    with pytest.raises(ValueError, match="found question 'b', expected one of curves"):
+        check(RunRecord("a", "a", "b"))
     with pytest.raises(ValueError, match=r"scores\.csv not found"):
-        check(RunRecord("a", "a", artifacts={"tables": [tmp_path / "scores.csv"]}))
+        check(RunRecord("a", "a", "curves", artifacts={"tables": [tmp_path / "scores.csv"]}))
     with pytest.raises(ValueError, match="expected a column 'epoch'"):
-        check(RunRecord("a", "a", history=pd.DataFrame({"nll": [1.0]})))
+        check(RunRecord("a", "a", "curves", history=pd.DataFrame({"nll": [1.0]})))
 
 
 def method_tables(folder: Path) -> list[str]:
@@ -334,35 +424,74 @@ def method_tables(folder: Path) -> list[str]:
     return [str(folder / f"{name}.csv") for name in tables]
 
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 @pytest.mark.long
-def test_methods_can_be_sorted_by_a_score_as_the_ui_does(store, tmp_path):
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+def test_make_ui_opens_on_the_runs_with_their_scores_as_columns(store, tmp_path):
+    """Where MLflow itself opens its page for language models and says "No data"."""
     runs = classification_runs("chests", {}, [], method_tables(tmp_path / "tables"), [])
-    mirror(StudyRecord("mini", "xiqa", "simulated", "c0de", "abc", [RunRecord("study", "mini"), *runs]), store)
+    groups = [RunRecord(f"g{i}", f"predict {i}", "curves", metrics={"rmse_um": 0.3 - 0.1 * i}) for i in range(3)]
+    mirror(StudyRecord("mini", "xiqa", "simulated", "c0de", "abc", [*groups, *runs]), store)
+    shown = {}
+    with served(store.parent, tmp_path / "ui.log") as addresses, sync_playwright() as browsers:
+        assert list(addresses) == ["xiqa: curves and ensembles", "xiqa: classifiers", "xiqa: saliency methods"]
+        browser = browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for name, address in addresses.items():
+            page = browser.new_page(viewport={"width": 2000, "height": 900})
+            page.goto(address, timeout=300_000)
+            page.get_by_text("matching runs").wait_for(timeout=300_000)
+            page.locator("[role=row] a[href*='/runs/']").first.wait_for(timeout=300_000)
+            page.screenshot(path=tmp_path / f"{name}.png")
+            rows = page.locator("[role=row] a[href*='/runs/']").all_inner_texts()
+            headers = page.locator("[data-testid^=sort-header-], [role=columnheader]").all_inner_texts()
+            assert page.get_by_text("No data").count() == 0
+            shown[name] = (rows, {header.strip() for header in headers})
+            page.close()
+        browser.close()
+    rows, headers = shown["xiqa: curves and ensembles"]
+    assert rows == ["predict 2", "predict 1", "predict 0"], "sorted by the error, the smallest first"
+    assert {"rmse_um"} <= headers
+    rows, headers = shown["xiqa: saliency methods"]
+    assert [row.split()[0] for row in rows] == ["xrai", "gradient", "random"], "sorted by the pointing game"
+    assert {"pointing_game", "roc_auc", "fidelity"} <= headers
+    assert [row for row in shown["xiqa: classifiers"][0] if "shortcut" in row]
+
+
+@contextlib.contextmanager
+def served(results: Path, log: Path):
+    """What `make ui` starts, on a free port: the addresses that it prints, by the experiment's name."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    log = open(tmp_path / "server.log", "w")  # noqa: SIM115
-    command += ["--backend-store-uri", tracking_uri(store)]
-    given = {"stdout": log, "stderr": log, "env": environment, "start_new_session": True}
-    with subprocess.Popen(command, **given) as server:
+    command = [sys.executable, "-m", "xiqa.tracking_ui", str(results), "--port", str(port), "--no-browser"]
+    given = {"stdout": subprocess.PIPE, "stderr": open(log, "w"), "text": True}  # noqa: SIM115
+    # In a session of its own: the server and its workers end with it.
+    with subprocess.Popen(command, **given, start_new_session=True) as ui:
         try:
-            asked = {"experiment_ids": ["1"], "order_by": ["metrics.pointing_game DESC"], "max_results": 2}
-            found = ask(f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/runs/search", asked)
+            printed = []
+            for line in ui.stdout:
+                if line.startswith("Ctrl-C"):
+                    break
+                printed.append(line.strip())
+            yield dict(zip(printed[::2], printed[1::2], strict=True))
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
-    named = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]}["method"] for run in found["runs"]]
-    assert named == ["xrai", "gradient"]
+            os.killpg(ui.pid, signal.SIGTERM)
 
 
-def ask(address: str, body: dict) -> dict:
-    """Post to a server that may still be starting, which takes minutes on a busy machine."""
-    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.5)
-    raise TimeoutError(address)
+def test_a_folder_without_runs_is_refused(tmp_path, empty_database, capsys):
+    assert tracking_ui.main([str(tmp_path)]) == 1
+    assert "found no MLflow store" in capsys.readouterr().err
+    (tmp_path / "mlflow").mkdir()
+    shutil.copy(empty_database, tmp_path / "mlflow")
+    assert tracking_ui.main([str(tmp_path)]) == 1
+    assert "found no runs of xiqa" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_passed_over():
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        first = used.getsockname()[1]
+        assert tracking_ui._free_port(first) > first

@@ -8,8 +8,7 @@ from pathlib import Path
 def say_where(results: str, seconds: float) -> None:
     """Print the findings, how long the run took, where figures, tables and runs lie and which commands show them."""
     root = Path(results).resolve()
-    store = shlex.quote(f"sqlite:///{root}/mlflow/mlflow.db")
-    ui = "make ui" if results == "results" else f"mlflow ui --host 127.0.0.1 --backend-store-uri {store}"
+    ui = "make ui" if results == "results" else f"make ui RESULTS={shlex.quote(str(root))}"
     report = "make report" if results == "results" else "snakemake --configfile <yours> --report <a file .html>"
     pages = [page for chain in ("cdmam", "classification", ".") if (page := root / chain / "findings.md").exists()]
     for page in pages:
@@ -21,7 +20,7 @@ def say_where(results: str, seconds: float) -> None:
     for kind in ("figures", "tables"):
         names = ",".join(folder.parent.name for folder in sorted(root.glob(f"*/{kind}")))
         print(f"{kind.capitalize():<10} {root}/{{{names}}}/{kind}")
-    print(f"MLflow UI  {ui}, then open http://127.0.0.1:5000")
+    print(f"MLflow UI  {ui} prints the addresses of the runs and opens them")
     print(f"This run   took {seconds / 60:.1f} minutes")
     print(f"Report     {report} builds one page of all figures\n")
 
