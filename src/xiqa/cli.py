@@ -18,6 +18,7 @@ from rich.progress import track
 
 from xiqa.cdmam.curve import fit_curve
 from xiqa.cdmam.dicom import read_dicom, write_dicom
+from xiqa.cdmam.folder import find_images
 from xiqa.cdmam.limits import censored_side, limit_curve
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, GEOMETRIES
 from xiqa.cdmam.reader import Reading, read_image
@@ -65,10 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     read = commands.add_parser(
         "read",
         help="read a folder of CDMAM images of one exposure setting: detection matrices and the contrast-detail curve",
-        description="Reads every file in DIR (DICOM, one exposure setting); writes NAME.corner.txt and NAME.centre.txt "
+        description="Reads every DICOM image in DIR and the folders below it, known by its content (one exposure "
+        "setting); what is none is listed in skipped.csv. Writes NAME.corner.txt and NAME.centre.txt "
         "per image (1 hit, 2 miss, -1 no cell), curve.csv and curve.png.",
     )
-    read.add_argument("folder", metavar="DIR", type=Path, help="folder with the DICOM images, nothing else in it")
+    read.add_argument("folder", metavar="DIR", type=Path, help="folder with the DICOM images, such as an export")
     read.add_argument("--out", required=True, type=Path, help="folder for the results; made where it is missing")
     read.add_argument(
         "--skip-unreadable", action="store_true", help="leave out what cannot be read; list it in skipped.csv"
@@ -157,43 +159,44 @@ def matrix_text(matrix: np.ndarray) -> str:
 
 
 def _read_one(path: Path) -> tuple[Reading | None, tuple[float | None, float | None], str]:
-    """Read one file: its reading, (tube voltage, mAs), and the reason where it cannot be read."""
+    """Read one file: its reading, (tube voltage, mAs), and the digest of its pixels, or why it cannot be read."""
     try:
         recording = read_dicom(path)
         reading = read_image(recording.counts, recording.pixel_mm, name=str(path))
     except ValueError as error:
         return None, (None, None), str(error)
-    return reading, (recording.tube_voltage_kv, recording.exposure_mas), ""
+    return reading, (recording.tube_voltage_kv, recording.exposure_mas), recording.pixel_digest
 
 
 def _read(options: argparse.Namespace) -> None:
     folder, out = options.folder, options.out
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: found no such folder, expected a folder of DICOM images")
     if out.resolve() == folder.resolve():
         raise ValueError(f"--out: found the folder of the images, {out}; choose another, so that images stay apart")
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    if not paths:
-        raise ValueError(f"{folder}: found no files, expected DICOM images")
-    stems = [path.stem for path in paths]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise ValueError(
-            f"{folder}: found several files named {', '.join(twice)} (with any suffix), expected one of each"
-        )
+    images = find_images(folder, without=out)
 
     # Everything is read before anything is written: a fault leaves no half of a result behind.
     found: dict[int, tuple] = {}
-    for number, result in _each(_read_one, [(path,) for path in paths], options.jobs, "reading"):
+    for number, result in _each(_read_one, [(path,) for path in images.paths], options.jobs, "reading"):
         if result[0] is None and not options.skip_unreadable:
             raise ValueError(f"{result[2]} (nothing was written; --skip-unreadable leaves such files out)")
         found[number] = result
-    read = [(paths[k], *found[k][:2]) for k in range(len(paths)) if found[k][0] is not None]
+    read, left_out, seen = [], dict(images.others), {}
+    for number, (path, name) in enumerate(zip(images.paths, images.names, strict=True)):
+        reading, setting, told = found[number]
+        if reading is None:
+            left_out[path] = told
+        elif told in seen:
+            left_out[path] = f"the same pixels as {seen[told]}, counted once"
+        else:
+            seen[told] = path.relative_to(folder).as_posix()
+            read.append((name, reading, setting))
     skipped = pd.DataFrame(
-        [(paths[k].name, found[k][2]) for k in range(len(paths)) if found[k][0] is None], columns=["file", "reason"]
+        [(path.relative_to(folder).as_posix(), reason) for path, reason in sorted(left_out.items())],
+        columns=["file", "reason"],
     )
     if not read:
-        raise ValueError(f"{folder}: none of the {len(paths)} files can be read; the first: {skipped['reason'][0]}")
+        first = found[0][2]
+        raise ValueError(f"{folder}: none of the {len(images.paths)} images can be read; the first: {first}")
     curve = fit_curve(
         np.stack([reading.corner for _, reading, _ in read]),
         human=options.human,
@@ -203,9 +206,9 @@ def _read(options: argparse.Namespace) -> None:
 
     from xiqa.figures.cdc import plot_cdc  # matplotlib: only here, it is slow to import
 
-    for path, reading, _ in read:
-        write_text(out / f"{path.stem}.corner.txt", matrix_text(reading.corner))
-        write_text(out / f"{path.stem}.centre.txt", matrix_text(reading.centre))
+    for name, reading, _ in read:
+        write_text(out / f"{name}.corner.txt", matrix_text(reading.corner))
+        write_text(out / f"{name}.centre.txt", matrix_text(reading.centre))
     write_table(out / "curve.csv", curve.round(6))
     write_figure(out / "curve.png", plot_cdc({f"{folder.resolve().name} ({len(read)} images)": curve}))
     if len(skipped):
@@ -213,6 +216,12 @@ def _read(options: argparse.Namespace) -> None:
     else:
         (out / "skipped.csv").unlink(missing_ok=True)
     print(_summary(read, skipped, curve, out))
+
+
+def _few(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many there are beside them."""
+    shown = ", ".join(list(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _summary(read: list[tuple], skipped: pd.DataFrame, curve: pd.DataFrame, out: Path) -> str:
@@ -227,7 +236,8 @@ def _summary(read: list[tuple], skipped: pd.DataFrame, curve: pd.DataFrame, out:
     pitch = [r.pitch_mm for r in placed]
     tilt = [r.angle_deg for r in placed]
     lines = [
-        f"{len(read)} images read{f', {len(skipped)} skipped (skipped.csv)' if len(skipped) else ''}",
+        f"{len(read)} images read{f', {len(skipped)} files left out (skipped.csv)' if len(skipped) else ''}",
+        *(f"  left out: {_few(files)}: {reason}" for reason, files in skipped.groupby("reason", sort=False)["file"]),
         f"  grid pitch {min(pitch):.2f}-{max(pitch):.2f} mm, tilt {min(tilt):z.2f} to {max(tilt):z.2f}°, "
         f"lines within {max(r.residual_mm for r in placed):.3f} mm (rms) of the lattice",
         f"  found: {corner:.1f} % of the corner discs, {centre:.1f} % of the central discs",
@@ -242,7 +252,7 @@ def _summary(read: list[tuple], skipped: pd.DataFrame, curve: pd.DataFrame, out:
         over = cdc > limit_curve(limit, CDC_DIAMETERS_MM)
         sizes = ", ".join(f"{d:.2f}" for d in CDC_DIAMETERS_MM[over])
         lines.append(f"  {limit} limit: {f'exceeded at {sizes} mm' if over.any() else 'met at all diameters'}")
-    unseen = [path.name for path, reading, _ in read if not reading.registration.discs_visible]
+    unseen = [name for name, reading, _ in read if not reading.registration.discs_visible]
     if unseen:
         lines.append(f"  warning: no discs stand out in {', '.join(unseen)}; orientation from the outline only")
     if len(read) < CURVE_OF_RECORD:

@@ -106,13 +106,9 @@ def test_a_file_that_cannot_be_read_is_named_and_nothing_is_written(images, tmp_
     [
         (lambda folder: None, "found no such folder"),
         (lambda folder: folder.mkdir(), "found no files"),
-        (
-            lambda folder: (folder.mkdir(), (folder / "a.dcm").touch(), (folder / "a.ima").touch()),
-            "several files named a",
-        ),
         (lambda folder: (folder.mkdir(), (folder / "a.dcm").write_text("x")), "a.dcm"),
     ],
-    ids=["missing", "empty", "same_names", "no_dicom"],
+    ids=["missing", "empty", "no_dicom"],
 )
 def test_useless_folders_are_refused(tmp_path, capsys, prepare, words):
     prepare(tmp_path / "images")
@@ -120,6 +116,26 @@ def test_useless_folders_are_refused(tmp_path, capsys, prepare, words):
         assert cli.main(["read", str(tmp_path / "images"), "--out", str(tmp_path / "out"), *options]) == 1
         assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_with_one_image_twice_is_read_and_the_rest_is_listed_once(images, tmp_path, capsys):
+    export, out = tmp_path / "export", tmp_path / "export" / "results"
+    (export / "S1").mkdir(parents=True)
+    first, second = sorted(images.iterdir())
+    (export / "S1" / "1.2.840.1.1").write_bytes(first.read_bytes())
+    (export / "S1" / "1.2.840.1.2").write_bytes(second.read_bytes())
+    again = pydicom.dcmread(first)
+    again.ImageComments, again.SOPInstanceUID = "exported a second time", "1.2.3"
+    again.save_as(export / "copy.dcm")
+    (export / "notes.txt").write_text("CDMAM of Monday")
+    for _ in range(2):  # the results of the first reading lie in the folder and are no images
+        assert cli.main(["read", str(export), "--out", str(out), "--jobs", "1", "--bootstrap", "0"]) == 0
+        said = capsys.readouterr().out
+        assert "2 images read, 2 files left out" in said
+        assert said.count("notes.txt") == 1
+        assert "left out: copy.dcm: the same pixels as S1/1.2.840.1.1, counted once" in said
+        names = sorted(path.name.removesuffix(".corner.txt") for path in out.glob("*.corner.txt"))
+        assert names == ["S1_1.2.840.1.1", "S1_1.2.840.1.2"]
 
 
 def test_results_do_not_go_among_the_images(images, capsys):

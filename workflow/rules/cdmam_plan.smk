@@ -27,9 +27,11 @@ CURVE_FIT = {"human": cdmam.readout.human, "bootstrap": cdmam.readout.bootstrap,
 
 
 def recorded_images(setting):
-    """The DICOM files of one folder of recordings, in the order of their names."""
+    """The DICOM images of one folder of recordings, in the order of their names."""
+    from xiqa.cdmam.folder import find_images
+
     folder = Path(RECORDED[setting])
-    files = sorted(str(path) for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = [str(path) for path in find_images(folder).paths]
     if len(files) < 2:
         raise ValueError(
             f"{folder}: found {len(files)} files, expected the DICOM files of one exposure setting (16 or more)"

@@ -14,9 +14,11 @@ def read_recordings(
     paths_to_recordings: list[str], setting: str, path_to_detections: str, path_to_images: str, progress: Progress
 ) -> None:
     """Read each DICOM file; images are named by setting and number, so that file names stay out of the results."""
-    detections, rows = [], []
+    detections, rows, seen = [], [], {}
     for number, path in enumerate(paths_to_recordings):
         recording = read_dicom(path)
+        if (first := seen.setdefault(recording.pixel_digest, path)) != path:
+            raise ValueError(f"{path}: found the same pixels as in {first}, expected another image; remove one of them")
         reading = read_image(recording.counts, recording.pixel_mm, name=path)
         detections.append(np.stack([reading.corner, reading.centre]))
         rows.append({"image": f"{setting}-{number}", **registration_facts(reading), "data": "recorded"})

@@ -23,7 +23,7 @@ from xiqa.files import atomic_path
 
 _MATERIALS = {"Mo": "MOLYBDENUM", "Rh": "RHODIUM", "W": "TUNGSTEN", "Ag": "SILVER", "Al": "ALUMINUM"}
 _SYMBOLS = {**{name: symbol for symbol, name in _MATERIALS.items()}, "ALUMINIUM": "Al"}
-_MODALITIES = ("MG", "DX", "CR")
+MODALITIES = ("MG", "DX", "CR")
 _DATE, _TIME = "20200101", "120000"  # fixed: a simulated image has no date, and equal images get equal bytes
 
 
@@ -50,6 +50,11 @@ class Recording:
     filter: str | None
     name: str
     polarity_settled: bool
+
+    @property
+    def pixel_digest(self) -> str:
+        """Digest of the counts: equal for the same image in another file, whatever its header and compression."""
+        return hashlib.sha256(repr(self.counts.shape).encode() + self.counts.tobytes()).hexdigest()
 
 
 def write_dicom(
@@ -181,8 +186,8 @@ def read_dicom(path: str | os.PathLike) -> Recording:
 
 def _recording(path: Path, data: Dataset) -> Recording:
     modality = data.get("Modality")
-    if modality not in _MODALITIES:
-        raise DataError(path, f"found modality {modality!r}, expected one of {_MODALITIES} (mammography)")
+    if modality not in MODALITIES:
+        raise DataError(path, f"found modality {modality!r}, expected one of {MODALITIES} (mammography)")
     stored, pixel_mm = stored_pixels(path, data), _spacing(path, data)
     slope, intercept = float(data.get("RescaleSlope") or 1), float(data.get("RescaleIntercept") or 0)
     counts = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
