@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +35,8 @@ def working_copy(model: nn.Module, keep_half: bool = False) -> nn.Module:
         for value in [*vars(module).values(), *module._buffers.values()]:
             if isinstance(value, Tensor) and (value.grad_fn is not None or value.is_inference()):
                 memo[id(value)] = value.detach().clone()
-            elif type(value) is OrderedDict and not value:  # lists of hooks: most of what a copy would take time for
-                memo[id(value)] = OrderedDict()
+        if plain := _plain_copy(module, memo):
+            memo[id(module)] = plain
     try:
         net = copy.deepcopy(model, memo)
     except Exception as error:
@@ -62,6 +63,27 @@ def working_copy(model: nn.Module, keep_half: bool = False) -> nn.Module:
     if not keep_half and dtype_of(net) in (torch.float16, torch.bfloat16):
         net.float()
     return net
+
+
+def _plain_copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module | None:
+    """What `copy.deepcopy` makes of most layers of torch, those of numbers and weights alone, at a tenth of its time."""
+    values = {name: value for name, value in vars(module).items() if name not in ("_parameters", "_buffers")}
+    if not type(module).__module__.startswith("torch.nn.modules."):
+        return None
+    if not all(isinstance(value, _NUMBERS) or type(value) in _EMPTY and not value for value in values.values()):
+        return None
+    made = type(module).__new__(type(module))
+    vars(made).update(
+        {name: type(value)() if type(value) in _EMPTY else value for name, value in values.items()},
+        _parameters={name: memo.get(id(weight)) for name, weight in module._parameters.items()},
+        _buffers={name: copy.deepcopy(value, memo) for name, value in module._buffers.items()},
+    )
+    return made
+
+
+_NUMBERS = (bool, int, float, str, tuple, torch.dtype, torch.device, type(None))
+_EMPTY = {dict, OrderedDict, set}
+"""Types of a layer's lists of hooks and children."""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

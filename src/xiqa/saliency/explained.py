@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -169,7 +169,7 @@ class Explained:
 
     def _pass(self, x: Tensor, rows: slice, of: Tensor | None, layers: Sequence[str], gradient: bool) -> Pass:
         part = x[rows].detach()
-        leaf = part.clone().requires_grad_() if gradient else part
+        leaf = part.requires_grad_() if gradient else part
         found: dict[str, Any] = {}
         calls: list[str] = []
         hooks = [self.net.get_submodule(name).register_forward_hook(_keep(found, calls, name)) for name in layers]
@@ -255,7 +255,7 @@ class Explained:
         if key in self._batch:
             output = self.net(x)
         elif not torch.is_grad_enabled():
-            with _OwnStatistics():
+            with self._own_statistics():
                 output = self.net(x)
         else:
             known = {value.untyped_storage().data_ptr() for value in [*self.net.parameters(), *self.net.buffers()]}
@@ -270,7 +270,7 @@ class Explained:
                         raise _TooMuchMemory
                 return tensor
 
-            with _OwnStatistics(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            with self._own_statistics(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
                 output = self.net(x)
             # Gradients on the way back and workspace come on top of what was saved.
             per_image = 1.5 * sum(saved) / len(x) + 4 * x[0].numel() * x.element_size()
@@ -278,6 +278,9 @@ class Explained:
         if not torch.equal(before, torch.get_rng_state()):
             _check_not_random(self.net, x)
         return output
+
+    def _own_statistics(self) -> AbstractContextManager:
+        return nullcontext() if self._well_known else _OwnStatistics()
 
     def _lay(self, memory_format: torch.memory_format) -> None:
         self._format = memory_format

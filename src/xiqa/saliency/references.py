@@ -58,9 +58,15 @@ def baseline_image(x: Tensor, baseline: float | Tensor | None) -> Tensor:
         ) from None
 
 
+CPU_PIECE = 24 * 2**20
+"""Bytes up to which an allocator keeps memory for the next use; glibc up to 32 MiB."""
+
+
 def copies_at_once(target: Explained, x: Tensor) -> int:
     """How many changed copies of an image of x are made at a time.
 
     They and what they are made of take 3/8 of the bound on the memory; the passes themselves are split by `target`.
+    On a CPU they take less: the system gives and clears larger pieces of memory anew each time.
     """
-    return max(1, int(target.memory_bytes // (8 * x[0].numel() * x.element_size())))
+    bound = target.memory_bytes / 8
+    return max(1, int(min(bound, CPU_PIECE) if x.device.type == "cpu" else bound) // (x[0].numel() * x.element_size()))
