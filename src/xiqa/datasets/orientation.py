@@ -78,16 +78,3 @@ def standard_turn(affine: np.ndarray | None) -> Turn:
     column, row = max(permutations(range(3), 2), key=nearness)
     rows_back, columns_back = steps[row, 1] * _WANTED[row] < 0, steps[column, 0] * _WANTED[column] < 0
     return Turn(bool(rows_back), bool(columns_back), column > row)
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """How a slice lies in the patient.
-
-    Attributes:
-        affine: (4, 4) from (column, row, slice, 1) after the turn to mm in LPS; None where the file does not say.
-        turned: whether the pixels lie otherwise than the file stores them.
-    """
-
-    affine: np.ndarray | None = None
-    turned: bool = False
