@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -142,6 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{(store.absolute() / DATABASE).as_posix()}"]
+    # Whoever ends this program, by Ctrl-C or by a signal, ends the server too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # What MLflow says about itself would push the addresses off the screen; its errors stay.
     command += ["--uvicorn-opts", "--log-level warning"]
     quiet = {"MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}

@@ -467,8 +467,7 @@ def served(results: Path, log: Path):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "xiqa.tracking_ui", str(results), "--port", str(port), "--no-browser"]
     given = {"stdout": subprocess.PIPE, "stderr": open(log, "w"), "text": True}  # noqa: SIM115
-    # In a session of its own: the server and its workers end with it.
-    with subprocess.Popen(command, **given, start_new_session=True) as ui:
+    with subprocess.Popen(command, **given) as ui:
         try:
             printed = []
             for line in ui.stdout:
@@ -477,7 +476,9 @@ def served(results: Path, log: Path):
                 printed.append(line.strip())
             yield dict(zip(printed[::2], printed[1::2], strict=True))
         finally:
-            os.killpg(ui.pid, signal.SIGTERM)
+            ui.terminate()
+    with socket.socket() as left, pytest.raises(ConnectionRefusedError):
+        left.connect(("127.0.0.1", port))
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, empty_database, capsys):
