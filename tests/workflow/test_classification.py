@@ -156,9 +156,12 @@ def test_the_report_opens_on_findings_and_pictures_in_a_browser(study):
         first = page.locator(".xiqa h2").first
         assert first.inner_text() == "Does the network beat the shortcuts?"
         assert first.bounding_box()["y"] < 300
+        assert page.locator(".xiqa h1").all_inner_texts() == [
+            "What the classification studies show", "Which saliency methods can be trusted",
+        ]  # fmt: skip
         assert min(page.locator(".xiqa img").evaluate_all(widths)) > 300
         # The graph of the rules comes last.
-        assert page.locator("#rulegraph").bounding_box()["y"] > page.locator(".xiqa").last.bounding_box()["y"]
+        assert page.locator("#app #rulegraph").bounding_box()["y"] > page.locator(".xiqa").last.bounding_box()["y"]
         page.get_by_text("chests", exact=True).first.click()
         page.locator("table a[iconname=eye]").first.click()
         shown = page.frame_locator("iframe")
