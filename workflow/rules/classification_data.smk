@@ -41,7 +41,6 @@ rule prepare:
         code=lambda wildcards: READER_CODE[wildcards.dataset],
         source=source,
         key=lambda wildcards: None if DATASETS[wildcards.dataset].simulated else study.pseudonym_key,
-        results=RESULTS,
     script:
         "../scripts/prepare.py"
 

@@ -35,7 +35,7 @@ PAGE_FIGURES = ("examples", "roc", "severity", "auc_by_severity", "saliency", "l
 def pictures_of(dataset):
     """Paths of the main figures of a data set, those of its networks one after the other."""
     made = [path for path in CLASSIFICATION_FIGURES if path.startswith(f"{RESULTS}/{dataset}/figures/")]
-    return [path for name in PAGE_FIGURES for path in made if path.endswith(f"/{name}.png")]
+    return [path for name in PAGE_FIGURES for path in made if os.path.basename(path) == f"{name}.png"]
 
 
 CLASSIFIERS = [

@@ -38,7 +38,7 @@ if "snakemake" in globals():
             folder=snakemake.params.source["folder"],
             settings=snakemake.params.source["dataset"],
             path_to_key=snakemake.params.key,
-            results=snakemake.params.results,
+            results=str(Path(snakemake.output.images).parents[2]),
             seed=snakemake.params.source["seed"],
             paths=dict(snakemake.output.items()),
             progress=progress,
