@@ -20,7 +20,7 @@ from xiqa.provenance import code_digest
 OWN_IMAGES = own_images_alone(config)
 if OWN_IMAGES:
 
-    configfile: "config/own_images.yaml"
+    configfile: f"{workflow.basedir}/config/own_images.yaml"
 
 
 study = load_config(config)
