@@ -169,7 +169,7 @@ def folder(tmp_path):
 
 
 def _jpg_items(folder, **options):
-    return list(brain_tumor_jpg.read(folder, Dataset(format="brain_tumor_jpg", **options)))
+    return list(brain_tumor_jpg.read(folder, Dataset(format="brain_tumor_jpg", path=str(folder), **options)))
 
 
 def test_slices_of_the_copy_come_by_number_with_their_block_as_proxy(folder):
