@@ -44,11 +44,12 @@ def disk(parts: list[Storage], results: str) -> str:
 def plan(config: Config, own_images: bool, cores: int, title: str) -> str:
     """Measure the rates of a study, and tell what it costs, one line per stage."""
     # Slow to import: a configuration with a fault is told before.
+    from xiqa.cdmam.folder import find_images
     from xiqa.plan import longest_advice, stages, told, work_of
     from xiqa.rates import Rates, images_in
 
     start = time.monotonic()
-    recordings = sum(len(list(Path(folder).iterdir())) for folder in config.cdmam.recordings)
+    recordings = sum(len(find_images(folder).paths) for folder in config.cdmam.recordings)
     images = images_in(config)
     work = work_of(config, images, recordings, ["images"] if own_images else [])
     rates = Rates(config, lambda name: print(f"\r  measuring {name:<60}", end="", file=sys.stderr, flush=True))
@@ -67,5 +68,5 @@ if __name__ == "__main__":
     parser.add_argument("--cores", type=int, default=cores, help="jobs at the same time (default: all cores)")
     asked = parser.parse_args()
     study = Config.model_validate_json(sys.stdin.read()) if asked.studies == ["-"] else study_of(asked.studies)
-    own = bool(study.datasets) and all(dataset.format == "folder" for dataset in study.datasets.values())
+    own = own_images_alone(study.model_dump())
     print(plan(study, own, asked.cores, f"What study {study.study} costs from the beginning"))
