@@ -8,6 +8,7 @@ import pytest
 from xiqa import cli
 from xiqa.cdmam.dicom import read_dicom
 from xiqa.cdmam.phantom import CELL_PRESENT
+from xiqa.cli.read import matrix_text
 from xiqa.figures.cdc import plot_cdc
 
 
@@ -52,7 +53,7 @@ def test_each_image_gets_two_matrices_in_the_standard_form(images, results):
 
 def test_matrix_text_is_byte_for_byte_that_of_the_standard_reader(real_data):
     for path in sorted((real_data / "cdmam_reference" / "standard_reader").glob("*.txt")):
-        assert cli.matrix_text(np.loadtxt(path, dtype=int)).encode("ascii") == path.read_bytes()
+        assert matrix_text(np.loadtxt(path, dtype=int)).encode("ascii") == path.read_bytes()
 
 
 def test_the_curve_is_written_as_table_and_picture(results):

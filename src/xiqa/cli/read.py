@@ -1,68 +1,29 @@
-"""The command line for physicists who want their contrast-detail curve, and images to try it on: `xiqa --help`."""
+"""`xiqa read`: from a folder of images to detection matrices and the contrast-detail curve."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import track
 
 from xiqa.cdmam.curve import fit_curve
-from xiqa.cdmam.dicom import read_dicom, write_dicom
+from xiqa.cdmam.dicom import read_dicom
 from xiqa.cdmam.folder import find_images
 from xiqa.cdmam.limits import censored_side, limit_curve
-from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, GEOMETRIES
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 from xiqa.cdmam.reader import Reading, read_image
-from xiqa.config import Detector, Exposure
+from xiqa.cli.common import cores, count, each
 from xiqa.files import write_figure, write_table, write_text
-
-SCENARIOS = {
-    "1": Exposure(tube_voltage_kv=28, exposure_mas=115, noise_level=9.55),
-    "2": Exposure(tube_voltage_kv=25, exposure_mas=110, noise_level=13.06),
-    "3": Exposure(tube_voltage_kv=25, exposure_mas=110, noise_level=18.91),
-    "4": Exposure(tube_voltage_kv=25, exposure_mas=110, noise_level=22.91),
-    "ood": Exposure(tube_voltage_kv=23, exposure_mas=105, noise_level=6.04),
-}
-"""Exposure settings of table 1 of Amanova 2022."""
 
 CURVE_OF_RECORD = 16
 """Images that a curve should rest on."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the entry point `xiqa`.
-
-    Args:
-        arguments: words after the program's name; those of the process where None.
-
-    Returns:
-        The exit code: 0, or 1 after an error that was said on stderr.
-    """
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (ValueError, OSError) as error:
-        print(f"xiqa: error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="xiqa", description="Image quality of mammography from the CDMAM 3.4 phantom."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Describe `xiqa read`."""
     read = commands.add_parser(
         "read",
         help="read a folder of CDMAM images of one exposure setting: detection matrices and the contrast-detail curve",
@@ -81,68 +42,10 @@ def _parser() -> argparse.ArgumentParser:
         default="thickness",
         help="what the human-equivalent factor multiplies",
     )
-    read.add_argument("--bootstrap", type=_count(0), default=500, help="bootstrap draws over images (default: 500)")
-    read.add_argument("--seed", type=_count(0), default=0, help="seed of the bootstrap (default: 0)")
-    read.add_argument("--jobs", type=_count(1), default=cores, help=f"images read at once (default: cores, {cores})")
+    read.add_argument("--bootstrap", type=count(0), default=500, help="bootstrap draws over images (default: 500)")
+    read.add_argument("--seed", type=count(0), default=0, help="seed of the bootstrap (default: 0)")
+    read.add_argument("--jobs", type=count(1), default=cores(), help=f"images read at once (default: cores, {cores()})")
     read.set_defaults(run=_read)
-
-    simulate = commands.add_parser(
-        "simulate",
-        help="write simulated CDMAM images as DICOM",
-        description="Writes simulated images of the CDMAM 3.4 phantom as DICOM (FOR PROCESSING).",
-    )
-    simulate.add_argument("--scenario", required=True, choices=list(SCENARIOS), help="exposure setting of table 1")
-    simulate.add_argument("--images", type=_count(1), default=CURVE_OF_RECORD, help="how many (default: 16)")
-    simulate.add_argument("--out", required=True, type=Path, help="folder for the images; made where it is missing")
-    simulate.add_argument("--seed", type=_count(0), default=0, help="seed of noise and shift (default: 0)")
-    simulate.add_argument("--margin-mm", type=_margin, default=2.0, help="margin around the matrix (default: 2)")
-    simulate.add_argument(
-        "--geometry",
-        choices=list(GEOMETRIES),
-        default="standard_reader",
-        help="geometry preset (default: standard_reader)",
-    )
-    simulate.add_argument(
-        "--jobs", type=_count(1), default=cores, help=f"images made at once (default: cores, {cores})"
-    )
-    simulate.set_defaults(run=_simulate)
-    return parser
-
-
-def _count(least: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        if not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from {least}")
-        return int(text)
-
-    return whole_number
-
-
-def _margin(text: str) -> float:
-    try:
-        margin = float(text)
-    except ValueError:
-        margin = -1.0
-    if not 0 <= margin <= 60:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a margin of 0-60 mm")
-    return margin
-
-
-def _each(work: Callable, tasks: Sequence[tuple], jobs: int, title: str) -> Iterable[tuple[int, Any]]:
-    """Yield (number of the task, result) as they come, with a progress bar on stderr."""
-    console = Console(stderr=True)
-    if jobs == 1 or len(tasks) == 1:
-        for number, task in enumerate(track(tasks, title, console=console)):
-            yield number, work(*task)
-        return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(work, *task): number for number, task in enumerate(tasks)}
-        for done in track(as_completed(running), title, total=len(running), console=console):
-            yield running[done], done.result()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# xiqa read
 
 
 def matrix_text(matrix: np.ndarray) -> str:
@@ -176,7 +79,7 @@ def _read(options: argparse.Namespace) -> None:
 
     # Everything is read before anything is written: a fault leaves no half of a result behind.
     found: dict[int, tuple] = {}
-    for number, result in _each(_read_one, [(path,) for path in images.paths], options.jobs, "reading"):
+    for number, result in each(_read_one, [(path,) for path in images.paths], options.jobs, "reading"):
         if result[0] is None and not options.skip_unreadable:
             raise ValueError(f"{result[2]} (nothing was written; --skip-unreadable leaves such files out)")
         found[number] = result
@@ -267,35 +170,3 @@ def _summary(read: list[tuple], skipped: pd.DataFrame, curve: pd.DataFrame, out:
         )
     lines.append(f"results: {out}/curve.csv, curve.png, and two matrices per image")
     return "\n".join(lines)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# xiqa simulate
-
-
-def _simulate_one(scenario: str, geometry: str, margin_mm: float, seed: int, index: int, path: Path) -> None:
-    """Simulate one image and write it."""
-    from xiqa.cdmam.simulator import simulate
-
-    exposure, detector = SCENARIOS[scenario], Detector()
-    image = simulate(exposure, detector, GEOMETRIES[geometry], margin_mm, seed, index)
-    series = f"scenario {scenario}, {geometry}, margin {margin_mm:g} mm, seed {seed}"
-    write_dicom(
-        path, image.counts, exposure, detector, image_name=path.stem, series_name=series, instance_number=index + 1
-    )
-
-
-def _simulate(options: argparse.Namespace) -> None:
-    paths = [options.out / f"scenario_{options.scenario}_{index:03d}.dcm" for index in range(options.images)]
-    tasks = [
-        (options.scenario, options.geometry, options.margin_mm, options.seed, index, path)
-        for index, path in enumerate(paths)
-    ]
-    for _ in _each(_simulate_one, tasks, options.jobs, "simulating"):
-        pass
-    print(f"{len(paths)} simulated images: {paths[0]} ... {paths[-1].name}")
-    print(f"read them with: xiqa read {options.out} --out OUT")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,53 @@
+"""What the verbs of the command line share: kinds of options, work in several processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def count(least: int) -> Callable[[str], int]:
+    """A kind of option: whole numbers from `least`."""
+
+    def whole_number(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from {least}")
+        return int(text)
+
+    return whole_number
+
+
+def margin_mm(text: str) -> float:
+    """A kind of option: a margin in mm."""
+    try:
+        margin = float(text)
+    except ValueError:
+        margin = -1.0
+    if not 0 <= margin <= 60:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a margin of 0-60 mm")
+    return margin
+
+
+def each(work: Callable, tasks: Sequence[tuple], jobs: int, title: str) -> Iterable[tuple[int, Any]]:
+    """Yield (number of the task, result) as they come, with a progress bar on stderr."""
+    console = Console(stderr=True)
+    if jobs == 1 or len(tasks) == 1:
+        for number, task in enumerate(track(tasks, title, console=console)):
+            yield number, work(*task)
+        return
+    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(work, *task): number for number, task in enumerate(tasks)}
+        for done in track(as_completed(running), title, total=len(running), console=console):
+            yield running[done], done.result()
