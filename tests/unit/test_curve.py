@@ -1,6 +1,7 @@
 """The contrast-detail curve: closed forms, published numbers, an independent fit, and its statistics."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import least_squares
 
@@ -166,11 +167,102 @@ def test_thresholds_outside_the_range_are_clamped_and_flagged():
     table = curve.fit_curve(np.stack([none] * 3), bootstrap=20)
     assert (limits.censored_side(table) == "above").all()
     assert (table["t_auto_um"] == 2.0).all()
-    assert np.isfinite(table.drop(columns="censored").to_numpy()).all()
+    assert np.isfinite(table[["t_human_um", "cdc_um", "ci_low_um"]].to_numpy()).all()
+    assert np.isinf(table["ci_high_um"]).all()  # nothing is known of a threshold above the range but its lower bound
     mixed = curve.fit_curve(draw(hit_rates(plausible_thresholds(0.5), 2.3), 16, seed=4), bootstrap=20)
     side = limits.censored_side(mixed)
     assert side[0] == "below"
     assert side[-1] == ""
+
+
+def test_thresholds_below_the_thinnest_disc_do_not_bend_the_curve_of_the_others():
+    # The five largest diameters lie below the thinnest disc; the measured ones keep their curve, which the clamped
+    # values would lift by 20 to 90 % at the large end.
+    truth = np.array([0.004, 0.008, 0.004, 0.00012])
+    human = limits.third_order_curve(truth, curve.CDC_DIAMETERS_MM)
+    bound = 0.03 * curve.HUMAN_FACTORS
+    side = np.where(human < bound, -1, 0)
+    assert (side < 0).sum() == 5
+    found = curve.third_order_coefficients(curve.CDC_DIAMETERS_MM, np.maximum(human, bound), side)
+    np.testing.assert_allclose(found, truth, rtol=1e-6)
+    clamped = curve.third_order_coefficients(curve.CDC_DIAMETERS_MM, np.maximum(human, bound))
+    assert limits.third_order_curve(clamped, np.array([1.0])) > 1.5 * human[0]
+    # The same at the other end of the range.
+    truth *= 25
+    thick = limits.third_order_curve(truth, curve.CDC_DIAMETERS_MM)
+    bound = 2 * curve.HUMAN_FACTORS
+    side = np.where(thick > bound, 1, 0)
+    assert 0 < (side > 0).sum() < 6
+    found = curve.third_order_coefficients(curve.CDC_DIAMETERS_MM, np.minimum(thick, bound), side)
+    np.testing.assert_allclose(found, truth, rtol=1e-6)
+
+
+def test_a_bound_that_the_measured_points_would_cross_holds_the_curve():
+    diameter = curve.CDC_DIAMETERS_MM
+    rising = 0.05 + 0.02 / diameter
+    side = np.where(diameter > 0.6, -1, 0)
+    free = curve.third_order_coefficients(diameter, rising, np.zeros(12, int))
+    held = curve.third_order_coefficients(diameter, np.where(side < 0, 0.04, rising), side)
+    at = np.array([1.0])
+    assert limits.third_order_curve(held, at) < limits.third_order_curve(free, at)
+
+
+def test_the_interval_of_a_censored_threshold_holds_the_truth():
+    truth = plausible_thresholds(0.5)
+    result = curve.standard_curve(draw(hit_rates(truth, 2.3), 16, seed=4), bootstrap=100)
+    table, censored = result.table, result.table["censored"].to_numpy()
+    assert result.side[:3].tolist() == ["below"] * 3
+    assert (result.extrapolated == censored).all()
+    human = truth[3:15] * curve.HUMAN_FACTORS
+    assert (table["ci_low_um"][censored] == 0).all()
+    assert (human[censored] < table["ci_high_um"][censored]).all()
+    assert (table["cdc_um"] <= table["ci_high_um"]).all()
+    np.testing.assert_allclose(table["cdc_um"][~censored], human[~censored], rtol=0.12)
+
+
+def curve_table(cdc, low, high):
+    values = {"cdc_um": cdc, "ci_low_um": low, "ci_high_um": high}
+    columns = {name: np.full(12, float(value)) for name, value in values.items()}
+    return pd.DataFrame({"diameter_mm": curve.CDC_DIAMETERS_MM, **columns})
+
+
+def test_verdicts_are_given_where_limits_exist_and_take_the_interval_into_account():
+    found = limits.verdicts(curve_table(0.09, 0.08, 0.1))
+    assert found["diameter_mm"].tolist() == [1.0, 0.5, 0.25, 0.1] * 2
+    acceptable = found[found["limit"] == "acceptable"]
+    assert acceptable["limit_um"].tolist() == [0.091, 0.150, 0.352, 1.68]
+    assert acceptable["verdict"].tolist() == ["not determined", "met", "met", "met"]
+    assert limits.overall_verdict(acceptable["verdict"]) == "not determined"
+    achievable = found[found["limit"] == "achievable"]
+    assert achievable["verdict"].tolist() == ["exceeded", "met", "met", "met"]
+    assert limits.overall_verdict(achievable["verdict"]) == "exceeded"
+    assert limits.overall_verdict(acceptable["verdict"][1:]) == "met"
+    assert limits.overall_verdict(acceptable["verdict"][:0]) == "not determined"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0, 0.0633, "met"),  # a bound below the limit is enough
+        (0, 0.2, "not determined"),
+        (0.07, np.inf, "not determined"),
+        (0.1, np.inf, "exceeded"),
+        (0.05, 0.091, "met"),
+        (np.nan, np.nan, "not determined"),
+    ],
+)
+def test_a_bound_gives_a_verdict_where_it_can(low, high, verdict):
+    found = limits.verdicts(curve_table(0.06, low, high), {"local": {1.0: 0.091}})
+    assert found["verdict"].tolist() == [verdict]
+
+
+def test_limits_of_ones_own_are_held_at_the_curves_diameters_only():
+    table = curve_table(0.09, 0.08, 0.1)
+    assert limits.verdicts(table, {"local": {0.08: 3, 0.31: 0.05}})["verdict"].tolist() == ["met", "exceeded"]
+    with pytest.raises(ValueError, match="found a limit at 2 mm, expected one of the curve's diameters"):
+        limits.verdicts(table, {"local": {2.0: 0.069}})
+    with pytest.raises(ValueError, match="expected a thickness"):
+        limits.verdicts(table, {"local": {1.0: -1}})
 
 
 def test_chance_alone_is_above_the_range():

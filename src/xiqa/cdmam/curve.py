@@ -30,6 +30,9 @@ _CDC_ROWS = slice(3, 15)
 _CONTRAST = np.log(-np.expm1(-GOLD_ATTENUATION_PER_UM * THICKNESSES_UM))
 _CONTRAST_RANGE = (float(_CONTRAST[0]) - 2.5, -0.05)
 
+SIDES = np.array(["", "above", "below"])
+"""Where a threshold lies that is outside the phantom's range, by side 0, 1, -1."""
+
 HUMAN_FACTORS.setflags(write=False)
 
 Fit = Literal["held_slope", "common_slope"]
@@ -49,6 +52,49 @@ class Thresholds:
     t_auto_um: np.ndarray
     side: np.ndarray
     slope: np.ndarray
+
+
+@dataclass(frozen=True)
+class CurveWarning:
+    """What makes a curve doubtful.
+
+    Attributes:
+        name: a short fixed name, such as "saturated".
+        message: one sentence: what was found, and what it does to the curve.
+    """
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class CurveResult:
+    """A contrast-detail curve, however it was measured.
+
+    Attributes:
+        method: "standard" (counted hits, as the field does it) or "graded" (from the signals themselves).
+        images: how many images it rests on.
+        table: 12 rows, 1.00 -> 0.08 mm: diameter_mm; t_auto_um, the threshold of the automated reading; t_human_um,
+            the human-equivalent threshold; cdc_um, the smooth curve through them; ci_low_um and ci_high_um, its 95 %
+            interval, NaN where there is none; censored, the threshold lies outside the phantom's range and only a
+            bound is known (t_auto_um is then that bound, and the interval begins at 0 or ends at infinity).
+        side: (12,) of "", "below" (the thinnest disc) or "above" (the thickest): where the threshold lies outside the
+            phantom's range, whether that is all that is known of it (censored) or not (extrapolated).
+        extrapolated: (12,) bool: cdc_um is a value outside the range in which the phantom has discs.
+        known_place_um: (12,) threshold of the observer who knows each disc's place; NaN for "standard".
+        known_place_low_um, known_place_high_um: (12,) its 95 % interval.
+        warnings: what makes the curve doubtful, in order of weight.
+    """
+
+    method: Literal["standard", "graded"]
+    images: int
+    table: pd.DataFrame
+    side: np.ndarray
+    extrapolated: np.ndarray
+    known_place_um: np.ndarray
+    known_place_low_um: np.ndarray
+    known_place_high_um: np.ndarray
+    warnings: tuple[CurveWarning, ...] = ()
 
 
 def smooth(hit_rate: np.ndarray, fit: Fit = "held_slope") -> np.ndarray:
@@ -254,20 +300,49 @@ def human_equivalent(t_auto_um: np.ndarray, human: Human = "thickness") -> np.nd
     raise ValueError(f"human: found {human!r}, expected 'thickness' or 'contrast'")
 
 
-def third_order_coefficients(diameter_mm: np.ndarray, thickness_um: np.ndarray) -> np.ndarray:
-    """Non-negative coefficients (a, b, c, e) of T(d) = a + b/d + c/d² + e/d³, residuals weighted by 1/T."""
+def third_order_coefficients(
+    diameter_mm: np.ndarray, thickness_um: np.ndarray, side: np.ndarray | None = None
+) -> np.ndarray:
+    """Non-negative coefficients (a, b, c, e) of T(d) = a + b/d + c/d² + e/d³, residuals weighted by 1/T.
+
+    Args:
+        diameter_mm: (n,) diameters.
+        thickness_um: (n,) thresholds, or where `side` says so their bounds.
+        side: (n,) -1 where the threshold lies at `thickness_um` or below, 1 where at it or above, 0 where it is
+            measured (default: everywhere). A bound that the curve respects draws it nowhere.
+    """
     diameter = np.asarray(diameter_mm, dtype=float)
     thickness = np.asarray(thickness_um, dtype=float)
-    design = diameter[:, None] ** -np.arange(4.0)
-    return nnls(design / thickness[:, None], np.ones(thickness.size))[0]
+    design = diameter[:, None] ** -np.arange(4.0) / thickness[:, None]
+    # How far a curve stays on the right side of each bound is a non-negative unknown of its own.
+    bounded = (
+        np.zeros((thickness.size, 0)) if side is None else np.diag(-np.asarray(side, float))[:, np.nonzero(side)[0]]
+    )
+    return nnls(np.hstack([design, bounded]), np.ones(thickness.size))[0][:4]
 
 
-def _cdc(t_auto_um: np.ndarray, human: Human) -> np.ndarray:
-    """Third-order curves (n, 12) of thresholds (n, 12)."""
+def _cdc(t_auto_um: np.ndarray, side: np.ndarray, human: Human) -> np.ndarray:
+    """Third-order curves (n, 12) of thresholds (n, 12) and their sides; the bounds themselves where nothing else is."""
     target = human_equivalent(t_auto_um, human)
     return np.array(
-        [third_order_curve(third_order_coefficients(CDC_DIAMETERS_MM, t), CDC_DIAMETERS_MM) for t in target]
+        [
+            third_order_curve(third_order_coefficients(CDC_DIAMETERS_MM, t, where), CDC_DIAMETERS_MM)
+            if (where == 0).any()
+            else t
+            for t, where in zip(target, side, strict=True)
+        ]
     )
+
+
+def _interval(drawn: Thresholds, human: Human) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile interval (12,), (12,) of the curves of resampled images.
+
+    A draw whose threshold is censored tells a bound: 0 or infinity stand for what lies beyond it.
+    """
+    cdc, bound = _cdc(drawn.t_auto_um, drawn.side, human), human_equivalent(drawn.t_auto_um, human)
+    low = np.select([drawn.side < 0, drawn.side > 0], [0.0, np.minimum(cdc, bound)], cdc)
+    high = np.select([drawn.side < 0, drawn.side > 0], [np.maximum(cdc, bound), np.inf], cdc)
+    return np.percentile(low, 2.5, axis=0, method="lower"), np.percentile(high, 97.5, axis=0, method="higher")
 
 
 def _hits(detections: np.ndarray) -> np.ndarray:
@@ -292,15 +367,19 @@ def _resampled_rates(hits: np.ndarray, size: int, draws: int, seed: int) -> np.n
     return (counts @ hits.reshape(len(hits), 256) / size).reshape(draws, 16, 16)
 
 
-def fit_curve(
+def standard_curve(
     detections: np.ndarray,
     *,
     human: Human = "thickness",
     bootstrap: int = 500,
     seed: int = 0,
     fit: Fit = "held_slope",
-) -> pd.DataFrame:
-    """Contrast-detail curve of a set of images of one exposure setting.
+) -> CurveResult:
+    """Contrast-detail curve of a set of images of one exposure setting, by counting hits as the field does.
+
+    A threshold outside the phantom's range is a bound: the third-order curve is fitted to the measured thresholds and
+    only has to respect the bounds, so that they bend it nowhere. Where a threshold is censored, cdc_um continues the
+    curve of the others and the interval tells what is known: it begins at 0 or ends at infinity.
 
     Args:
         detections: (n, 16, 16) int8: 1 hit, 2 miss, -1 no cell; 16 images or more for a curve of record.
@@ -310,31 +389,50 @@ def fit_curve(
         fit: see `thresholds`.
 
     Returns:
-        12 rows, 1.00 -> 0.08 mm: diameter_mm; t_auto_um (clamped to 0.03-2 µm); t_human_um = t_auto_um × r(d);
-        cdc_um, the third-order fit of t_human_um; ci_low_um and ci_high_um, the 95 % percentile interval of cdc_um
-        over images, too narrow for few of them (below 16, say);
-        censored: the threshold lies outside the phantom's range (`censored_side` tells where) and is not measured.
+        The curve. Its cdc_um is the third-order fit of t_human_um; the 95 % percentile interval over images is too
+        narrow for few of them (below 16, say).
 
     Raises:
         ValueError: no images, or matrices that are not those of CDMAM 3.4.
     """
     hits = _hits(detections)
     measured = thresholds(hits.mean(axis=0), fit)
+    cdc = _cdc(measured.t_auto_um[None], measured.side[None], human)[0]
     low = high = np.full(12, np.nan)
     if bootstrap > 0 and len(hits) > 1:
-        drawn = thresholds(_resampled_rates(hits, len(hits), bootstrap, seed), fit)
-        low, high = np.percentile(_cdc(drawn.t_auto_um, human), (2.5, 97.5), axis=0)
-    return pd.DataFrame(
-        {
-            "diameter_mm": CDC_DIAMETERS_MM,
-            "t_auto_um": measured.t_auto_um,
-            "t_human_um": human_equivalent(measured.t_auto_um, human),
-            "cdc_um": _cdc(measured.t_auto_um[None], human)[0],
-            "ci_low_um": low,
-            "ci_high_um": high,
-            "censored": measured.side != 0,
-        }
+        low, high = _interval(thresholds(_resampled_rates(hits, len(hits), bootstrap, seed), fit), human)
+    return CurveResult(
+        method="standard",
+        images=len(hits),
+        table=pd.DataFrame(
+            {
+                "diameter_mm": CDC_DIAMETERS_MM,
+                "t_auto_um": measured.t_auto_um,
+                "t_human_um": human_equivalent(measured.t_auto_um, human),
+                "cdc_um": cdc,
+                "ci_low_um": low,
+                "ci_high_um": high,
+                "censored": measured.side != 0,
+            }
+        ),
+        side=SIDES[measured.side],
+        extrapolated=measured.side != 0,
+        known_place_um=np.full(12, np.nan),
+        known_place_low_um=np.full(12, np.nan),
+        known_place_high_um=np.full(12, np.nan),
     )
+
+
+def fit_curve(
+    detections: np.ndarray,
+    *,
+    human: Human = "thickness",
+    bootstrap: int = 500,
+    seed: int = 0,
+    fit: Fit = "held_slope",
+) -> pd.DataFrame:
+    """The table of `standard_curve`, see there."""
+    return standard_curve(detections, human=human, bootstrap=bootstrap, seed=seed, fit=fit).table
 
 
 def coefficient_of_variation(
@@ -359,7 +457,8 @@ def coefficient_of_variation(
     Returns:
         12 rows, 1.00 -> 0.08 mm: diameter_mm; coefficient_of_variation of cdc_um and coefficient_of_variation_t_auto of
         t_auto_um, standard deviation over mean; censored: share of the sets in which the threshold was outside the
-        phantom's range. Clamping narrows the spread of a point that is censored in some of the sets.
+        phantom's range. A point that is censored in some of the sets has the bound as its t_auto_um there, which
+        narrows the spread, and the continuation of the others as its cdc_um, which widens it.
 
     Raises:
         ValueError: fewer than 4 n images.
@@ -368,7 +467,7 @@ def coefficient_of_variation(
     if len(hits) < 4 * n:
         raise ValueError(f"detections: found {len(hits)} images, expected at least {4 * n} to resample sets of {n}")
     drawn = thresholds(_resampled_rates(hits, n, draws, seed), fit)
-    cdc = _cdc(drawn.t_auto_um, human)
+    cdc = _cdc(drawn.t_auto_um, drawn.side, human)
     return pd.DataFrame(
         {
             "diameter_mm": CDC_DIAMETERS_MM,

@@ -21,9 +21,9 @@ _ARROWS = {"below": "v", "above": "^"}
 def plot_cdc(curves: Mapping[str, pd.DataFrame], data: str | None = None) -> Figure:
     """Draw contrast-detail curves with their 95 % bands and the European limits.
 
-    A point is a measured threshold (human-equivalent), the line through them the third-order fit, the band its
-    bootstrap interval. Thresholds outside the phantom's range are drawn as open arrows at the end of the range: they
-    point to where the threshold lies.
+    A point is a measured threshold (human-equivalent), the line through them the smooth curve, the band its 95 %
+    interval. Thresholds outside the phantom's range are drawn as open arrows at the end of the range: they point to
+    where the threshold lies, and the band is open on that side.
 
     Args:
         curves: label -> the table of `xiqa.cdmam.curve.fit_curve`.
@@ -53,8 +53,11 @@ def plot_cdc(curves: Mapping[str, pd.DataFrame], data: str | None = None) -> Fig
         colour = style.GROUP_COLOURS[group] if group else style.CYCLE[k % len(style.CYCLE)]
         diameter = curve["diameter_mm"].to_numpy(dtype=float)
         low, high = curve["ci_low_um"].to_numpy(dtype=float), curve["ci_high_um"].to_numpy(dtype=float)
-        if np.isfinite(low).all():
-            axes.fill_between(diameter, low, high, color=colour, alpha=0.18, linewidth=0)
+        if not np.isnan(low).any():
+            # What reaches to 0 or to infinity ends at the frame.
+            axes.fill_between(
+                diameter, np.maximum(low, 1e-9), np.minimum(high, 1e9), color=colour, alpha=0.18, linewidth=0
+            )
         marker = style.GROUP_MARKERS[group] if group else _MARKERS[k % len(_MARKERS)]
         axes.plot(diameter, curve["cdc_um"], color=colour)
         side = censored_side(curve)
@@ -82,8 +85,10 @@ def plot_cdc(curves: Mapping[str, pd.DataFrame], data: str | None = None) -> Fig
         axes.plot([], [], linestyle="none", label="r: human over automatic threshold")
     style.detail_axes(axes, CDC_DIAMETERS_MM)
     axes.minorticks_off()
-    lowest = min(float(np.nanmin(curve[["t_human_um", "cdc_um", "ci_low_um"]])) for curve in curves.values())
-    highest = max(float(np.nanmax(curve[["t_human_um", "cdc_um", "ci_high_um"]])) for curve in curves.values())
+    columns = ["t_human_um", "cdc_um", "ci_low_um", "ci_high_um"]
+    drawn = np.concatenate([curve[columns].to_numpy(float).ravel() for curve in curves.values()])
+    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+    lowest, highest = drawn.min(), drawn.max()
     limits = limit_curve("acceptable", CDC_DIAMETERS_MM).max(), LIMITS["achievable"].min()
     axes.set_ylim(min(lowest, limits[1]) * 0.75, max(highest, limits[0]) * 1.25)
     axes.legend(loc="upper right")
