@@ -20,6 +20,7 @@ MASK_VALUES = rf"^(auto|nonzero|> *{NUMBER}|((#[0-9a-fA-F]{{6}}|{NUMBER})([ ,;]+
 Anode = Literal["Mo", "Rh", "W"]
 Filter = Literal["Mo", "Rh", "Ag", "Al"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Shift = Annotated[float, Field(ge=-1, le=1)]
 Method = Literal[
     "omig",
     "sensitivity",
@@ -170,6 +171,21 @@ class Detector(Section):
     focal_spot_mm: float = Field(0.0, ge=0, le=1, description="focal spot size in mm (0: point source)")
     tilt_deg: float = Field(0.0, ge=-3, le=3, description="turn of the phantom on the detector in degrees")
     writing: bool = Field(True, description="print the writing beside the grid")
+    disc_shift_mm: tuple[Shift, Shift] = Field(
+        (0.0, 0.0), description="shift of all discs against the grid, right and down, in mm on the detector"
+    )
+    disc_rotation_deg: float = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="turn of all discs about the matrix centre against the grid, clockwise, in degrees",
+    )
+    disc_scale: float = Field(
+        1.0, ge=0.98, le=1.02, description="distance of the discs from the matrix centre over that of their cells"
+    )
+    disc_skew: float = Field(
+        0.0, ge=-0.02, le=0.02, description="stretch of the discs' places along one diagonal, shrinkage along the other"
+    )
 
 
 class Readout(Section):

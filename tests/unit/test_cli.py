@@ -145,7 +145,14 @@ def test_results_do_not_go_among_the_images(images, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["--scenario", "5"], ["--scenario", "1", "--images", "0"], ["--scenario", "1", "--margin-mm", "-1"]]
+    "words",
+    [
+        ["--scenario", "5"],
+        ["--scenario", "1", "--images", "0"],
+        ["--scenario", "1", "--margin-mm", "-1"],
+        ["--scenario", "1", "--disc-shift-mm", "0.1"],
+        ["--scenario", "1", "--disc-scale", "nan"],
+    ],
 )
 def test_impossible_options_are_refused(tmp_path, words, capsys):
     with pytest.raises(SystemExit) as stop:

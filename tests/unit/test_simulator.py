@@ -121,6 +121,34 @@ def test_blur_is_scipys_gaussian_filter():
     assert blur(image, gaussian_taps(0.7), 3) == pytest.approx(gaussian_filter(image, 0.7), abs=1e-15)
 
 
+def test_discs_are_displaced_together_about_the_matrix_centre_grid_and_writing_stay():
+    straight = Detector(pixel_mm=0.1, tilt_deg=0.7)
+    away = {"disc_shift_mm": (0.2, -0.1), "disc_rotation_deg": 0.2, "disc_scale": 1.004, "disc_skew": 0.002}
+    displaced = straight.model_copy(update=away)
+    before, after = (
+        np.array([(x, y) for *_, x, y, _ in discs_px(STANDARD, detector, np.zeros(2))])
+        for detector in (straight, displaced)
+    )
+    # The affine map between them has the singular values, the turn and the shift that were asked for.
+    design = np.column_stack([before, np.ones(len(before))])
+    solution, residual, *_ = np.linalg.lstsq(design, after, rcond=None)
+    assert residual == pytest.approx(0, abs=1e-12)
+    stretches = np.linalg.svd(solution[:2].T, compute_uv=False)
+    assert np.sqrt(stretches.prod()) == pytest.approx(1.004, abs=1e-12)
+    assert (stretches[0] - stretches[1]) / stretches.sum() == pytest.approx(0.002, abs=1e-12)
+    linear = solution[:2].T
+    turn = np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], linear.trace()))
+    assert turn == pytest.approx(0.2, abs=1e-12)  # clockwise on the screen: x right, y down
+    plain, moved = (structure_labels(PUBLISHED, detector, STANDARD, 10.0, seed=3) for detector in (straight, displaced))
+    assert np.array_equal(plain >= 17, moved >= 17)
+    assert not np.array_equal(plain, moved)
+    images = [simulate(PUBLISHED, d, STANDARD, 10.0, seed=3) for d in (straight, displaced)]
+    far = gaussian_filter(((plain < 17) & (plain > 0) | (moved < 17) & (moved > 0)).astype(float), 3) == 0
+    changed = images[0].counts.astype(int) - images[1].counts
+    assert np.abs(changed[far]).max() <= 2  # the discs' scatter, and rounding
+    assert np.abs(changed[~far]).max() > 50
+
+
 # --- contrast ---------------------------------------------------------------------------------------------------------
 
 

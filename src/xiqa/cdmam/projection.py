@@ -362,9 +362,12 @@ def rectangles_px(rectangles: list, geometry: Geometry, detector: Detector, offs
 
 
 def discs_px(geometry: Geometry, detector: Detector, offset: np.ndarray):
-    """Yield (diameter index, thickness index, x, y, radius) of all 410 discs in pixels."""
+    """Yield (diameter index, thickness index, x, y, radius) of all 410 discs in pixels, where they are printed."""
     turn, centre = _placement(geometry, detector)
-    centres = disc_centres_mm(geometry) @ turn.T / detector.pixel_mm + centre + offset
+    stretch, skew = detector.disc_scale / np.sqrt(1 - detector.disc_skew**2), detector.disc_skew
+    displaced = stretch * _turn(detector.disc_rotation_deg) @ [[1, skew], [skew, 1]]
+    places = disc_centres_mm(geometry) @ turn.T @ displaced.T + detector.disc_shift_mm
+    centres = places / detector.pixel_mm + centre + offset
     radii = DIAMETERS_MM * geometry.magnification / detector.pixel_mm / 2
     for which in range(2):
         for i, j in np.argwhere(CELL_PRESENT):
@@ -432,8 +435,9 @@ _projections: OrderedDict[tuple, Projection] = OrderedDict()
 
 def projection(geometry: Geometry, detector: Detector, phase: tuple[int, int]) -> Projection:
     """The projection from memory, or drawn now; the memory is bounded and never changes a result."""
-    key = (geometry, detector.pixel_mm, detector.blur_px, detector.focal_spot_mm, detector.tilt_deg, detector.writing)
-    key = (*key, phase)
+    # Not what the projection does not depend on, so that settings share it.
+    shared = {"scatter_to_primary": 0.0, "noise_filter_px": 0.0, "heel": 0.0}
+    key = (geometry, detector.model_copy(update=shared), phase)
     if key not in _projections:
         _projections[key] = _project(geometry, detector, phase)
         while len(_projections) > 1 and sum(p.nbytes for p in _projections.values()) > _CACHE_BYTES:

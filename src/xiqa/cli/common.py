@@ -29,15 +29,19 @@ def count(least: int) -> Callable[[str], int]:
     return whole_number
 
 
-def margin_mm(text: str) -> float:
-    """A kind of option: a margin in mm."""
-    try:
-        margin = float(text)
-    except ValueError:
-        margin = -1.0
-    if not 0 <= margin <= 60:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a margin of 0-60 mm")
-    return margin
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A kind of option: numbers from `low` to `high`."""
+
+    def real_number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from {low:g} to {high:g}")
+        return value
+
+    return real_number
 
 
 def each(work: Callable, tasks: Sequence[tuple], jobs: int, title: str) -> Iterable[tuple[int, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xiqa.cdmam.dicom import write_dicom
 from xiqa.cdmam.phantom import GEOMETRIES
-from xiqa.cli.common import cores, count, each, margin_mm
+from xiqa.cli.common import cores, count, each, number
 from xiqa.cli.read import CURVE_OF_RECORD
 from xiqa.config import Detector, Exposure
 
@@ -32,12 +32,31 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     simulate.add_argument("--images", type=count(1), default=CURVE_OF_RECORD, help="how many (default: 16)")
     simulate.add_argument("--out", required=True, type=Path, help="folder for the images; made where it is missing")
     simulate.add_argument("--seed", type=count(0), default=0, help="seed of noise and shift (default: 0)")
-    simulate.add_argument("--margin-mm", type=margin_mm, default=2.0, help="margin around the matrix (default: 2)")
+    simulate.add_argument("--margin-mm", type=number(0, 60), default=2.0, help="margin around the matrix (default: 2)")
     simulate.add_argument(
         "--geometry",
         choices=list(GEOMETRIES),
         default="standard_reader",
         help="geometry preset (default: standard_reader)",
+    )
+    discs = simulate.add_argument_group(
+        "discs printed off the grid", "All discs are displaced together against the grid, about the matrix centre."
+    )
+    discs.add_argument(
+        "--disc-shift-mm",
+        type=number(-1, 1),
+        nargs=2,
+        default=(0.0, 0.0),
+        metavar=("X", "Y"),
+        help="right and down on the detector",
+    )
+    discs.add_argument("--disc-rotation-deg", type=number(-1, 1), default=0.0, help="clockwise")
+    discs.add_argument("--disc-scale", type=number(0.98, 1.02), default=1.0, help="of their distances from the centre")
+    discs.add_argument(
+        "--disc-skew",
+        type=number(-0.02, 0.02),
+        default=0.0,
+        help="stretch along one diagonal, shrinkage along the other",
     )
     simulate.add_argument(
         "--jobs", type=count(1), default=cores(), help=f"images made at once (default: cores, {cores()})"
@@ -45,13 +64,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     simulate.set_defaults(run=_simulate)
 
 
-def _simulate_one(scenario: str, geometry: str, margin_mm: float, seed: int, index: int, path: Path) -> None:
+def _simulate_one(
+    scenario: str, geometry: str, margin_mm: float, detector: Detector, seed: int, index: int, path: Path
+) -> None:
     """Simulate one image and write it."""
     from xiqa.cdmam.simulator import simulate
 
-    exposure, detector = SCENARIOS[scenario], Detector()
+    exposure = SCENARIOS[scenario]
     image = simulate(exposure, detector, GEOMETRIES[geometry], margin_mm, seed, index)
     series = f"scenario {scenario}, {geometry}, margin {margin_mm:g} mm, seed {seed}"
+    displaced = {key: value for key, value in detector.model_dump(exclude_defaults=True).items() if "disc" in key}
+    series += "".join(f", {key} {value}" for key, value in displaced.items())
     write_dicom(
         path, image.counts, exposure, detector, image_name=path.stem, series_name=series, instance_number=index + 1
     )
@@ -59,8 +82,14 @@ def _simulate_one(scenario: str, geometry: str, margin_mm: float, seed: int, ind
 
 def _simulate(options: argparse.Namespace) -> None:
     paths = [options.out / f"scenario_{options.scenario}_{index:03d}.dcm" for index in range(options.images)]
+    detector = Detector(
+        disc_shift_mm=tuple(options.disc_shift_mm),
+        disc_rotation_deg=options.disc_rotation_deg,
+        disc_scale=options.disc_scale,
+        disc_skew=options.disc_skew,
+    )
     tasks = [
-        (options.scenario, options.geometry, options.margin_mm, options.seed, index, path)
+        (options.scenario, options.geometry, options.margin_mm, detector, options.seed, index, path)
         for index, path in enumerate(paths)
     ]
     for _ in each(_simulate_one, tasks, options.jobs, "simulating"):
