@@ -103,6 +103,44 @@ def read_array(path: str | os.PathLike) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
+def write_labels(path: str | os.PathLike, labels: np.ndarray) -> None:
+    """Write (h, w) whole numbers from 0 to 65535 as a grey .png, atomically: any viewer opens it, and it is small."""
+    from PIL import Image
+
+    kind = np.min_scalar_type(labels.max(initial=0))
+    if labels.min(initial=0) < 0 or kind.itemsize > 2:
+        raise ValueError(f"{path}: found values from {labels.min()} to {labels.max()}, expected 0 to 65535")
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(labels, kind)).save(temporary, compress_level=1)
+
+
+def read_labels(path: str | os.PathLike) -> np.ndarray:
+    """Read what `write_labels` wrote, (h, w) uint8 or uint16."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.array(image, np.uint8 if image.mode == "L" else np.uint16)
+
+
+class PackedMasks:
+    """Square masks of which a .npy array (n, size, ⌈size / 8⌉) holds rows of pixels as bits; read when asked for.
+
+    Attributes:
+        shape: (n, size, size).
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self._packed = read_array(path)
+        self.shape = (*self._packed.shape[:2], self._packed.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __getitem__(self, items: Any) -> np.ndarray:
+        """Masks (..., size, size) bool, taken as numpy takes items of the first axis."""
+        return np.unpackbits(self._packed[items], axis=-1, count=self.shape[-1]).view(bool)
+
+
 @contextlib.contextmanager
 def append_array(path: str | os.PathLike, item_shape: tuple[int, ...], dtype: Any) -> Iterator[Callable]:
     """Yield a function that appends one item to a .npy array, which need not fit into memory, atomically.

@@ -90,13 +90,14 @@ def _of_cdmam(cdmam: Cdmam) -> Iterator[Storage]:
             height, width = frame_shape(geometry, detector, margin_mm)
             pixels.append(height * width)
     rotated = max(pixels, default=0) if cdmam.checks.rotation else 0
-    yield Storage("CDMAM: original images", 3 * (sum(pixels) + rotated))
+    # Counts of two bytes; the structure and the visits, as labels, take a quarter of one.
+    yield Storage("CDMAM: original images", 9 * (sum(pixels) + rotated) // 4)
     mapped = len(cdmam.upsampling.methods) * sum(pixels) + rotated
     shard = 12 + FLOAT32 * members
-    # The map, one byte of visits, and two measures of its quality for each block of 4 x 4 pixels.
+    # The map, and two measures of its quality for each block of 4 x 4 pixels.
     yield Storage(
         "CDMAM: upsampled maps",
-        (FLOAT32 + 1) * mapped + 2 * FLOAT32 * mapped // 16,
+        FLOAT32 * mapped + 2 * FLOAT32 * mapped // 16,
         shard * cdmam.upsampling.shards * mapped,
     )
     yield Storage("CDMAM: figures and tables", FIGURES_OF_CDMAM)
@@ -111,7 +112,8 @@ def _of_dataset(name: str, dataset: Dataset, saliency: Saliency, images: int) ->
         raw = images * TWIN_IMAGE_BYTES[dataset.format]
     pixels = dataset.size**2
     yield Storage(f"{name}: simulated files", 0, raw)
-    yield Storage(f"{name}: prepared images and masks", images * 3 * pixels)
+    mask = dataset.size * -(-dataset.size // 8)  # of a bit per pixel
+    yield Storage(f"{name}: prepared images and masks", images * (2 * pixels + mask))
 
     networks = [(plan, state) for plan in dataset.networks for state in plan.states]
     weights = sum(PARAMETERS[plan.architecture] for plan, _ in networks) * FLOAT32 * len(dataset.seeds)
@@ -121,8 +123,9 @@ def _of_dataset(name: str, dataset: Dataset, saliency: Saliency, images: int) ->
     number = min(saliency.images, images)
     maps = {True: 0, False: 0}
     for plan, state in networks:
-        explained = number + (graded if state == "trained" else 0)
-        maps[state == "trained"] += explained * _methods(plan, saliency) * len(dataset.seeds)
+        of_image = _methods(plan, saliency) * len(dataset.seeds)
+        maps[state == "trained"] += number * of_image
+        maps[False] += graded * of_image if state == "trained" else 0
     costly = [m for methods in saliency.families.values() for m in methods if base_method(m) in saliency.costly_methods]
     maps[True] += min(saliency.costly_images, number) * len(costly)
     of_map = pixels * FLOAT32

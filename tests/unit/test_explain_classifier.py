@@ -35,7 +35,7 @@ def explained(root, tmp_path, monkeypatch):
 
     def run(method: str, **options):
         explain(
-            {name: str(tmp_path / file) for name, file in names.items()}, [method], [], "row >= 0",
+            {name: str(tmp_path / file) for name, file in names.items()}, [method], [], "row >= 0", False,
             {"seed": 0, **options}, "true_class", None, str(tmp_path), str(tmp_path / "checks.csv"),
             str(tmp_path / "cost.csv"),
         )  # fmt: skip

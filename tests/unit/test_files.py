@@ -35,6 +35,29 @@ def test_tables_come_back(tmp_path, name):
     pd.testing.assert_frame_equal(files.read_table(tmp_path / name), table, check_dtype=False)
 
 
+@pytest.mark.parametrize("largest", [0, 18, 255, 256, 65535])
+def test_labels_come_back(tmp_path, largest):
+    labels = np.array([[0, largest, 1], [2, 3, largest]], np.int32).clip(max=largest)
+    files.write_labels(tmp_path / "labels.png", labels)
+    np.testing.assert_array_equal(files.read_labels(tmp_path / "labels.png"), labels)
+
+
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_labels_that_a_picture_cannot_hold_are_refused(tmp_path, value):
+    with pytest.raises(ValueError, match=r"labels.png: found values from .* expected 0 to 65535"):
+        files.write_labels(tmp_path / "labels.png", np.array([[0, value]]))
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 21])
+def test_masks_are_taken_from_their_bits_as_from_an_array(tmp_path, size):
+    masks = np.random.default_rng(size).random((5, size, size)) < 0.3
+    files.write_array(tmp_path / "masks.npy", np.packbits(masks, axis=-1))
+    packed = files.PackedMasks(tmp_path / "masks.npy")
+    assert (len(packed), packed.shape) == (5, masks.shape)
+    for items in (3, slice(None), slice(1, 3), [4, 0, 0], np.array([True, False, True, False, False])):
+        np.testing.assert_array_equal(packed[items], masks[items])
+
+
 def test_unknown_table_format_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected \.csv or \.parquet"):
         files.write_table(tmp_path / "t.xls", pd.DataFrame())

@@ -14,7 +14,7 @@ from xiqa.datasets.base import DataError, Loaded, Record, localisation_check, ma
 from xiqa.datasets.paths import inside
 from xiqa.datasets.prepare import prepare, pseudonym, read_or_make_key, source_digest, to_square, to_unit_range
 from xiqa.datasets.splits import groups_of
-from xiqa.files import append_array
+from xiqa.files import PackedMasks, append_array
 
 KEY = b"secret"
 
@@ -42,7 +42,7 @@ def run(tmp_path):
         paths = {"images": "images.npy", "masks": "masks.npy", "table": "table.parquet", "skipped": "skipped.csv"}
         paths = {name: tmp_path / file for name, file in paths.items()}
         table = prepare(records, dataset, facts=facts, key=KEY, paths=paths, progress=lambda *_: None)
-        return table, np.load(paths["images"]), np.load(paths["masks"]), pd.read_csv(paths["skipped"])
+        return table, np.load(paths["images"]), PackedMasks(paths["masks"])[:], pd.read_csv(paths["skipped"])
 
     return go
 

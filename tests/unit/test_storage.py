@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from cases import long
 
 from xiqa.config import Architecture, load_config
 from xiqa.models.cdc_net import CDCNet
@@ -22,7 +23,7 @@ QUICK = ("small_resnet", "small_vgg")
 
 @pytest.mark.parametrize(
     "architecture",
-    [*QUICK, *(pytest.param(name, marks=pytest.mark.long) for name in get_args(Architecture) if name not in QUICK)],
+    [*QUICK, *(long(name) for name in get_args(Architecture) if name not in QUICK)],
 )
 def test_numbers_of_weights_are_those_of_the_networks(architecture):
     with torch.device("meta"):
@@ -43,7 +44,7 @@ def test_parts_of_the_default_study(root):
     assert parts["CDMAM: networks"].kept == pytest.approx(3 * 4 * weights, rel=1e-3)
     # 10 settings of 24 + 18 + 12 images and 2 of 30, each sampled twice; 4 x 24 + 2 x 12 tested, 8 x 12 validated.
     assert parts["CDMAM: sampled images"].kept == (2 * 600 + 120 + 96) * (2 * size**2 + 8 * size)
-    assert parts["covid_cxr: prepared images and masks"].kept == (1600 + 320) * 96**2 * 3
+    assert parts["covid_cxr: prepared images and masks"].kept == (1600 + 320) * 96**2 * (2 + 1 / 8)
     assert all(isinstance(part, Storage) and part.kept >= 0 <= part.temporary for part in parts.values())
 
 
@@ -52,4 +53,4 @@ def test_images_of_ones_own_count_as_many_as_they_are(root):
     study = default(root, datasets=own)
     kept = [{part.part: part.kept for part in storage(study, {"mine": number})} for number in (100, 300)]
     name = "mine: prepared images and masks"
-    assert np.array([part[name] for part in kept]).tolist() == [100 * 64**2 * 3, 300 * 64**2 * 3]
+    assert np.array([part[name] for part in kept]).tolist() == [100 * 64**2 * (2 + 1 / 8), 300 * 64**2 * (2 + 1 / 8)]

@@ -12,9 +12,18 @@ from scipy import stats
 from xiqa.cdmam.sampling import sample, scatter_add
 from xiqa.models.ensemble import Ensemble
 from xiqa.saliency import modified_image, upsampling
-from xiqa.saliency.upsampling import draw, draws_per_cycle, merge, shard_ranges, upsample, upsampled_map
+from xiqa.saliency.upsampling import count_visits, draw, draws_per_cycle, merge, shard_ranges, upsample, upsampled_map
 
 FULL_FRAME = (3654, 2323)
+
+
+def test_visits_are_those_of_any_upsampling_with_the_same_draws():
+    shape, size, seed = (23, 31), 6, 4
+    for without_replacement in (False, True):
+        counted = count_visits(shape, size, 40, seed, without_replacement)
+        shard = upsample(np.zeros(shape), np.zeros_like, size, range(40), seed, without_replacement=without_replacement)
+        assert counted.dtype == np.uint8
+        np.testing.assert_array_equal(counted, shard.visits)
 
 
 def visits(shape, size, numbers, seed=0, without_replacement=True):

@@ -93,7 +93,7 @@ def test_maps_of_every_network_and_their_checks_are_there(study):
     assert 4 == costly < tested < len(chosen)
     for state in ("trained", "semi_random", "fully_random"):
         folder = study / RESULTS / f"chests/saliency/small_resnet/{state}/seed-0"
-        # Maps of randomised networks are deleted when they are scored; their number is that of their checks.
+        # Maps of randomised networks and rising severity are deleted when they are scored; checks tell their number.
         assert len(pd.read_csv(folder / "one_pass_checks.csv").query("method == 'gradient'")) == (
             len(chosen) if state == "trained" else tested
         )
@@ -102,8 +102,9 @@ def test_maps_of_every_network_and_their_checks_are_there(study):
             if state != "trained":
                 continue
             maps = np.load(folder / f"{method}.npy")
-            assert maps.shape == (len(chosen), 32, 32)
+            assert maps.shape == (tested, 32, 32)
             assert maps.dtype == np.float32
+            assert not (folder / "severity" / f"{method}.npy").exists()
         assert (folder / "smoothgrad.npy").exists() == (state == "trained")
         checks = pd.concat([pd.read_csv(path) for path in folder.glob("*_checks.csv")])
         assert {"image", "constant", "non_finite", "completeness_error", "valid", "method"} <= set(checks)

@@ -68,7 +68,7 @@ rule original:
         original_source,
     output:
         counts=f"{CDMAM}/originals/{{image}}/counts.npy",
-        structure=f"{CDMAM}/originals/{{image}}/structure.npy",
+        structure=f"{CDMAM}/originals/{{image}}/structure.png",
         facts=f"{CDMAM}/originals/{{image}}/facts.json",
     log:
         f"{LOGS}/original/{{image}}.log",
@@ -128,7 +128,6 @@ rule merge_upsampling:
         ),
     output:
         map=f"{CDMAM}/upsampled/{{method}}/{{image}}/map.npy",
-        visits=f"{CDMAM}/upsampled/{{method}}/{{image}}/visits.npy",
         standard_error=f"{CDMAM}/upsampled/{{method}}/{{image}}/standard_error.npy",
         disagreement=f"{CDMAM}/upsampled/{{method}}/{{image}}/disagreement.npy",
         summary=f"{CDMAM}/upsampled/{{method}}/{{image}}/summary.json",
@@ -146,12 +145,34 @@ rule merge_upsampling:
         "../scripts/merge_upsampling.py"
 
 
+rule count_visits:
+    input:
+        counts=f"{CDMAM}/originals/{{image}}/counts.npy",
+    output:
+        visits=f"{CDMAM}/originals/{{image}}/visits.png",
+    log:
+        f"{LOGS}/count_visits/{{image}}.log",
+    benchmark:
+        f"{BENCHMARKS}/count_visits/{{image}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("count_visits.py"),
+        upsampling=plain(UPSAMPLING, "methods", "groups", "images"),
+        size=cdmam.sampling.size,
+        seed=study.seed,
+    script:
+        "../scripts/count_visits.py"
+
+
 rule check_modified_image:
     input:
         models=MODELS,
         counts=f"{CDMAM}/originals/{{image}}/counts.npy",
         maps=expand(f"{CDMAM}/upsampled/{{method}}/{{{{image}}}}/map.npy", method=UPSAMPLING.methods),
-        visits=expand(f"{CDMAM}/upsampled/{{method}}/{{{{image}}}}/visits.npy", method=UPSAMPLING.methods),
+        visits=f"{CDMAM}/originals/{{image}}/visits.png",
         summaries=expand(f"{CDMAM}/upsampled/{{method}}/{{{{image}}}}/summary.json", method=UPSAMPLING.methods),
     output:
         table=f"{CDMAM}/checks/{{image}}.csv",
@@ -178,7 +199,7 @@ rule check_modified_image:
 rule score_explanations:
     input:
         checks=expand(f"{CDMAM}/checks/{{image}}.csv", image=UPSAMPLED),
-        structures=[f"{CDMAM}/originals/{image}/structure.npy" for _, image in MAPS],
+        structures=[f"{CDMAM}/originals/{image}/structure.png" for _, image in MAPS],
         maps=[f"{CDMAM}/upsampled/{method}/{image}/map.npy" for method, image in MAPS],
     output:
         modified=f"{CDMAM}/tables/modified_image.csv",

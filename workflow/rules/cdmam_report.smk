@@ -85,12 +85,12 @@ rule draw_maps:
 rule draw_upsampled:
     input:
         map=f"{CDMAM}/upsampled/{{method}}/{{image}}/map.npy",
-        visits=f"{CDMAM}/upsampled/{{method}}/{{image}}/visits.npy",
+        visits=f"{CDMAM}/originals/{{image}}/visits.png",
         standard_error=f"{CDMAM}/upsampled/{{method}}/{{image}}/standard_error.npy",
         disagreement=f"{CDMAM}/upsampled/{{method}}/{{image}}/disagreement.npy",
         summary=f"{CDMAM}/upsampled/{{method}}/{{image}}/summary.json",
         counts=f"{CDMAM}/originals/{{image}}/counts.npy",
-        structure=f"{CDMAM}/originals/{{image}}/structure.npy",
+        structure=f"{CDMAM}/originals/{{image}}/structure.png",
         facts=f"{CDMAM}/originals/{{image}}/facts.json",
     output:
         map=f"{FIGURES}/upsampled/{{method}}_{{image}}.png",

@@ -21,7 +21,8 @@ rule choose_images:
         "../scripts/choose_images.py"
 
 
-# Maps of randomised networks are scored once and then deleted: a fifth of a study's disk space.
+# Maps of randomised networks and of images of rising severity are scored once and then deleted, a third of a study's
+# disk space; `snakemake --notemp` keeps them for those who change a score.
 for rule_name, states, kept in (
     ("explain_classifier", "trained", str),
     ("explain_randomised", "semi_random|fully_random", temp),
@@ -40,6 +41,11 @@ for rule_name, states, kept in (
             output:
                 maps=[kept(f"{MAPS_OF}/{method}.npy") for method in methods],
                 published=[kept(f"{MAPS_OF}/published/{method}.npy") for method in RELEASED if family == "one_pass"],
+                severity=[
+                    temp(f"{MAPS_OF}/severity/{method}.npy")
+                    for method in methods
+                    if states == "trained" and family not in COSTLY_FAMILIES
+                ],
                 checks=f"{MAPS_OF}/{family}_checks.csv",
                 cost=f"{MAPS_OF}/{family}_cost.csv",
             log:
@@ -57,7 +63,7 @@ for rule_name, states, kept in (
                 code=code("explain_classifier.py", f"xiqa.saliency.{base_method(family)}", entries=entries_of(*methods)),
                 methods=methods,
                 published=RELEASED if family == "one_pass" else [],
-                images=lambda wildcards, methods=methods: images_of(methods[0], wildcards),
+                images=images_of(methods[0]),
                 options=SALIENCY.model_dump(include=COMMON_OPTIONS | FAMILY_OPTIONS.get(base_method(family), set()))
                 | {"seed": study.seed}
                 | (SMOOTH_OPTIONS if family.endswith("_smooth") else {}),

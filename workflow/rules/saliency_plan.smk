@@ -93,11 +93,15 @@ def has_published_signs(wildcards):
     return DATASETS[wildcards.dataset].training.one_output and SALIENCY.explained_class == "true_class"
 
 
-def images_of(method, wildcards):
-    """Which of the chosen images a method explains, as a pandas query; severities only for trained networks."""
-    if base_method(method) in SALIENCY.costly_methods:
-        return "costly"
-    return "row >= 0" if wildcards["weights"] == "trained" else "part == 'test'"
+def images_of(method):
+    """Which of the chosen images the maps of a method show, as a pandas query."""
+    return "costly" if base_method(method) in SALIENCY.costly_methods else "part == 'test'"
+
+
+def severity_maps_of(wildcards):
+    """Paths of the maps of images of rising severity, which the methods of low cost make for trained networks."""
+    made = methods_of(wildcards) if wildcards["weights"] == "trained" else []
+    return [f"{MAPS_OF.format(**wildcards)}/severity/{method}.npy" for method in made if images_of(method) != "costly"]
 
 
 MAP_TABLES = (

@@ -7,6 +7,7 @@ rule score_localisation:
         chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
         maps=maps_of,
         published=published_maps_of,
+        severity=severity_maps_of,
     output:
         scores=f"{SCORES_OF}/localisation.parquet",
         pointing_games=f"{SCORES_OF}/pointing_game.parquet",
@@ -22,8 +23,7 @@ rule score_localisation:
         mem_mb=2000,
     params:
         code=code("score_localisation.py"),
-        images=lambda wildcards: {method: images_of(method, wildcards) for method in methods_of(wildcards)}
-        | {"published": images_of(ATTRIBUTION_FAMILIES.get("one_pass", [""])[0], wildcards)},
+        images=lambda wildcards: {method: images_of(method) for method in methods_of(wildcards)},
         tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,
         published_form=has_published_signs,
     script:
@@ -52,7 +52,7 @@ rule score_fidelity:
         gpu=1 if study.compute.device == "cuda" else 0,
     params:
         code=code("score_fidelity.py"),
-        images=lambda wildcards: {method: images_of(method, wildcards) for method in methods_of(wildcards)},
+        images=lambda wildcards: {method: images_of(method) for method in methods_of(wildcards)},
         settings=lambda wildcards: {
             "masked_with": DATASETS[wildcards.dataset].masked_with,
             "published_form": has_published_signs(wildcards),
@@ -189,7 +189,7 @@ rule draw_saliency:
         mem_mb=1000,
     params:
         code=code("draw_saliency.py"),
-        images=lambda wildcards: {m: images_of(m, trained(wildcards)) for m in methods_of(trained(wildcards))},
+        images=lambda wildcards: {m: images_of(m) for m in methods_of(trained(wildcards))},
     script:
         "../scripts/draw_saliency.py"
 

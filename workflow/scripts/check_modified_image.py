@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
-from xiqa.files import read_array, read_json, write_table
+from xiqa.files import read_array, read_json, read_labels, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.ensemble import load_ensemble
 from xiqa.saliency.midpoint import MidpointGradient
@@ -17,6 +17,7 @@ from xiqa.seeds import stream_seed
 def check(
     paths_to_weights: list[str],
     path_to_counts: str,
+    path_to_visits: str,
     maps: dict[str, dict[str, str]],
     checks: dict,
     image: str,
@@ -42,7 +43,7 @@ def check(
     for method, paths in maps.items():
         saliency = np.asarray(read_array(paths["map"]))
         if method == first:
-            published = saliency * read_array(paths["visits"]).astype(np.int32) / read_json(paths["summary"])["draws"]
+            published = saliency * read_labels(path_to_visits).astype(np.int32) / read_json(paths["summary"])["draws"]
             candidates += [
                 (method, "published", lambda published=published: published),
                 (method, "visit_normalised", lambda: reference),
@@ -78,14 +79,12 @@ def check(
 
 if "snakemake" in globals():
     with log_to(snakemake.log[0], f"check {snakemake.wildcards.image}") as progress:
-        files = zip(snakemake.input.maps, snakemake.input.visits, snakemake.input.summaries, strict=True)
+        files = zip(snakemake.params.methods, snakemake.input.maps, snakemake.input.summaries, strict=True)
         check(
             paths_to_weights=list(snakemake.input.models),
             path_to_counts=snakemake.input.counts,
-            maps={
-                method: {"map": map_, "visits": visits, "summary": summary}
-                for method, (map_, visits, summary) in zip(snakemake.params.methods, files, strict=True)
-            },
+            path_to_visits=snakemake.input.visits,
+            maps={method: {"map": map_, "summary": summary} for method, map_, summary in files},
             checks=snakemake.params.checks,
             image=snakemake.wildcards.image,
             gradient=snakemake.params.ensemble,

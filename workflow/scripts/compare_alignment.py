@@ -8,7 +8,7 @@ import torch
 
 from xiqa.figures.attributions import plot_attributions
 from xiqa.figures.style import data_of, method_name
-from xiqa.files import read_array, read_table, write_figure, write_table
+from xiqa.files import PackedMasks, read_array, read_table, write_figure, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps.pointing_game import pointing_game, scaled_tolerance_px
 from xiqa.metrics.maps.roc_auc import roc_auc
@@ -28,7 +28,7 @@ def compare(
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     table, pixels = read_table(paths["table"]), read_array(paths["images"])
     rows = read_table(paths["chosen"]).query("part == 'test'")["row"].to_numpy()
-    masks, told = read_array(paths["masks"])[rows].astype(bool), table.iloc[rows]
+    masks, told = PackedMasks(paths["masks"])[rows], table.iloc[rows]
     tolerance_px = scaled_tolerance_px(pixels.shape[2], tolerance_width)
     layers = {
         "layers": [cam_layer(classifier.architecture)],

@@ -2,13 +2,13 @@
 
 from xiqa.datasets.base import classes_of
 from xiqa.figures.datasets import plot_examples, plot_split
-from xiqa.files import read_array, read_table, write_figure
+from xiqa.files import PackedMasks, read_array, read_table, write_figure
 from xiqa.logs import log_to
 
 
 def draw(paths: dict[str, str], paths_to_figures: dict[str, str]) -> None:
     """Draw the figures of one data set."""
-    images, masks, table = read_array(paths["images"]), read_array(paths["masks"]), read_table(paths["table"])
+    images, masks, table = read_array(paths["images"]), PackedMasks(paths["masks"]), read_table(paths["table"])
     classes, data = classes_of(table), table["data"].iloc[0]
     table = table.assign(part=read_table(paths["split"])["part"].to_numpy())
     known = masks if table["has_mask"].any() else None

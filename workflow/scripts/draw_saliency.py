@@ -7,7 +7,7 @@ import numpy as np
 from xiqa.config import CONTROLS, FALLING
 from xiqa.figures.attributions import plot_attributions
 from xiqa.figures.style import data_of
-from xiqa.files import read_array, read_table, write_figure
+from xiqa.files import PackedMasks, read_array, read_table, write_figure
 from xiqa.logs import log_to
 from xiqa.metrics.maps.score_tables import in_both_forms
 from xiqa.metrics.maps.trust import form_of
@@ -18,7 +18,7 @@ def draw(paths: dict[str, str], paths_to_maps: dict[str, str], images: dict[str,
 
     `images` selects, for each method, those of the chosen images that it explained.
     """
-    pixels, masks, table = read_array(paths["images"]), read_array(paths["masks"]), read_table(paths["table"])
+    pixels, masks, table = read_array(paths["images"]), PackedMasks(paths["masks"]), read_table(paths["table"])
     chosen, scores = read_table(paths["chosen"]), read_table(paths["scores"])
     explained = {method: chosen.query(query)["row"].to_numpy() for method, query in images.items()}
     common = chosen[chosen["row"].isin(set.intersection(*map(set, explained.values())))]

@@ -4,13 +4,13 @@ from xiqa.datasets.base import classes_of
 from xiqa.figures.classification import plot_auc_by_severity
 from xiqa.figures.datasets import plot_severity_strip
 from xiqa.figures.style import note_seed
-from xiqa.files import read_array, read_table, write_figure
+from xiqa.files import PackedMasks, read_array, read_table, write_figure
 from xiqa.logs import log_to
 
 
 def draw(paths: dict[str, str], paths_to_figures: dict[str, str]) -> None:
     """Draw one image per class and level; one curve per trained network, and those of the shortcuts, of one seed."""
-    images, masks, table = read_array(paths["images"]), read_array(paths["masks"]), read_table(paths["table"])
+    images, masks, table = read_array(paths["images"]), PackedMasks(paths["masks"]), read_table(paths["table"])
     classes = classes_of(table)
     write_figure(paths_to_figures["severity"], plot_severity_strip(images, masks, table, classes))
     scores = read_table(paths["scores"])

@@ -4,7 +4,7 @@ import numpy as np
 
 from xiqa.figures.saliency_maps import UpsampledView, plot_upsampled_maps, plot_upsampling_quality
 from xiqa.figures.style import block_mean, group_name, method_name
-from xiqa.files import read_array, read_json, write_figure
+from xiqa.files import read_array, read_json, read_labels, write_figure
 from xiqa.logs import log_to
 
 UNIT = "Δx (training SD)"
@@ -18,8 +18,8 @@ def draw_upsampled(
     method: str, image: str, paths: dict[str, str],
 ) -> None:  # fmt: skip
     """Draw the visit-normalised map; red raises and blue lowers a pixel's value on the way to a better curve."""
-    facts, structure = read_json(path_to_facts), read_array(path_to_structure)
-    visits, saliency = read_array(quality["visits"]), np.asarray(read_array(path_to_map))
+    facts, structure = read_json(path_to_facts), read_labels(path_to_structure)
+    visits, saliency = read_labels(quality["visits"]), np.asarray(read_array(path_to_map))
     pixel_mm, data = facts["pixel_mm"], facts["data"]
     title = f"{method_name(method)}, {group_name(image.split('-')[0])}{', rotated' if 'rotated' in image else ''}"
     shown = np.where(visits > 0, saliency, np.nan)

@@ -23,17 +23,20 @@ REFERENCES = 64
 
 
 def explain(
-    paths: dict[str, str], methods: list[str], published: list[str], images: str, options: dict, explained_class: str,
-    top_percent: float | None, path_to_maps: str, path_to_checks: str, path_to_cost: str,
+    paths: dict[str, str], methods: list[str], published: list[str], images: str, severity: bool, options: dict,
+    explained_class: str, top_percent: float | None, path_to_maps: str, path_to_checks: str, path_to_cost: str,
 ) -> None:  # fmt: skip
     """Write the maps of each method (k, h, w) float32 into a folder, a row of validity flags per map, and their cost.
 
     `images` selects the chosen images in the form of a pandas query. `methods` may be variants: all smooth ones, and
-    the best regions of fast XRAI. Maps as Özer released them, of the methods `published`, have their own folder.
+    the best regions of fast XRAI. Maps as Özer released them, of the methods `published`, have their own folder, and
+    so have those of images of rising severity, where they are asked for.
     """
     classifier = load_classifier(Path(paths["weights"]).parent, build)
     pixels, label = read_array(paths["images"]), read_table(paths["table"])["label"].to_numpy()
-    chosen = read_table(paths["chosen"]).query(images)
+    chosen = read_table(paths["chosen"])
+    shown = chosen.query(images)
+    chosen = pd.concat([shown, chosen.query("part == 'severity'")]) if severity else shown
     rows = chosen["row"].to_numpy()
     x = classifier.inputs(pixels[rows])
     explained = classes_to_explain(classifier, pixels, rows, label[rows], explained_class)
@@ -56,7 +59,11 @@ def explain(
         values = found[base_method(method)]
         values = values.sum(1) if values.ndim == 4 else values
         maps[method] = best_regions(values, top_percent) if method.endswith("_top") else values
-    kinds = {"": maps, "published": {method: published_map(method, found) for method in published}}
+    kinds = {
+        "": {method: values[: len(shown)] for method, values in maps.items()},
+        "published": {method: published_map(method, found)[: len(shown)] for method in published},
+        "severity": {method: values[len(shown) :] for method, values in maps.items() if severity},
+    }
     for kind, of_methods in kinds.items():
         for method, values in of_methods.items():
             write_array(Path(path_to_maps) / kind / f"{method}.npy", values.numpy().astype(np.float32))
@@ -82,6 +89,7 @@ if "snakemake" in globals():
             methods=snakemake.params.methods,
             published=snakemake.params.published,
             images=snakemake.params.images,
+            severity=bool(snakemake.output.severity),
             options=snakemake.params.options,
             explained_class=snakemake.params.explained_class,
             top_percent=snakemake.params.top_percent,

@@ -1,4 +1,4 @@
-"""Merge the shards of one upsampled map, with visits, standard error and disagreement of the members."""
+"""Merge the shards of one upsampled map, with standard error and disagreement of the members."""
 
 import numpy as np
 
@@ -22,8 +22,6 @@ def merge(paths_to_shards: list[str], paths: dict[str, str]) -> None:
     """Write the visit-normalised map; times visits and divided by draws, it is the published form."""
     shard = merge_upsampling_shards(paths_to_shards)
     write_array(paths["map"], upsampled_map(shard))
-    # Most of the disk space of a study was four-byte counts of a few visits, and how well each single pixel is known.
-    write_array(paths["visits"], shard.visits.astype(np.min_scalar_type(shard.visits.max(initial=0))))
     members = shard.member_totals is not None
     known = {"standard_error": standard_error(shard), "disagreement": disagreement(shard) if members else None}
     for name, values in known.items():

@@ -9,7 +9,7 @@ from xiqa.cdmam.registered import structure_of_reading
 from xiqa.cdmam.samples import parts_of_recordings
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
-from xiqa.files import write_array, write_json
+from xiqa.files import write_array, write_json, write_labels
 from xiqa.logs import log_to
 from xiqa.seeds import stream_seed
 
@@ -35,7 +35,7 @@ def original(original: dict, image: str, paths_to_recordings: list[str], paths: 
     if original["rotated"]:
         counts, structure = np.rot90(counts), np.rot90(structure)
     write_array(paths["counts"], np.ascontiguousarray(counts))
-    write_array(paths["structure"], np.ascontiguousarray(structure))
+    write_labels(paths["structure"], structure)
     write_json(paths["facts"], {"image": image, "pixel_mm": pixel_mm, "data": data, "shape": list(counts.shape)})
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from xiqa.files import read_array, read_table, write_table
+from xiqa.files import read_array, read_labels, read_table, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.metrics.modified_image import summarise_modified_images
 from xiqa.metrics.structure_share import structure_share_rows, summarise_structure_share
@@ -25,7 +25,7 @@ def score(
     parts = []
     for number, (name, path, structure) in enumerate(zip(maps, paths_to_maps, paths_to_structures, strict=True)):
         group = name["image"].split("-")[0]
-        part = structure_share_rows(read_array(path), read_array(structure), group=group, **name)
+        part = structure_share_rows(read_array(path), read_labels(structure), group=group, **name)
         parts.append(part.assign(data="recorded" if group == "recorded" else "simulated"))
         progress(number + 1, len(maps), "maps scored")
     shares = pd.concat(parts, ignore_index=True)

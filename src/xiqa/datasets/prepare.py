@@ -44,10 +44,10 @@ def prepare(
         dataset: size, fit, intensity, and whether a fault stops or skips.
         facts: the table twin.csv of a simulated twin (image, patient, part, severity, ...); None: real data.
         key: secret behind pseudonyms and digests; without it nobody finds a patient or a file by trying.
-        paths: files to write: images.npy (n, size, size) float16 within 0-1, masks.npy (n, size, size) bool, the
-            table (one row per image) and skipped.csv (row, reason; with its header only where nothing was skipped).
-            `row` is that of the set's table (the heading is row 1), or the place in the order of the files from 1;
-            names of files stay out, since they may hold a patient's.
+        paths: files to write: images.npy (n, size, size) float16 within 0-1, masks.npy (for
+            `files.PackedMasks`), the table (one row per image) and skipped.csv (row, reason; with its header only where
+            nothing was skipped). `row` is that of the set's table (the heading is row 1), or the place in the order of
+            the files from 1; names of files stay out, since they may hold a patient's.
         progress: told how many images are done.
 
     Returns:
@@ -68,7 +68,7 @@ def prepare(
     rows, first_with = [], {}
     with (
         append_array(paths["images"], (size, size), IMAGE_TYPE) as add_image,
-        append_array(paths["masks"], (size, size), np.bool_) as add_mask,
+        append_array(paths["masks"], (size, -(-size // 8)), np.uint8) as add_mask,
     ):
         for number, (row, record) in enumerate(listed):
             try:
@@ -82,7 +82,7 @@ def prepare(
             image, mask, boxes, spacing_mm = to_square(scaled, loaded, size, dataset.fit)
             digest = hashlib.sha256(f"{loaded.pixels.shape}".encode() + loaded.pixels.tobytes()).hexdigest()
             add_image(image)
-            add_mask(mask)
+            add_mask(np.packbits(mask, axis=-1))
             rows.append(
                 {
                     "image": record.image,

@@ -124,6 +124,19 @@ def _block(order: np.ndarray, size: int, block: int, donor: int) -> np.ndarray:
     return np.sort(np.concatenate([taken, completion])).astype(np.int32)
 
 
+def count_visits(
+    shape: tuple[int, int], size: int, draws: int, seed: int, without_replacement: bool = False
+) -> np.ndarray:
+    """How many of the draws 0, ..., draws - 1 visit each pixel, (h, w), in the smallest unsigned type that holds them.
+
+    They are the same for every method, since none plays a part in a draw. Arguments as of `draw`.
+    """
+    visits = np.zeros(shape, np.min_scalar_type(draws))
+    for number in range(draws):
+        scatter_add(visits, 1, *draw(shape, size, seed, number, without_replacement))
+    return visits.astype(np.min_scalar_type(visits.max(initial=0)))
+
+
 # Streaming sums
 
 

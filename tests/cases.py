@@ -1,0 +1,8 @@
+"""Parameters of tests."""
+
+import pytest
+
+
+def long(*values):
+    """A case that takes long and of which a quick one is its like: `make test` leaves it to `make test-all`."""
+    return pytest.param(*values, marks=pytest.mark.long)
