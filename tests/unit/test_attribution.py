@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
+from cases import long
 from saliency_targets import small_net
 from torch import nn
 from torch.nn import functional
@@ -92,7 +93,7 @@ def plain(net):
     return other
 
 
-@pytest.mark.parametrize("name", ["net", "resnet34", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["net", long("resnet34"), "efficientnet_b0"])
 def test_agrees_with_captum(name, net, x):
     captum = pytest.importorskip("captum.attr")
     given_targets = TARGET if name == "net" else TARGET[:2]
@@ -215,7 +216,7 @@ def test_guided_backpropagation_is_not_the_gradient_and_needs_a_relu(net, x):
         attribute(smooth, x, 0, "guided_backprop")
 
 
-@pytest.mark.parametrize("name", get_args(Architecture))
+@pytest.mark.parametrize("name", [long(name) if name == "vgg19" else name for name in get_args(Architecture)])
 def test_architectures_without_relu_are_known(name):
     net = build(name, channels=1, outputs=2, seed=0).eval()
     with torch.no_grad(), ReluBackward("guided") as mode:
@@ -326,7 +327,7 @@ def test_targets(net, x):
     close(Explained(single, torch.tensor([1, 0, 1])).value(x), logit * torch.tensor([1.0, -1, 1]), 1e-10)
 
 
-@pytest.mark.parametrize("name", ["resnet34", "efficientnet_b0", "vgg16", "small_resnet"])
+@pytest.mark.parametrize("name", ["resnet34", "efficientnet_b0", long("vgg16"), "small_resnet"])
 def test_folded_networks_are_the_same(name):
     net = build(name, channels=1, outputs=2, seed=0).double().eval()
     for module in net.modules():

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from cases import long
 from playwright.sync_api import sync_playwright
 
 from xiqa import files, tracking, tracking_ui
@@ -232,7 +233,7 @@ tracking.mirror(study_of(Path({str(results)!r}), members, rmse), {str(store)!r})
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.parametrize("point", ["schema", "runs", "trash"])
+@pytest.mark.parametrize("point", [long("schema"), "runs", long("trash")])
 def test_killed_and_run_again_gives_the_state_of_an_undisturbed_run(point, store, tmp_path, empty_database):
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
