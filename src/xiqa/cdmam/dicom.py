@@ -66,6 +66,7 @@ def write_dicom(
     image_name: str,
     series_name: str = "",
     instance_number: int = 1,
+    version: str = "3.4",
 ) -> None:
     """Write a simulated image as an uncompressed "FOR PROCESSING" digital mammography image, atomically.
 
@@ -80,6 +81,7 @@ def write_dicom(
         image_name: name of the image; part of its identifier and its comment.
         series_name: name of the series; images that share it share a study and a series. Empty: the setting's name.
         instance_number: number of the image in its series.
+        version: version of the phantom, the patient of the image.
 
     Raises:
         ValueError: counts that are no 14-bit image.
@@ -113,7 +115,7 @@ def write_dicom(
     data.Manufacturer = data.ManufacturerModelName = "xiqa simulator"
     data.DeviceSerialNumber = "0"
     data.SoftwareVersions = xiqa.__version__
-    data.PatientName, data.PatientID = "CDMAM^SIMULATED", "CDMAM34"
+    data.PatientName, data.PatientID = "CDMAM^SIMULATED", f"CDMAM{version.replace('.', '')}"
     data.PatientBirthDate, data.PatientSex = "", ""
     data.QualityControlSubject = data.QualityControlImage = "YES"
     data.ImageComments = f"simulated {image_name}"[:1024]

@@ -516,10 +516,24 @@ def grid_lines_mm(geometry: Geometry) -> np.ndarray:
     return np.array(lines)
 
 
-def marker_centres_mm(geometry: Geometry) -> np.ndarray:
-    """Centres of the round markers above and below each block of rows, (n, 2); none for CDMAM 3.4.
+def _markers(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """Places (lines, columns, 2) of all round markers in mm, and which of them the writing hides."""
+    version, fact = geometry.phantom, geometry.phantom.file.geometry.markers
+    if fact is None:
+        return np.zeros((0, 0, 2)), np.zeros((0, 0), bool)
+    markers = fact.value
+    columns = np.arange(0, version.present.shape[1] + 1, markers.every_columns) - 0.5
+    above = [version.row_places[rows.start] - 0.5 - markers.beyond_cells for rows in block_rows(version)]
+    rows = np.array([*above, version.row_places[-1] + 0.5 + markers.beyond_cells])
+    places = place_to_mm(geometry, *np.meshgrid(rows, columns, indexing="ij"))
+    hidden = np.zeros(places.shape[:2], bool)
+    start = (len(columns) - markers.hidden) // 2
+    hidden[0, start : start + markers.hidden] = True
+    return places, hidden
 
-    Where the writing hides some, those are the middle ones of the first line of them: which they are is not known.
+
+def marker_centres_mm(geometry: Geometry) -> np.ndarray:
+    """Centres of the round markers above and below each block of rows that can be seen; none for CDMAM 3.4.
 
     Args:
         geometry: the preset.
@@ -527,18 +541,14 @@ def marker_centres_mm(geometry: Geometry) -> np.ndarray:
     Returns:
         (n, 2) float64: x (right) and y (down) in mm on the detector from the matrix centre.
     """
-    version, fact = geometry.phantom, geometry.phantom.file.geometry.markers
-    if fact is None:
-        return np.zeros((0, 2))
-    markers = fact.value
-    columns = np.arange(0, version.present.shape[1] + 1, markers.every_columns) - 0.5
-    above = [version.row_places[rows.start] - 0.5 - markers.beyond_cells for rows in block_rows(version)]
-    rows = np.array([*above, version.row_places[-1] + 0.5 + markers.beyond_cells])
-    places = place_to_mm(geometry, *np.meshgrid(rows, columns, indexing="ij"))
-    shown = np.ones(places.shape[:2], bool)
-    start = (len(columns) - markers.hidden) // 2
-    shown[0, start : start + markers.hidden] = False
-    return places[shown]
+    places, hidden = _markers(geometry)
+    return places[~hidden]
+
+
+def hidden_markers_mm(geometry: Geometry) -> np.ndarray:
+    """The same for those that the writing hides: the middle ones above the matrix, as which they are is not known."""
+    places, hidden = _markers(geometry)
+    return places[hidden]
 
 
 def matrix_box_mm(geometry: Geometry) -> tuple[float, float, float, float]:

@@ -11,15 +11,13 @@ from scipy.ndimage import gaussian_filter
 
 from xiqa.cdmam.detector import gaussian_taps, total_blur_px
 from xiqa.cdmam.phantom import (
-    CELL_PRESENT,
-    DIAMETER_AXIS,
-    DIAMETERS_MM,
-    THICKNESS_AXIS,
-    THICKNESSES_UM,
     Geometry,
     disc_centres_mm,
     grid_lines_mm,
+    hidden_markers_mm,
+    marker_centres_mm,
     matrix_box_mm,
+    place_to_mm,
 )
 from xiqa.config import Detector
 
@@ -231,6 +229,7 @@ _GLYPHS = {
     "M": "10001 11011 10101 10101 10001 10001 10001",
 }
 _DOT_MM = 0.32
+_PRINT_CELLS = np.array([0.95, 0.5])  # how far (right, down) writing and markers reach beyond an upright matrix
 
 
 def _text(text: str, x: float, y: float, ux: float, uy: float, dot: float) -> list[tuple[float, ...]]:
@@ -254,22 +253,35 @@ def _text(text: str, x: float, y: float, ux: float, uy: float, dot: float) -> li
 
 
 def writing_rectangles(geometry: Geometry) -> list[tuple[float, ...]]:
-    """Rectangles of the writing beside the grid: sizes along the four long edges, the type in a corner of the frame."""
+    """Rectangles of the writing beside the grid: sizes along the edges, and the type.
+
+    CDMAM 3.4: sizes along the four long edges, the type in a corner of the frame. Others: diameters beside their rows,
+    the type where the writing hides markers. What is written there and its font are ours.
+    """
+    version = geometry.phantom
     pitch, dot = geometry.detector_pitch_mm, _DOT_MM * geometry.magnification
-    up_right, down_right = DIAMETER_AXIS, -THICKNESS_AXIS
+    diameters = [f"{diameter:.2f}" for diameter in version.diameters_mm]
+    if version.version != "3.4":
+        labels = [(text, place, -1.0) for text, place in zip(diameters, version.row_places, strict=True)]
+        rectangles = []
+        for text, i, j in labels:
+            rectangles += _text(text, *place_to_mm(geometry, i, j), *version.axes[1], dot)
+        name = hidden_markers_mm(geometry).mean(axis=0)
+        return rectangles + _text(f"CDMAM {version.version}", *name, *version.axes[1], 1.2 * dot)
+    up_right, down_right = version.axes[0], -version.axes[1]
+    thicknesses = [f"{thickness:.2f}" for thickness in version.thicknesses_um[0]]
     labels = []
     for i in range(7, 14):  # upper left edge, reading upwards
-        labels.append((f"{DIAMETERS_MM[i]:.2f}", i, 15.85, up_right))
+        labels.append((diameters[i], i, 15.85, up_right))
     for i in range(2, 8):  # lower right edge
-        labels.append((f"{DIAMETERS_MM[i]:.2f}", i, -0.85, up_right))
+        labels.append((diameters[i], i, -0.85, up_right))
     for j in range(2, 9):  # lower left edge, reading downwards
-        labels.append((f"{THICKNESSES_UM[j]:.2f}", -0.85, j, down_right))
+        labels.append((thicknesses[j], -0.85, j, down_right))
     for j in range(8, 14):  # upper right edge
-        labels.append((f"{THICKNESSES_UM[j]:.2f}", 15.85, j, down_right))
+        labels.append((thicknesses[j], 15.85, j, down_right))
     rectangles = []
     for text, i, j, (ux, uy) in labels:
-        x, y = pitch * ((i - 7.5) * DIAMETER_AXIS + (j - 7.5) * THICKNESS_AXIS)
-        rectangles += _text(text, x, y, ux, uy, dot)
+        rectangles += _text(text, *place_to_mm(geometry, i, j), ux, uy, dot)
     x_min, y_min, _, _ = matrix_box_mm(geometry)
     return rectangles + _text("CDMAM 3.4", x_min + 2.0 * pitch, y_min + 0.8 * pitch, 1.0, 0.0, 1.6 * dot)
 
@@ -277,9 +289,10 @@ def writing_rectangles(geometry: Geometry) -> list[tuple[float, ...]]:
 def grid_rectangles(geometry: Geometry) -> list[tuple[float, ...]]:
     """Signed rectangles of the grid: each line, ends closed, and once less each place where two of them overlap."""
     half = geometry.grid_line_mm * geometry.magnification / 2
+    smaller, thicker = geometry.phantom.axes
     boxes = []
     for line in grid_lines_mm(geometry):
-        u, v = line @ DIAMETER_AXIS, line @ THICKNESS_AXIS
+        u, v = line @ smaller, line @ thicker
         boxes.append((u.min() - half, v.min() - half, u.max() + half, v.max() + half))
     signed = [(box, 1.0) for box in boxes]
     for k, a in enumerate(boxes):
@@ -289,15 +302,14 @@ def grid_rectangles(geometry: Geometry) -> list[tuple[float, ...]]:
                 signed.append((common, -1.0))
     rectangles = []
     for (u0, v0, u1, v1), sign in signed:
-        x, y = (u0 + u1) / 2 * DIAMETER_AXIS + (v0 + v1) / 2 * THICKNESS_AXIS
-        rectangles.append((x, y, *DIAMETER_AXIS, (u1 - u0) / 2, (v1 - v0) / 2, sign))
+        x, y = (u0 + u1) / 2 * smaller + (v0 + v1) / 2 * thicker
+        rectangles.append((x, y, *smaller, (u1 - u0) / 2, (v1 - v0) / 2, sign))
     return rectangles
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # The projection, kept in memory
 
-PAINT = len(THICKNESSES_UM)
 PAD = 16
 
 
@@ -307,9 +319,9 @@ class Projection:
 
     row_start: np.ndarray  # (rows + 1,) int64
     columns: np.ndarray  # (n,) uint16
-    materials: np.ndarray  # (n,) uint8: thickness index, or PAINT
+    materials: np.ndarray  # (n,) uint8: index in the phantom's `materials_um`, or their number: paint
     covers: np.ndarray  # (n,) float32
-    scattered: np.ndarray  # (17, coarse rows, coarse columns) float64: coverage as the scatter sees it
+    scattered: np.ndarray  # (materials + 1, coarse rows, coarse columns) float64: coverage as the scatter sees it
     coarse_px: float  # pixels per coarse cell
     coarse_origin: float  # core row (and column) of the middle of the first coarse cell
 
@@ -320,7 +332,10 @@ class Projection:
 
 
 def core_shape(geometry: Geometry, detector: Detector) -> tuple[int, int]:
-    """Rows and columns of a frame without margin: the matrix's bounding box (as turned by the tilt), rounded up."""
+    """Rows and columns of a frame without margin: the bounding box (as turned by the tilt), rounded up.
+
+    The box is that of the matrix; where print lies outside it (not on CDMAM 3.4) that of the print.
+    """
     x_min, y_min, x_max, y_max = _turned_box_mm(geometry, detector.tilt_deg)
     return int(np.ceil((y_max - y_min) / detector.pixel_mm)), int(np.ceil((x_max - x_min) / detector.pixel_mm))
 
@@ -338,7 +353,12 @@ def _turn(tilt_deg: float) -> np.ndarray:
 
 
 def _turned_box_mm(geometry: Geometry, tilt_deg: float) -> tuple[float, float, float, float]:
-    ends = grid_lines_mm(geometry).reshape(-1, 2) @ _turn(tilt_deg).T
+    ends = grid_lines_mm(geometry).reshape(-1, 2)
+    if geometry.version != "3.4":
+        ends = np.vstack(
+            [ends - _PRINT_CELLS * geometry.detector_pitch_mm, ends + _PRINT_CELLS * geometry.detector_pitch_mm]
+        )
+    ends = ends @ _turn(tilt_deg).T
     return *ends.min(axis=0), *ends.max(axis=0)
 
 
@@ -362,16 +382,32 @@ def rectangles_px(rectangles: list, geometry: Geometry, detector: Detector, offs
 
 
 def discs_px(geometry: Geometry, detector: Detector, offset: np.ndarray):
-    """Yield (diameter index, thickness index, x, y, radius) of all 410 discs in pixels, where they are printed."""
+    """Yield (diameter index, thickness index, x, y, radius) of all discs in pixels, where they are printed."""
     turn, centre = _placement(geometry, detector)
     stretch, skew = detector.disc_scale / np.sqrt(1 - detector.disc_skew**2), detector.disc_skew
     displaced = stretch * _turn(detector.disc_rotation_deg) @ [[1, skew], [skew, 1]]
     places = disc_centres_mm(geometry) @ turn.T @ displaced.T + detector.disc_shift_mm
     centres = places / detector.pixel_mm + centre + offset
-    radii = DIAMETERS_MM * geometry.magnification / detector.pixel_mm / 2
+    radii = geometry.phantom.diameters_mm * geometry.magnification / detector.pixel_mm / 2
     for which in range(2):
-        for i, j in np.argwhere(CELL_PRESENT):
+        for i, j in np.argwhere(geometry.phantom.present):
             yield int(i), int(j), *centres[which, i, j], radii[i]
+
+
+def markers_px(geometry: Geometry, detector: Detector, offset: np.ndarray) -> list[tuple[float, float, float]]:
+    """(x, y, radius) of all round markers in pixels."""
+    turn, centre = _placement(geometry, detector)
+    places = marker_centres_mm(geometry) @ turn.T / detector.pixel_mm + centre + offset
+    fact = geometry.phantom.file.geometry.markers
+    radius = fact.value.diameter_mm * geometry.magnification / detector.pixel_mm / 2 if fact else 0.0
+    return [(x, y, radius) for x, y in places]
+
+
+def onto(shape: tuple[int, int], top: int, left: int, patch: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Where a patch lies in a frame, and the part of it that lies inside."""
+    inside = patch[max(0, -top) : max(0, shape[0] - top), max(0, -left) : max(0, shape[1] - left)]
+    top, left = max(0, top), max(0, left)
+    return (slice(top, top + inside.shape[0]), slice(left, left + inside.shape[1])), inside
 
 
 def disc_cover(x: float, y: float, radius: float, reach: int) -> tuple[int, int, np.ndarray]:
@@ -394,13 +430,17 @@ def _project(geometry: Geometry, detector: Detector, phase: tuple[int, int]) -> 
     canvas = np.zeros(shape, np.float32)
     for rectangle in rectangles_px(rectangles, geometry, detector, offset):
         add_rectangle(canvas, *rectangle)
-    pieces = [(0, 0, blur(canvas, taps.astype(np.float32), reach), PAINT)]
-    for _, j, x, y, radius in discs_px(geometry, detector, offset):
+    for marker in markers_px(geometry, detector, offset):
+        where, patch = onto(shape, *disc_cover(*marker, 0))
+        canvas[where] += patch
+    version = geometry.phantom
+    paint = len(version.materials_um)
+    pieces = [(0, 0, blur(canvas, taps.astype(np.float32), reach), paint)]
+    for i, j, x, y, radius in discs_px(geometry, detector, offset):
         top, left, patch = disc_cover(x, y, radius, reach)
-        patch = blur(patch, taps, reach)
-        lost = max(0, -top), max(0, -left)  # a disc beside the frame's edge
-        patch = patch[lost[0] : shape[0] - top, lost[1] : shape[1] - left]
-        pieces.append((top + lost[0], left + lost[1], np.ascontiguousarray(patch, np.float32), j))
+        where, patch = onto(shape, top, left, blur(patch, taps, reach))
+        piece = np.ascontiguousarray(patch, np.float32)
+        pieces.append((where[0].start, where[1].start, piece, version.material_of_cell[i, j]))
     least = 1e-6
     counts = np.zeros(shape[0], np.int64)
     for top, _, piece, _ in pieces:
@@ -413,7 +453,7 @@ def _project(geometry: Geometry, detector: Detector, phase: tuple[int, int]) -> 
     coarse_px = _COARSE_MM / detector.pixel_mm
     surround = int(np.ceil(4 * SCATTER_SIGMA_MM / _COARSE_MM))
     coarse_shape = tuple(int(np.ceil(side / coarse_px)) + 2 * surround for side in shape)
-    scattered = np.zeros((PAINT + 1, *coarse_shape))
+    scattered = np.zeros((paint + 1, *coarse_shape))
     _coarse_sums(row_start, *entries, coarse_px, surround, scattered)
     scattered /= coarse_px**2
     for layer in scattered:

@@ -16,10 +16,9 @@ import numpy as np
 
 from xiqa.cdmam import beam
 from xiqa.cdmam.detector import gaussian_taps, noise_parameters, total_blur_px
-from xiqa.cdmam.phantom import LABEL_GRID, LABEL_WRITING, THICKNESSES_UM, Geometry
+from xiqa.cdmam.phantom import Geometry
 from xiqa.cdmam.projection import (
     PAD,
-    PAINT,
     PHASES,
     add_rectangle,
     blur,
@@ -27,6 +26,8 @@ from xiqa.cdmam.projection import (
     discs_px,
     frame_shape,
     grid_rectangles,
+    markers_px,
+    onto,
     projection,
     rectangles_px,
     writing_rectangles,
@@ -89,9 +90,9 @@ def _plan(exposure, detector, geometry, margin_mm, seed, index, discs) -> _Plan:
     whole, phase = zip(*(divmod(part, PHASES) for part in shift), strict=True)
     margin = round(margin_mm / detector.pixel_mm)
     projected = projection(geometry, detector, phase)
-    contrasts = beam.gold_contrast(exposure, [*THICKNESSES_UM, geometry.paint_gold_um], geometry)
+    contrasts = beam.gold_contrast(exposure, [*geometry.phantom.materials_um, geometry.paint_gold_um], geometry)
     if not discs:
-        contrasts[:PAINT] = 0
+        contrasts[:-1] = 0
     primary = beam.primary_counts(exposure, geometry)
     spr = detector.scatter_to_primary
     scatter = 1 - np.tensordot(contrasts, projected.scattered, axes=1)
@@ -155,7 +156,7 @@ def simulate(
     Args:
         exposure: beam, dose and noise model.
         detector: detector and projection.
-        geometry: phantom and its place (a preset of `xiqa.cdmam.phantom.GEOMETRIES`).
+        geometry: phantom and its place (`xiqa.cdmam.phantom.geometry_of`).
         margin_mm: margin on each side of the matrix's bounding box, on the detector.
         seed: seed of the study, 0 or more.
         index: number of the image, 0 or more.
@@ -180,6 +181,7 @@ def simulate(
         "noise": exposure.noise,
         "noise_level": exposure.noise_level,
         "pixel_mm": detector.pixel_mm,
+        "phantom": geometry.version,
         "geometry": geometry.name,
         "margin_mm": margin_mm,
         "seed": seed,
@@ -250,11 +252,8 @@ def _drawn_discs(
     offset = np.array([shift[1], shift[0]]) / PHASES + round(margin_mm / detector.pixel_mm)
     frame = np.zeros(shape, kind)
     for i, j, x, y, radius in discs_px(geometry, detector, offset):
-        top, left, patch = disc_cover(x, y, radius, 0)
-        lost = max(0, -top), max(0, -left)
-        patch = patch[lost[0] :, lost[1] :]
-        view = frame[top + lost[0] : top + lost[0] + patch.shape[0], left + lost[1] : left + lost[1] + patch.shape[1]]
-        view[patch[: view.shape[0], : view.shape[1]] > _LEAST_COVER] = values(i, j)
+        where, patch = onto(shape, *disc_cover(x, y, radius, 0))
+        frame[where][patch > _LEAST_COVER] = values(i, j)
     return frame
 
 
@@ -274,8 +273,8 @@ def structure_labels(
     writing win over discs.
 
     Returns:
-        (h, w) uint8: 0 background, 1 to 16 disc of the diameter index + 1 (1 is 2.00 mm; central and eccentric disc),
-        17 grid, 18 writing.
+        (h, w) uint8: 0 background, 1 to D disc of the diameter index + 1 (1 is 2.00 mm; central and eccentric disc),
+        then the grid with its round markers (17 for CDMAM 3.4, 22 for 4.0) and the writing (18, 23).
     """
     shift, _ = _draw(exposure, detector, margin_mm, seed, index)
     if discs:
@@ -283,14 +282,18 @@ def structure_labels(
     else:
         labels = np.zeros(frame_shape(geometry, detector, margin_mm), np.uint8)
     offset = np.array([shift[1], shift[0]]) / PHASES + round(margin_mm / detector.pixel_mm)
-    parts = [(grid_rectangles(geometry), LABEL_GRID)]
+    version = geometry.phantom
+    parts = [(grid_rectangles(geometry), version.label_grid)]
     if detector.writing:
-        parts.append((writing_rectangles(geometry), LABEL_WRITING))
+        parts.append((writing_rectangles(geometry), version.label_writing))
     for rectangles, label in parts:
         cover = np.zeros(labels.shape, np.float32)
         for rectangle in rectangles_px(rectangles, geometry, detector, offset):
             add_rectangle(cover, *rectangle)
         labels[cover > _LEAST_COVER] = label
+    for marker in markers_px(geometry, detector, offset):
+        where, patch = onto(labels.shape, *disc_cover(*marker, 0))
+        labels[where][patch > _LEAST_COVER] = version.label_grid
     return labels
 
 
@@ -307,7 +310,9 @@ def thickness_map(
     The rule of `structure_labels`; arguments as in `simulate`.
     """
     shift, _ = _draw(exposure, detector, margin_mm, seed, index)
-    return _drawn_discs(detector, geometry, margin_mm, shift, lambda i, j: THICKNESSES_UM[j], np.float32)
+    return _drawn_discs(
+        detector, geometry, margin_mm, shift, lambda i, j: geometry.phantom.thicknesses_um[i, j], np.float32
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -328,7 +333,7 @@ def simulate_cell(
 ) -> np.ndarray:
     """Simulate the inside of one cell, its sides along the image's: one central disc and one in a corner.
 
-    Seen from outside as in the whole phantom turned by 45° clockwise: corner code 1 is upper left, 2 upper right,
+    Seen from outside as in the whole CDMAM 3.4 turned by 45° clockwise: corner code 1 is upper left, 2 upper right,
     3 lower right, 4 lower left. Grid lines lie outside a field of view of less than a cell and are not drawn. Scatter
     is even.
 
@@ -362,12 +367,8 @@ def simulate_cell(
         x = (size - 1) / 2 + right + sign * toward_x * aside
         y = (size - 1) / 2 + down + sign * toward_y * aside
         top, left, patch = disc_cover(x, y, diameter_mm * scale / 2, len(taps) - 1)
-        patch = blur(patch, taps, len(taps) - 1)
-        lost = max(0, -top), max(0, -left)
-        patch = patch[lost[0] :, lost[1] :]
-        view = cover[max(0, top) :, max(0, left) :]
-        height, width = min(view.shape[0], patch.shape[0]), min(view.shape[1], patch.shape[1])
-        view[:height, :width] += patch[:height, :width]
+        where, patch = onto(cover.shape, top, left, blur(patch, taps, len(taps) - 1))
+        cover[where] += patch
     contrast = beam.gold_contrast(exposure, np.array([thickness_um]), geometry)
     even = np.full((2, 2), 1 - contrast[0] * cover.mean())
     row_start = np.arange(size + 1) * size

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from xiqa.cdmam.dicom import write_dicom
-from xiqa.cdmam.phantom import GEOMETRIES
+from xiqa.cdmam.phantom import GEOMETRIES, VERSIONS, Geometry, geometry_of
 from xiqa.cli.common import cores, count, each, number
 from xiqa.cli.read import CURVE_OF_RECORD
 from xiqa.config import Detector, Exposure
@@ -26,18 +26,19 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     simulate = commands.add_parser(
         "simulate",
         help="write simulated CDMAM images as DICOM",
-        description="Writes simulated images of the CDMAM 3.4 phantom as DICOM (FOR PROCESSING).",
+        description="Writes images of the CDMAM phantom as DICOM (FOR PROCESSING). They say that they are simulated.",
     )
     simulate.add_argument("--scenario", required=True, choices=list(SCENARIOS), help="exposure setting of table 1")
     simulate.add_argument("--images", type=count(1), default=CURVE_OF_RECORD, help="how many (default: 16)")
     simulate.add_argument("--out", required=True, type=Path, help="folder for the images; made where it is missing")
     simulate.add_argument("--seed", type=count(0), default=0, help="seed of noise and shift (default: 0)")
     simulate.add_argument("--margin-mm", type=number(0, 60), default=2.0, help="margin around the matrix (default: 2)")
+    simulate.add_argument("--phantom", choices=VERSIONS, default="3.4", help="version of the phantom (default: 3.4)")
     simulate.add_argument(
         "--geometry",
         choices=list(GEOMETRIES),
         default="standard_reader",
-        help="geometry preset (default: standard_reader)",
+        help="beam, distances and detector, for 3.4 also pitch and offset (default: standard_reader)",
     )
     discs = simulate.add_argument_group(
         "discs printed off the grid", "All discs are displaced together against the grid, about the matrix centre."
@@ -65,18 +66,25 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def _simulate_one(
-    scenario: str, geometry: str, margin_mm: float, detector: Detector, seed: int, index: int, path: Path
+    scenario: str, geometry: Geometry, margin_mm: float, detector: Detector, seed: int, index: int, path: Path
 ) -> None:
     """Simulate one image and write it."""
     from xiqa.cdmam.simulator import simulate
 
     exposure = SCENARIOS[scenario]
-    image = simulate(exposure, detector, GEOMETRIES[geometry], margin_mm, seed, index)
-    series = f"scenario {scenario}, {geometry}, margin {margin_mm:g} mm, seed {seed}"
+    image = simulate(exposure, detector, geometry, margin_mm, seed, index)
+    series = f"scenario {scenario}, {geometry.name}, margin {margin_mm:g} mm, seed {seed}"
     displaced = {key: value for key, value in detector.model_dump(exclude_defaults=True).items() if "disc" in key}
     series += "".join(f", {key} {value}" for key, value in displaced.items())
     write_dicom(
-        path, image.counts, exposure, detector, image_name=path.stem, series_name=series, instance_number=index + 1
+        path,
+        image.counts,
+        exposure,
+        detector,
+        image_name=path.stem,
+        series_name=series,
+        instance_number=index + 1,
+        version=geometry.version,
     )
 
 
@@ -88,8 +96,9 @@ def _simulate(options: argparse.Namespace) -> None:
         disc_scale=options.disc_scale,
         disc_skew=options.disc_skew,
     )
+    geometry = geometry_of(options.phantom, options.geometry)
     tasks = [
-        (options.scenario, options.geometry, options.margin_mm, detector, options.seed, index, path)
+        (options.scenario, geometry, options.margin_mm, detector, options.seed, index, path)
         for index, path in enumerate(paths)
     ]
     for _ in each(_simulate_one, tasks, options.jobs, "simulating"):
