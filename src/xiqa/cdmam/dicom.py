@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,14 @@ from pydicom.uid import (
 import xiqa
 from xiqa.config import Detector, Exposure
 from xiqa.datasets.base import DataError, faults_named
-from xiqa.datasets.dicom_file import open_dicom, stored_pixels
+from xiqa.datasets.dicom_file import frames, open_dicom, stored_pixels
 from xiqa.files import atomic_path
 
 _MATERIALS = {"Mo": "MOLYBDENUM", "Rh": "RHODIUM", "W": "TUNGSTEN", "Ag": "SILVER", "Al": "ALUMINUM"}
 _SYMBOLS = {**{name: symbol for symbol, name in _MATERIALS.items()}, "ALUMINIUM": "Al"}
 MODALITIES = ("MG", "DX", "CR")
+SIMULATOR = "xiqa simulator"
+"""Manufacturer of simulated images."""
 _DATE, _TIME = "20200101", "120000"  # fixed: a simulated image has no date, and equal images get equal bytes
 
 
@@ -40,6 +44,13 @@ class Recording:
         filter: "Mo", "Rh", "Ag", "Al", or None.
         name: stem of the file's name.
         polarity_settled: True if the tags say that fewer counts are less signal; False leaves it to the reader.
+        system: manufacturer and model, empty where the file does not say; likewise the texts below.
+        serial_number: of the device.
+        station: name of the station.
+        date: of the exposure, YYYY-MM-DD.
+        for_presentation: processed for viewing (FOR PRESENTATION); counts are then no measure of exposure.
+        intensity_relationship: of the counts to the exposure, "LIN" or "LOG" or what the file says.
+        frame: which of several frames it was, counted from 1; None: the only one.
     """
 
     counts: np.ndarray
@@ -50,6 +61,13 @@ class Recording:
     filter: str | None
     name: str
     polarity_settled: bool
+    system: str = ""
+    serial_number: str = ""
+    station: str = ""
+    date: str = ""
+    for_presentation: bool = False
+    intensity_relationship: str = ""
+    frame: int | None = None
 
     @property
     def pixel_digest(self) -> str:
@@ -112,7 +130,7 @@ def write_dicom(
     data.Modality = "MG"
     data.PresentationIntentType = "FOR PROCESSING"
     data.ImageType = ["ORIGINAL", "PRIMARY"]
-    data.Manufacturer = data.ManufacturerModelName = "xiqa simulator"
+    data.Manufacturer = data.ManufacturerModelName = SIMULATOR
     data.DeviceSerialNumber = "0"
     data.SoftwareVersions = xiqa.__version__
     data.PatientName, data.PatientID = "CDMAM^SIMULATED", f"CDMAM{version.replace('.', '')}"
@@ -162,7 +180,7 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
     return code
 
 
-def read_dicom(path: str | os.PathLike) -> Recording:
+def read_dicom(path: str | os.PathLike, *, pixel_mm: float | None = None, frame: int | None = None) -> Recording:
     """Read one DICOM image of the phantom: "FOR PROCESSING" or presentation, any transfer syntax with a decoder.
 
     What counts as dark: PixelIntensityRelationshipSign -1 turns the counts over, +1 leaves them. Without that tag
@@ -171,6 +189,9 @@ def read_dicom(path: str | os.PathLike) -> Recording:
 
     Args:
         path: the file.
+        pixel_mm: pixel size on the detector that holds whatever the file says of it.
+        frame: which of several frames, counted from 1, such as a slice of tomosynthesis; a file of one frame has no
+            other, and is read whatever is asked for.
 
     Returns:
         the recording, without anything about a patient.
@@ -183,14 +204,19 @@ def read_dicom(path: str | os.PathLike) -> Recording:
     if not path.exists():
         raise FileNotFoundError(f"{path}: found no such file, expected a DICOM image")
     with faults_named(path, quote=False):
-        return _recording(path, open_dicom(path))
+        several = frame is not None and frames(open_dicom(path, ("NumberOfFrames",))) > 1
+        return _recording(
+            path, open_dicom(path, frame=frame if several else None), pixel_mm, frame if several else None
+        )
 
 
-def _recording(path: Path, data: Dataset) -> Recording:
+def _recording(path: Path, data: Dataset, pixel_mm: float | None, frame: int | None) -> Recording:
     modality = data.get("Modality")
     if modality not in MODALITIES:
         raise DataError(path, f"found modality {modality!r}, expected one of {MODALITIES} (mammography)")
-    stored, pixel_mm = stored_pixels(path, data), _spacing(path, data)
+    if frames(data) != 1:
+        raise DataError(path, f"found {frames(data)} frames, expected one; name one of them with --frame NUMBER")
+    stored, pixel_mm = stored_pixels(path, data), pixel_mm or _spacing(path, data)
     slope, intercept = float(data.get("RescaleSlope") or 1), float(data.get("RescaleIntercept") or 0)
     counts = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     sign = data.get("PixelIntensityRelationshipSign")
@@ -208,16 +234,37 @@ def _recording(path: Path, data: Dataset) -> Recording:
         filter=_symbol(data.get("FilterMaterial"), ("Mo", "Rh", "Ag", "Al")),
         name=path.stem,
         polarity_settled=settled,
+        system=" ".join(filter(None, dict.fromkeys(_text(data, f"Manufacturer{word}") for word in ("", "ModelName")))),
+        serial_number=_text(data, "DeviceSerialNumber"),
+        station=_text(data, "StationName"),
+        date=_date(data),
+        for_presentation=_text(data, "PresentationIntentType").upper() == "FOR PRESENTATION",
+        intensity_relationship=_text(data, "PixelIntensityRelationship").upper(),
+        frame=frame,
     )
 
 
+def _text(data: Dataset, keyword: str) -> str:
+    return str(data.get(keyword) or "").strip()
+
+
+def _date(data: Dataset) -> str:
+    """Date of the exposure as YYYY-MM-DD; empty where the file gives none that is one."""
+    for keyword in ("AcquisitionDate", "AcquisitionDateTime", "ContentDate", "SeriesDate", "StudyDate"):
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(_text(data, keyword)[:8], "%Y%m%d").date().isoformat()
+    return ""
+
+
 def _spacing(path: Path, data: Dataset) -> float:
-    spacing = data.get("ImagerPixelSpacing") or data.get("PixelSpacing")
+    # The slice of a tomosynthesis has no ImagerPixelSpacing, the plate of a CR system often the third of these.
+    known = (data.get(f"{kind}PixelSpacing") for kind in ("Imager", "", "NominalScanned"))
+    spacing = next(filter(None, known), None)
     try:
         vertical, horizontal = (float(value) for value in spacing)
     except (TypeError, ValueError):
         raise DataError(
-            path, f"found ImagerPixelSpacing {spacing!r}, expected two numbers in mm; add the tag (0018,1164)"
+            path, f"found ImagerPixelSpacing {spacing!r}, expected two numbers in mm; give the size with --pixel-mm"
         ) from None
     if not (vertical > 0 and abs(vertical - horizontal) <= 1e-3 * vertical):
         raise DataError(path, f"found pixels of {vertical} mm × {horizontal} mm, expected square pixels")

@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 from pydicom.datadict import dictionary_has_tag
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.pixels import get_decoder
 from pydicom.tag import Tag
@@ -55,7 +56,7 @@ def is_dicom(path: Path) -> bool:
         return looks_like_dicom(stream.read(132))
 
 
-def open_dicom(path: Path, tags: Sequence[str] | None = None) -> Dataset:
+def open_dicom(path: Path, tags: Sequence[str] | None = None, frame: int | None = None) -> Dataset:
     """Read a file with or without preamble, deflated or not, its functional groups as plain elements.
 
     Enhanced objects keep rescaling, spacing and place in functional groups. Those of the only frame are laid over the
@@ -64,9 +65,10 @@ def open_dicom(path: Path, tags: Sequence[str] | None = None) -> Dataset:
     Args:
         path: the file.
         tags: keywords of the elements that are needed; nothing: all, with the pixels.
+        frame: the frame of several that is kept as if it were the only one, counted from 1; None keeps all.
 
     Raises:
-        DataError: no DICOM, truncated, or deflated to more than the limit of the data set.
+        DataError: no DICOM, truncated, deflated to more than the limit of the data set, or no such frame.
 
     Reference: DICOM PS3.3, C.7.6.16 (functional groups); PS3.5, A.5 (deflated).
     """
@@ -89,12 +91,30 @@ def open_dicom(path: Path, tags: Sequence[str] | None = None) -> Dataset:
         data.file_meta.TransferSyntaxUID = encodings.get((implicit, little), ExplicitVRBigEndian)
         if tags is None and "PixelData" in data and data["PixelData"].is_undefined_length:
             raise DataError(path, "found compressed pixels and no transfer syntax; export it again with its header")
+    if frame is not None:
+        _keep_frame(path, data, frame)
     if frames(data) == 1:
         for groups in (data.get(name) or () for name in _GROUPS):
             for macro in (element for group in groups[:1] for element in group if element.VR == "SQ"):
                 for element in (element for item in macro.value[:1] for element in item):
                     data[element.tag] = element
     return data
+
+
+def _keep_frame(path: Path, data: Dataset, frame: int) -> None:
+    """Leave one frame, counted from 1, in a dataset: its pixels and its functional groups."""
+    count, index = frames(data), frame - 1
+    if not 0 <= index < count:
+        raise DataError(path, f"found {count} frames and none of number {frame}, expected a number of 1-{count}")
+    if "PixelData" in data:
+        if data.file_meta.TransferSyntaxUID.is_compressed:
+            data.PixelData = encapsulate([get_frame(data.PixelData, index, number_of_frames=count)])
+        else:
+            size = int(data.Rows) * int(data.Columns) * int(data.get("SamplesPerPixel") or 1) * data.BitsAllocated // 8
+            data.PixelData = data.PixelData[index * size :][:size]
+    data.NumberOfFrames = 1
+    if groups := data.get(_GROUPS[1]):
+        data[_GROUPS[1]].value = groups[index : index + 1]
 
 
 def frames(data: Dataset) -> int:
