@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,50 @@ class Images:
         names: a name for each, the same in every copy of the folder: its path without a known suffix, folders joined
             by `_`.
         others: files that are none -> why; nobody has to sort them out first.
+        shown: path -> what it is called in results and messages: its path in the folder. Where the folder lies in the
+            machine, and whose it is, is nobody's business.
     """
 
     paths: list[Path]
     names: list[str]
     others: dict[Path, str]
+    shown: dict[Path, str]
+
+
+def find_all(places: Sequence[str | os.PathLike], *, without: Path | None = None) -> Images:
+    """Find the DICOM images in several folders and among single files, each file once.
+
+    Args:
+        places: folders, searched as `find_images` does, and files.
+        without: a folder that is not searched, such as that of the results.
+
+    Raises:
+        DataError: as of `find_images`; a single file that is no image; or nothing given.
+    """
+    if not places:
+        raise ValueError("found no folder and no file, expected at least one with DICOM images")
+    several, seen = len(places) > 1, set()
+    paths, names, others, shown = [], [], {}, {}
+    for place in map(Path, places):
+        if place.is_dir():
+            found = find_images(place, without=without)
+        elif not place.exists():
+            raise DataError(place, "found no such folder or file, expected DICOM images")
+        elif reason := _no_image(place):
+            raise DataError(place, f"found {reason}, expected a DICOM image")
+        else:
+            found = Images([place], [_without_suffix(Path(place.name)).name], {}, {place: place.name})
+        head = place.resolve().name if several and place.is_dir() else ""
+        for path, name in zip(found.paths, found.names, strict=True):
+            if path.resolve() not in seen:
+                seen.add(path.resolve())
+                paths.append(path)
+                names.append(f"{head}_{name}" if head else name)
+        others |= {path: reason for path, reason in found.others.items() if path.resolve() not in seen}
+        seen |= {path.resolve() for path in found.others}
+        shown |= {path: f"{head}/{label}" if head else label for path, label in found.shown.items()}
+    _refuse_equal_names(Path(places[0]), names)
+    return Images(paths, names, others, shown)
 
 
 def find_images(folder: str | os.PathLike, *, without: Path | None = None) -> Images:
@@ -66,12 +106,16 @@ def find_images(folder: str | os.PathLike, *, without: Path | None = None) -> Im
             folder, f"found {len(others)} files and no DICOM image among them, such as {first.name}: {others[first]}"
         )
     names = ["_".join(_without_suffix(path.relative_to(folder)).parts) for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    _refuse_equal_names(folder, names)
+    return Images(paths, names, others, {path: path.relative_to(folder).as_posix() for path in (*paths, *others)})
+
+
+def _refuse_equal_names(folder: Path, names: list[str]) -> None:
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise DataError(
             folder, f"found several files named {', '.join(twice)} (with any suffix), expected one of each; rename them"
         )
-    return Images(paths, names, others)
 
 
 def _files(folder: Path, without: Path | None) -> Iterator[Path]:
