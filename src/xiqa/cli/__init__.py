@@ -6,7 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from xiqa.cli import read, simulate
+import xiqa
+from xiqa.cli import compare, read, simulate, trend
 from xiqa.cli.simulate import SCENARIOS
 
 __all__ = ["SCENARIOS", "main"]
@@ -19,22 +20,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after the program's name; those of the process where None.
 
     Returns:
-        The exit code: 0, or 1 after an error that was said on stderr.
+        The exit code: 0, 1 after an error that was said on stderr, or another one that the verb's help explains.
     """
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ValueError, OSError) as error:
         print(f"xiqa: error: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="xiqa", description="Image quality of mammography from the CDMAM 3.4 phantom."
     )
+    parser.add_argument("--version", action="version", version=f"xiqa {xiqa.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for verb in (read, simulate):
+    for verb in (read, compare, trend, simulate):
         verb.add_parser(commands)
     return parser

@@ -8,8 +8,8 @@ from pathlib import Path
 from xiqa.cdmam.dicom import write_dicom
 from xiqa.cdmam.phantom import GEOMETRIES, VERSIONS, Geometry, geometry_of
 from xiqa.cli.common import cores, count, each, number
-from xiqa.cli.read import CURVE_OF_RECORD
 from xiqa.config import Detector, Exposure
+from xiqa.qc.load import CURVE_OF_RECORD
 
 SCENARIOS = {
     "1": Exposure(tube_voltage_kv=28, exposure_mas=115, noise_level=9.55),

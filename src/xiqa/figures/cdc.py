@@ -1,25 +1,30 @@
-"""The contrast-detail diagram: threshold gold thickness against disc diameter, with the European limits."""
+"""The contrast-detail diagram: threshold gold thickness against disc diameter, with the limits it is held against."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xiqa.cdmam.limits import LIMITS, RANGE_UM, censored_side, limit_curve
+from xiqa.cdmam.limits import EUROPEAN_LIMITS_UM, RANGE_UM, censored_side, limit_curve
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 from xiqa.figures import style
 
-_LIMIT_LINES = {"acceptable": "-", "achievable": (0, (4, 2))}
+_LINES = ("-", (0, (4, 2)), ":", "-.")
 _MARKERS = "osD^vPXh"
 _ARROWS = {"below": "v", "above": "^"}
 
 
 @style.styled
-def plot_cdc(curves: Mapping[str, pd.DataFrame], data: str | None = None) -> Figure:
-    """Draw contrast-detail curves with their 95 % bands and the European limits.
+def plot_cdc(
+    curves: Mapping[str, pd.DataFrame],
+    data: str | None = None,
+    limits_um: Mapping[str, Mapping[float, float]] = EUROPEAN_LIMITS_UM,
+) -> Figure:
+    """Draw contrast-detail curves with their 95 % bands and limits.
 
     A point is a measured threshold (human-equivalent), the line through them the smooth curve, the band its 95 %
     interval. Thresholds outside the phantom's range are drawn as open arrows at the end of the range: they point to
@@ -28,6 +33,8 @@ def plot_cdc(curves: Mapping[str, pd.DataFrame], data: str | None = None) -> Fig
     Args:
         curves: label -> the table of `xiqa.cdmam.curve.fit_curve`.
         data: `simulated`, `recorded` or `mixed`, noted below the figure; None where it is not known.
+        limits_um: limit -> diameter in mm -> limit in µm: dots where a limit holds, joined by the third-order fits that
+            the field uses of the European limits, by straight lines of others.
 
     Returns:
         The figure.
@@ -42,9 +49,13 @@ def plot_cdc(curves: Mapping[str, pd.DataFrame], data: str | None = None) -> Fig
         raise ValueError("curves: found none, expected at least one table of fit_curve")
     figure = style.new_figure(5.4, 4.2)
     axes = figure.subplots()
-    for limit, line in _LIMIT_LINES.items():
-        fine = np.geomspace(CDC_DIAMETERS_MM[-1], CDC_DIAMETERS_MM[0], 100)
-        axes.plot(fine, limit_curve(limit, fine), color=style.BLACK, linestyle=line, linewidth=0.9)
+    black = {"color": style.BLACK, "linewidth": 0.9}
+    european = limits_um == EUROPEAN_LIMITS_UM
+    for line, (limit, at) in zip(itertools.cycle(_LINES), limits_um.items()):
+        sizes = np.array(sorted(at))
+        fine = np.geomspace(CDC_DIAMETERS_MM[-1], CDC_DIAMETERS_MM[0], 100) if european else sizes
+        axes.plot(fine, limit_curve(limit, fine) if european else [at[d] for d in sizes], linestyle=line, **black)
+        axes.plot(sizes, [at[d] for d in sizes], ".", markersize=3.5, **black)
     arrows = set()
     groups = {name: group for group, name in style.GROUP_NAMES.items()}
     for k, (label, curve) in enumerate(curves.items()):
@@ -72,8 +83,8 @@ def plot_cdc(curves: Mapping[str, pd.DataFrame], data: str | None = None) -> Fig
                     diameter[chosen], curve["t_human_um"][chosen], arrow, color=colour, markerfacecolor="white",
                     markeredgewidth=0.9, markersize=4.5,
                 )  # fmt: skip
-    for limit, line in _LIMIT_LINES.items():
-        axes.plot([], [], color=style.BLACK, linestyle=line, linewidth=0.9, label=f"European limit: {limit}")
+    for line, limit in zip(itertools.cycle(_LINES), limits_um):
+        axes.plot([], [], linestyle=line, label=f"{'European' if european else 'local'} limit: {limit}", **black)
     ends = {"below": f"threshold below the thinnest disc ({RANGE_UM[0]:g} µm × r)"}
     ends["above"] = f"threshold above the thickest disc ({RANGE_UM[1]:g} µm × r)"
     for where in sorted(arrows, reverse=True):
@@ -88,9 +99,9 @@ def plot_cdc(curves: Mapping[str, pd.DataFrame], data: str | None = None) -> Fig
     columns = ["t_human_um", "cdc_um", "ci_low_um", "ci_high_um"]
     drawn = np.concatenate([curve[columns].to_numpy(float).ravel() for curve in curves.values()])
     drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
-    lowest, highest = drawn.min(), drawn.max()
-    limits = limit_curve("acceptable", CDC_DIAMETERS_MM).max(), LIMITS["achievable"].min()
-    axes.set_ylim(min(lowest, limits[1]) * 0.75, max(highest, limits[0]) * 1.25)
+    shown = [line.get_ydata() for line in axes.lines[: 2 * len(limits_um)]]
+    shown = np.concatenate([drawn, *shown])
+    axes.set_ylim(shown.min() * 0.75, shown.max() * 1.25)
     axes.legend(loc="upper right")
     if data is not None:
         style.note_data(figure, data)

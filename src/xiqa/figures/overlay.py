@@ -1,0 +1,179 @@
+"""Pictures of one CDMAM image: what was found where, and how grid and discs were placed; drawn fast, one per image."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
+
+from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETERS_MM
+from xiqa.cdmam.reader import HIT, Registration
+from xiqa.figures import style
+from xiqa.qc.load import ReadImage
+
+_FINE = 2  # lines are drawn this much larger and reduced, so that they are smooth
+_LINE_PX = 22
+ARROW_SCALE = 10
+"""How much longer than in the image the displacement of the discs is drawn."""
+
+
+def hit_map(image: ReadImage) -> Image.Image:
+    """The image with a ring around each corner disc that was found, and a cross where it was missed.
+
+    The disc of the cell is where ring and cross are; the central discs are not judged here.
+    """
+    canvas, draw = _canvas(image)
+    hit = image.reading.corner == HIT
+    for (i, j), centre in _cells(image):
+        x, y = _corner_disc(image, i, j, centre)
+        radius = _FINE * max(_disc_radius(image, i), 5)
+        if hit[i, j]:
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=style.SKY, width=3)
+        else:
+            arm = _FINE * 4
+            for sign in (-1, 1):
+                draw.line((x - arm, y - sign * arm, x + arm, y + sign * arm), fill=style.VERMILION, width=4)
+    found, cells = int(hit.sum()), int(CELL_PRESENT.sum())
+    return _captioned(
+        canvas, [(style.SKY, f"corner disc found ({found})"), (style.VERMILION, f"missed ({cells - found})")]
+    )
+
+
+def grid_overlay(image: ReadImage) -> Image.Image:
+    """The image with the fitted grid, the cell of the largest and thickest disc marked, and the discs' displacement."""
+    canvas, draw = _canvas(image)
+    placed = image.reading.registration
+    first, smaller, thicker = (_FINE * vector for vector in _frame(image))
+    for _, centre in _cells(image):
+        corners = [
+            tuple(centre + (a * smaller + b * thicker) / 2) for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1), (-1, -1))
+        ]
+        draw.line(corners, fill=style.ORANGE, width=2)
+    for (i, j), words in (((0, 5), "2.00 mm"), ((15, 11), "0.06 mm"), ((7, 0), "0.03 µm"), ((7, 15), "2.00 µm")):
+        place = first + i * smaller + j * thicker
+        _text(draw, place, words)
+    words = [(style.ORANGE, f"grid, pitch {placed.pitch_mm:.2f} mm, tilt {placed.angle_deg:z.2f}°")]
+    arrows = displacement_px(placed, image.header.pixel_mm)
+    if arrows is not None:
+        for (i, j), centre in _cells(image):
+            end = centre + _FINE * ARROW_SCALE * arrows[i, j] / image.picture_factor
+            _arrow(draw, centre, end, style.SKY)
+        largest = float(np.nanmax(np.hypot(*np.moveaxis(arrows, -1, 0)))) * image.header.pixel_mm
+        words.append((style.SKY, f"discs off the grid by up to {largest:.2f} mm (arrows × {ARROW_SCALE})"))
+    return _captioned(canvas, words)
+
+
+def image_pictures(image: ReadImage) -> dict[str, bytes]:
+    """Both pictures of an image as PNG: "hits" and "grid"."""
+    return {"hits": png(hit_map(image)), "grid": png(grid_overlay(image))}
+
+
+def displacement_px(placed: Registration, pixel_mm: float) -> np.ndarray | None:
+    """Where the discs of each cell lie against the grid: (16, 16, 2) x, y in pixels of the image; None: unknown."""
+    measured = getattr(placed, "displacement", None)
+    if measured is None:
+        return None
+    raise NotImplementedError
+
+
+def lost_phantom(picture: np.ndarray, factor: int) -> Image.Image:
+    """An image in which the phantom was not found, with a ruler in pixels of the image, to read corners from."""
+    canvas = _grey(picture).resize((_FINE * picture.shape[1], _FINE * picture.shape[0]), Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(canvas)
+    longest = max(picture.shape) * factor
+    step = next(s for s in (100, 200, 250, 500, 1000, 2000, 2500, 5000, 10**9) if longest / s <= 12)
+    for axis, side in enumerate(picture.shape[::-1]):
+        for value in range(step, side * factor, step):
+            place = _FINE * (value + 0.5) / factor - 0.5
+            ends = [(place, 0), (place, canvas.height)] if axis == 0 else [(0, place), (canvas.width, place)]
+            draw.line([tuple(end) for end in ends], fill=style.ORANGE, width=1)
+            _text(draw, np.array((place, 24) if axis == 0 else (50, place)), str(value))
+    return _captioned(canvas, [(style.ORANGE, "x (across) and y (down) in pixels of the image")])
+
+
+def png(picture: Image.Image) -> bytes:
+    """The bytes of a PNG file."""
+    stream = io.BytesIO()
+    picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _canvas(image: ReadImage) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    canvas = _grey(image.picture)
+    canvas = canvas.resize((_FINE * canvas.width, _FINE * canvas.height), Image.Resampling.BILINEAR)
+    return canvas, ImageDraw.Draw(canvas)
+
+
+def _grey(picture: np.ndarray) -> Image.Image:
+    # The lines of the grid are darker than any disc: the grey of the background's noise tells how much is shown.
+    middle, high = style.robust_limits(picture, 50, 99.5)
+    low = max(float(picture.min()), middle - 6 * (high - middle))
+    grey = np.clip((picture - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _frame(image: ReadImage) -> np.ndarray:
+    """The frame of the matrix (3, 2) in pixels of the picture."""
+    frame = np.array(image.reading.registration.frame_px, float)
+    frame[0] = (frame[0] + 0.5) / image.picture_factor - 0.5
+    frame[1:] /= image.picture_factor
+    return frame
+
+
+def _cells(image: ReadImage):
+    """Yield ((diameter index, thickness index), centre in pixels of the canvas) of each cell."""
+    first, smaller, thicker = _frame(image)
+    for i, j in zip(*np.nonzero(CELL_PRESENT), strict=True):
+        yield (int(i), int(j)), _FINE * (first + i * smaller + j * thicker + 0.5) - 0.5
+
+
+def _corner_disc(image: ReadImage, i: int, j: int, centre: np.ndarray) -> np.ndarray:
+    _, smaller, thicker = _frame(image)
+    step = CORNER_STEPS[CORNER_CODES[i, j]]
+    offset = image.reading.registration.eccentric_offset
+    return centre + _FINE * offset * (step[0] * smaller + step[1] * thicker)
+
+
+def _disc_radius(image: ReadImage, i: int) -> float:
+    """Radius of the ring about a disc in pixels of the picture: a little larger than the disc."""
+    size_mm = DIAMETERS_MM[i] * image.reading.registration.magnification
+    return 0.5 * size_mm / image.header.pixel_mm / image.picture_factor + 2
+
+
+def _arrow(draw: ImageDraw.ImageDraw, start: np.ndarray, end: np.ndarray, colour: str) -> None:
+    draw.line((*start, *end), fill=colour, width=3)
+    along = end - start
+    length = float(np.hypot(*along))
+    if length > 6:
+        along = along / length
+        across = np.array([-along[1], along[0]])
+        draw.polygon(
+            [tuple(p) for p in (end + 4 * along, end - 6 * along + 5 * across, end - 6 * along - 5 * across)], colour
+        )
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+
+
+def _text(draw: ImageDraw.ImageDraw, place: np.ndarray, words: str) -> None:
+    """Words on a dark ground, which can be read on any image."""
+    box = draw.textbbox(tuple(place), words, font=_font(24), anchor="mm")
+    draw.rectangle((box[0] - 5, box[1] - 3, box[2] + 5, box[3] + 3), fill="#222222")
+    draw.text(tuple(place), words, fill="white", font=_font(24), anchor="mm")
+
+
+def _captioned(canvas: Image.Image, entries: Sequence[tuple[str, str]]) -> Image.Image:
+    """Reduce what was drawn and put a legend below it, a line per entry."""
+    small = canvas.reduce(_FINE)
+    out = Image.new("RGB", (small.width, small.height + _LINE_PX * len(entries) + 8), "white")
+    out.paste(small)
+    draw = ImageDraw.Draw(out)
+    for number, (colour, words) in enumerate(entries):
+        middle = small.height + 4 + _LINE_PX * number + _LINE_PX // 2
+        draw.rectangle((8, middle - 6, 20, middle + 6), fill=colour)
+        draw.text((28, middle), words, fill="black", font=_font(15), anchor="lm")
+    return out

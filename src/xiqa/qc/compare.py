@@ -1,0 +1,133 @@
+"""Two records side by side: the ratio of their curves, and how well one image stands for many."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from xiqa.qc.record import Point, Record, read_record
+
+Z_95 = 1.959964
+RESULTS = "results.json"
+
+
+def find_records(place: str | os.PathLike) -> dict[str, Record]:
+    """Records of a results.json, or of a folder and the folders below it: path in the folder -> record.
+
+    Raises:
+        ValueError: no such place, no record in it, or a file that is none.
+    """
+    place = Path(place)
+    if not place.exists():
+        raise ValueError(f"{place}: found no such file or folder, expected results of xiqa read")
+    paths = sorted(place.rglob(RESULTS)) if place.is_dir() else [place]
+    if not paths:
+        raise ValueError(f"{place}: found no {RESULTS} in it, expected results of xiqa read")
+    return {path.relative_to(place).as_posix() if place.is_dir() else path.name: read_record(path) for path in paths}
+
+
+def pairs_of(first: dict[str, Record], second: dict[str, Record]) -> list[tuple[Record, Record]]:
+    """Pairs of records to compare: the only two, or those of equal exposure settings.
+
+    Raises:
+        ValueError: several records, and no exposure setting that both sides have once.
+    """
+    if len(first) == len(second) == 1:
+        return [(*first.values(), *second.values())]
+    sides = [[record.exposure.name for record in side.values()] for side in (first, second)]
+    shared = [name for name in dict.fromkeys(sides[0]) if sides[0].count(name) == sides[1].count(name) == 1]
+    if not shared:
+        raise ValueError(
+            f"found the settings {', '.join(sides[0])} and {', '.join(sides[1])}, expected one on each side, or "
+            "settings of the same name; name the folders of the two that belong together"
+        )
+    by_name = [{record.exposure.name: record for record in side.values()} for side in (first, second)]
+    return [(by_name[0][name], by_name[1][name]) for name in shared]
+
+
+def log_error(point: Point) -> float:
+    """Standard error of ln cdc_um from the 95 % interval; NaN where it has none, or no end."""
+    low, high = point.ci_low_um, point.ci_high_um
+    return math.log(high / low) / (2 * Z_95) if low and high else math.nan
+
+
+def ratios(first: Record, second: Record) -> pd.DataFrame:
+    """Ratio of two curves, first over second: below 1, the first sees thinner discs.
+
+    Returns:
+        12 rows: diameter_mm; first_um and second_um, the curves; ratio; ci_low and ci_high, its 95 % interval from both
+        intervals, as if the images were different ones; verdict: "lower", "higher" or "no difference shown", and "not
+        measured" where one of the thresholds lies outside the phantom's discs.
+    """
+    rows = []
+    for a, b in zip(first.curve, second.curve, strict=True):
+        ratio, error = a.cdc_um / b.cdc_um, math.hypot(log_error(a), log_error(b))
+        low, high = ratio * math.exp(-Z_95 * error), ratio * math.exp(Z_95 * error)
+        verdict = "lower" if high < 1 else "higher" if low > 1 else "no difference shown"
+        if a.censored or b.censored:
+            ratio = low = high = math.nan
+            verdict = "not measured"
+        elif math.isnan(error):
+            verdict = "no interval"
+        rows.append((a.diameter_mm, a.cdc_um, b.cdc_um, ratio, low, high, verdict))
+    columns = ["diameter_mm", "first_um", "second_um", "ratio", "ci_low", "ci_high", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def one_against_many(first: Record, second: Record) -> pd.DataFrame:
+    """Each image's own curve in the first record, against the curve of all images in the second.
+
+    Returns:
+        One row per image and diameter that the second record measures: image, diameter_mm, one_um, many_um and ratio.
+    """
+    rows = [
+        (image.name, point.diameter_mm, one, point.cdc_um, one / point.cdc_um)
+        for image in first.images
+        for one, point in zip(image.cdc_um, second.curve, strict=True)
+        if not point.censored
+    ]
+    return pd.DataFrame(rows, columns=["image", "diameter_mm", "one_um", "many_um", "ratio"])
+
+
+def agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """Bias and 95 % limits of agreement of one-image curves, as ratios, by diameter and in all.
+
+    Args:
+        table: of `one_against_many`.
+
+    Returns:
+        diameter_mm (NaN: all together), images, bias, and lower and upper, which hold 95 % of the images' ratios.
+
+    Reference:
+        Bland and Altman, Lancet 327, 307-310 (1986), on the logarithms.
+    """
+    rows = []
+    for diameter, part in [*table.groupby("diameter_mm", sort=False), (math.nan, table)]:
+        logs = np.log(part["ratio"])
+        mean, spread = logs.mean(), logs.std(ddof=1) if len(logs) > 1 else math.nan
+        rows.append((diameter, part["image"].nunique(), *np.exp([mean, mean - Z_95 * spread, mean + Z_95 * spread])))
+    return pd.DataFrame(rows, columns=["diameter_mm", "images", "bias", "lower", "upper"])
+
+
+def remarks(first: Record, second: Record) -> list[str]:
+    """What makes the comparison doubtful."""
+    found = []
+    if first.options.human != second.options.human:
+        found.append("the human factor multiplies different quantities in the two records")
+    if first.options.method != second.options.method:
+        found.append(f"the methods differ: {first.options.method} and {second.options.method}")
+    shared = {i.pixel_digest for i in first.images} & {i.pixel_digest for i in second.images}
+    if shared:
+        found.append(f"{len(shared)} images are in both records: the interval of the ratio is wider than it need be")
+    for words, a, b in (
+        ("pixel size", first.exposure.pixel_mm, second.exposure.pixel_mm),
+        ("kind of pixels", first.exposure.for_presentation, second.exposure.for_presentation),
+        ("phantom", first.phantom, second.phantom),
+    ):
+        if a != b:
+            found.append(f"the {words} differs: {a} and {b}")
+    return found
