@@ -26,7 +26,7 @@ THRESHOLD = 0.625
 _SLOPE_ROWS = np.array([6, 8, 10])  # 0.50, 0.31 and 0.20 mm
 _SLOPE_RANGE = (0.5, 10.0)
 _SLOPE_FALLBACK = 2.5  # where no row crosses the threshold; then all thresholds are censored or nearly so
-_CDC_ROWS = slice(3, 15)
+CDC_ROWS = slice(3, 15)  # the curve's diameters among the phantom's
 _CONTRAST = np.log(-np.expm1(-GOLD_ATTENUATION_PER_UM * THICKNESSES_UM))
 _CONTRAST_RANGE = (float(_CONTRAST[0]) - 2.5, -0.05)
 
@@ -273,7 +273,7 @@ def thresholds(hit_rate: np.ndarray, fit: Fit = "held_slope") -> Thresholds:
         _SLOPE_FALLBACK,
         *_CONTRAST_RANGE,
     )
-    thickness = -np.log1p(-np.exp(positions[:, _CDC_ROWS])) / GOLD_ATTENUATION_PER_UM
+    thickness = -np.log1p(-np.exp(positions[:, CDC_ROWS])) / GOLD_ATTENUATION_PER_UM
     side = np.where(thickness < RANGE_UM[0], -1, np.where(thickness > RANGE_UM[1], 1, 0)).astype(np.int8)
     shape = rates.shape[:-2]
     return Thresholds(
@@ -321,8 +321,17 @@ def third_order_coefficients(
     return nnls(np.hstack([design, bounded]), np.ones(thickness.size))[0][:4]
 
 
-def _cdc(t_auto_um: np.ndarray, side: np.ndarray, human: Human) -> np.ndarray:
-    """Third-order curves (n, 12) of thresholds (n, 12) and their sides; the bounds themselves where nothing else is."""
+def third_order_curves(t_auto_um: np.ndarray, side: np.ndarray, human: Human) -> np.ndarray:
+    """Third-order curves (n, 12) of human-equivalent thresholds.
+
+    Args:
+        t_auto_um: (n, 12) thresholds of the automated reading, or their bounds.
+        side: (n, 12): -1 and 1 where the threshold lies below or above its bound, 0 where it is measured.
+        human: what r(d) multiplies.
+
+    Returns:
+        (n, 12) in µm; the bounds themselves where nothing is measured.
+    """
     target = human_equivalent(t_auto_um, human)
     return np.array(
         [
@@ -339,7 +348,7 @@ def _interval(drawn: Thresholds, human: Human) -> tuple[np.ndarray, np.ndarray]:
 
     A draw whose threshold is censored tells a bound: 0 or infinity stand for what lies beyond it.
     """
-    cdc, bound = _cdc(drawn.t_auto_um, drawn.side, human), human_equivalent(drawn.t_auto_um, human)
+    cdc, bound = third_order_curves(drawn.t_auto_um, drawn.side, human), human_equivalent(drawn.t_auto_um, human)
     low = np.select([drawn.side < 0, drawn.side > 0], [0.0, np.minimum(cdc, bound)], cdc)
     high = np.select([drawn.side < 0, drawn.side > 0], [np.maximum(cdc, bound), np.inf], cdc)
     return np.percentile(low, 2.5, axis=0, method="lower"), np.percentile(high, 97.5, axis=0, method="higher")
@@ -397,7 +406,7 @@ def standard_curve(
     """
     hits = _hits(detections)
     measured = thresholds(hits.mean(axis=0), fit)
-    cdc = _cdc(measured.t_auto_um[None], measured.side[None], human)[0]
+    cdc = third_order_curves(measured.t_auto_um[None], measured.side[None], human)[0]
     low = high = np.full(12, np.nan)
     if bootstrap > 0 and len(hits) > 1:
         low, high = _interval(thresholds(_resampled_rates(hits, len(hits), bootstrap, seed), fit), human)
@@ -467,7 +476,7 @@ def coefficient_of_variation(
     if len(hits) < 4 * n:
         raise ValueError(f"detections: found {len(hits)} images, expected at least {4 * n} to resample sets of {n}")
     drawn = thresholds(_resampled_rates(hits, n, draws, seed), fit)
-    cdc = _cdc(drawn.t_auto_um, drawn.side, human)
+    cdc = third_order_curves(drawn.t_auto_um, drawn.side, human)
     return pd.DataFrame(
         {
             "diameter_mm": CDC_DIAMETERS_MM,

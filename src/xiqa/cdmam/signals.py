@@ -158,6 +158,15 @@ def _signals(
     )
 
 
+def cell_planes(image: np.ndarray, pose: Pose, pixel_mm: float, magnification: float, offset: float) -> np.ndarray:
+    """Background of each cell, grid lines and discs left out.
+
+    Returns:
+        (16, 16, 4): counts in the cell's centre, slopes along x and y, standard deviation of the pixels about it.
+    """
+    return _signals(image, pose, pixel_mm, magnification, offset)[1]
+
+
 def _disc_template(radius: float) -> np.ndarray:
     """Normalised disc, area coverage of each cell of a grid centred on it; radius in cells."""
     half = int(radius + 0.5)

@@ -1,0 +1,142 @@
+"""The curve from graded signals: closed forms, the analytic thresholds, and images that it must not be read from."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.integrate import dblquad
+
+from xiqa.cdmam import curve, graded
+from xiqa.cdmam.detectability import detectability_threshold_um
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, DIAMETERS_MM, GEOMETRIES
+from xiqa.cdmam.reader import read_image
+from xiqa.cdmam.simulator import simulate
+from xiqa.config import Detector, Exposure
+
+STANDARD = GEOMETRIES["standard_reader"]
+EXPOSURE, DETECTOR = Exposure(tube_voltage_kv=26, exposure_mas=100, noise_level=14), Detector(pixel_mm=0.1)
+
+
+@pytest.fixture(scope="module")
+def image():
+    counts = simulate(EXPOSURE, DETECTOR, STANDARD, seed=3).counts
+    return counts, read_image(counts, DETECTOR.pixel_mm).registration
+
+
+@pytest.fixture(scope="module")
+def measured(image):
+    return graded.measure(image[0], DETECTOR.pixel_mm, image[1])
+
+
+def names(measurement):
+    return [warning.name for warning in measurement.warnings]
+
+
+@pytest.mark.parametrize(("radius", "blur", "distance"), [(0.7, 0.8, 0.0), (0.7, 0.8, 1.3), (4.0, 0.8, 3.7)])
+def test_the_profile_is_a_disc_under_a_gaussian(radius, blur, distance):
+    def weight(y, x):
+        return np.exp(-((x - distance) ** 2 + y**2) / (2 * blur**2)) / (2 * np.pi * blur**2)
+
+    def edge(x):
+        return np.sqrt(max(radius**2 - x**2, 0))
+
+    expected = dblquad(weight, -radius, radius, lambda x: -edge(x), edge)[0]
+    assert graded.blurred_disc(np.array([distance]), radius, blur)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_image_gives_the_analytic_thresholds_of_the_known_place(measured):
+    truth = detectability_threshold_um(EXPOSURE, DETECTOR, STANDARD, DIAMETERS_MM)
+    error = (measured.ln_threshold - np.log(truth))[curve.CDC_ROWS]
+    sd = np.sqrt(np.diag(measured.covariance))[curve.CDC_ROWS]
+    assert (sd < 0.04).all()
+    assert abs(error.mean()) < 0.05
+    assert (abs(error) < 4 * sd).all()
+    assert not measured.warnings
+
+
+def test_displaced_discs_are_measured_where_they_lie(image, measured):
+    registration = image[1]
+    frame = registration.frame_px.copy()
+    frame[0] += (1.0, -0.8)  # 0.10 and 0.08 mm
+    frame[1] *= 1.001
+    displaced = replace(registration, frame_px=frame)
+    found = graded.measure(image[0], DETECTOR.pixel_mm, displaced)
+    np.testing.assert_allclose(found.ln_threshold, measured.ln_threshold, atol=0.03)
+
+
+def test_inverted_pixel_values_give_the_same_curve(image, measured):
+    counts, registration = image
+    inverted = replace(registration, discs_dark=False)
+    found = graded.measure(16383 - counts, DETECTOR.pixel_mm, inverted)
+    np.testing.assert_allclose(found.ln_threshold, measured.ln_threshold, atol=0.01)
+
+
+def test_pixels_that_are_not_linear_saturation_and_structure_are_named(image):
+    counts, registration = image[0].astype(float), image[1]
+    spacing = DETECTOR.pixel_mm
+    assert "not_linear" in names(graded.measure(4000 * np.log(counts), spacing, registration))
+    assert "not_linear" in names(graded.measure(counts**2, spacing, registration))
+    floor = np.percentile(counts[CELL_WINDOW], 2)
+    assert "saturated" in names(graded.measure(np.maximum(counts, floor), spacing, registration))
+    rng = np.random.default_rng(0)
+    spots = counts + 200 * (rng.random(counts.shape) < 0.002)
+    assert "structure" in names(graded.measure(spots, spacing, registration))
+
+
+CELL_WINDOW = np.s_[600:1400, 400:1000]
+
+
+def test_what_returns_from_image_to_image_is_no_noise(image, measured):
+    alone = graded.graded_curve([measured])
+    assert alone.images == 1
+    assert not alone.warnings
+    twice = graded.graded_curve([measured, measured])
+    assert "structure" in [warning.name for warning in twice.warnings]
+
+
+def test_an_image_without_discs_has_no_curve(image):
+    empty = simulate(EXPOSURE, DETECTOR, STANDARD, seed=3, discs=False).counts
+    with pytest.raises(ValueError, match="found no discs that stand out"):
+        graded.measure(empty, DETECTOR.pixel_mm, image[1])
+
+
+def known(scale):
+    return scale * (0.008 + 0.009 / DIAMETERS_MM + 0.0025 / DIAMETERS_MM**2)
+
+
+@pytest.mark.parametrize("scale", [1.5, 3.0])
+def test_counting_many_images_gives_the_equivalent_curve(scale):
+    rates = graded.expected_hit_rate(known(scale), 0.17)
+    hits = np.random.default_rng(1).random((1000, 16, 16)) < rates
+    counted = curve.standard_curve(np.where(CELL_PRESENT, np.where(hits, 1, 2), -1), bootstrap=0)
+    equivalent = graded.counted_threshold_um(known(scale), 0.17)
+    measured = counted.side == ""
+    assert measured.sum() >= 9
+    np.testing.assert_allclose(equivalent[measured], counted.table["t_auto_um"][measured], rtol=0.04)
+
+
+def test_nothing_is_held_to_the_phantoms_range():
+    low = graded.counted_threshold_um(known(0.4), 0.17)
+    assert (low[:4] < 0.03).all()
+    assert (np.diff(low) > 0).all()
+    ratio = low / known(0.4)[curve.CDC_ROWS]
+    assert (ratio > 1).all()
+    high = graded.counted_threshold_um(known(12), 0.17)
+    assert high[-1] > 2
+
+
+def test_the_curve_says_what_is_extrapolated(measured):
+    better = replace(measured, ln_threshold=measured.ln_threshold - 1.2)
+    result = graded.graded_curve([better])
+    table = result.table
+    assert list(table["diameter_mm"]) == list(CDC_DIAMETERS_MM)
+    assert not table["censored"].any()
+    assert result.side[0] == "below"
+    assert (result.extrapolated == (table["t_auto_um"] < 0.03)).all()
+    assert (table["ci_low_um"] < table["cdc_um"]).all()
+    assert (table["cdc_um"] < table["ci_high_um"]).all()
+    hopeless = replace(measured, ln_threshold=measured.ln_threshold + 9)
+    hopeless.ln_threshold[13:] = np.inf
+    last = graded.graded_curve([hopeless]).table.iloc[-1]
+    assert last["censored"]
+    assert np.isinf(last["ci_high_um"])
