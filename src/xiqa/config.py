@@ -21,6 +21,7 @@ Anode = Literal["Mo", "Rh", "W"]
 Filter = Literal["Mo", "Rh", "Ag", "Al"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Shift = Annotated[float, Field(ge=-1, le=1)]
+Interval = tuple[float, float]
 Method = Literal[
     "omig",
     "sensitivity",
@@ -186,6 +187,26 @@ class Detector(Section):
     disc_skew: float = Field(
         0.0, ge=-0.02, le=0.02, description="stretch of the discs' places along one diagonal, shrinkage along the other"
     )
+
+
+class Drawn(Section):
+    """Ranges from which exposure settings and detectors are drawn, each quantity independently of all others."""
+
+    beams: tuple[tuple[Anode, Filter], ...] = Field(
+        (("Mo", "Mo"), ("Mo", "Rh"), ("Rh", "Rh"), ("W", "Rh"), ("W", "Ag")),
+        min_length=1,
+        description="anode and filter, drawn as pairs",
+    )
+    tube_voltage_kv: Interval = Field((25.0, 32.0), description="tube voltage in kV")
+    exposure_mas: Interval = Field(
+        (30.0, 120.0), description="current-exposure time product in mAs, on a log scale: here it is the gain alone"
+    )
+    relative_noise: Interval = Field(
+        (0.012, 0.04), description="noise level over the background's mean counts, on a log scale"
+    )
+    scatter_to_primary: Interval = Field((0.05, 0.8), description="scatter-to-primary ratio")
+    blur_px: Interval = Field((0.4, 1.1), description="standard deviation of the detector's blur in pixels")
+    noise_filter_px: Interval = Field((0.3, 1.0), description="standard deviation of the noise filter in pixels")
 
 
 class Readout(Section):
