@@ -5,6 +5,8 @@ import pydicom
 import pytest
 
 from xiqa.cdmam import beam
+from xiqa.cdmam.curve import human_equivalent, seldom_hit, smooth, standard_curve, thresholds
+from xiqa.cdmam.limits import default_limits_um, verdicts
 from xiqa.cdmam.phantom import geometry_of, phantom
 from xiqa.cdmam.projection import discs_px, markers_px
 from xiqa.cdmam.simulator import noise_free, simulate, structure_labels, thickness_map
@@ -62,3 +64,95 @@ def test_simulated_files_say_so_and_which_phantom_they_show(tmp_path):
     assert "simulated" in data.ImageComments
     rows, columns = data.pixel_array.shape
     assert rows / columns == pytest.approx(23.5 / 17.9, rel=0.02)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The curve
+
+
+def rates_of(threshold_um, slope=3.0):
+    """Hit rates (21, 16) of an observer with a known threshold per diameter."""
+    contrast, at = (np.log(-np.expm1(-0.19 * t)) for t in (VERSION.thicknesses_um, threshold_um))
+    return 0.25 + 0.75 / (1 + np.exp(-slope * (contrast - at[:, None])))
+
+
+def drawn(rates, images, seed=0):
+    return np.where(np.random.default_rng(seed).random((images, *rates.shape)) < rates, 1, 2).astype(np.int8)
+
+
+@pytest.mark.parametrize("share", [0.35, 0.5, 0.65])
+def test_each_diameter_has_the_threshold_among_its_own_thicknesses(share):
+    low, high = VERSION.thicknesses_um[:, 0], VERSION.thicknesses_um[:, -1]
+    threshold = low ** (1 - share) * high**share
+    found = thresholds(rates_of(threshold), version="4.0")
+    assert found.t_auto_um == pytest.approx(threshold, rel=0.03)
+    assert (found.side == 0).all()
+    assert found.slope == pytest.approx(3.0, rel=0.1)
+
+
+def test_a_threshold_outside_the_thicknesses_of_its_diameter_is_a_bound():
+    low, high = VERSION.thicknesses_um[:, 0], VERSION.thicknesses_um[:, -1]
+    below, above = thresholds(rates_of(low / 3), version="4.0"), thresholds(rates_of(high * 3), version="4.0")
+    assert (below.side == -1).all()
+    assert below.t_auto_um == pytest.approx(low)
+    assert (above.side == 1).all()
+    assert above.t_auto_um == pytest.approx(high)
+
+
+def test_rates_below_chance_are_raised_before_the_smoothing_and_rows_meet_across_the_gaps():
+    rates = np.full((21, 16), 0.25)
+    rates[9] = 1.0
+    smoothed = smooth(rates, version="4.0")
+    assert smoothed[10] == pytest.approx(smoothed[8])  # a gap lies between the rows 9 and 10 only
+    weight = np.exp(-0.5 * (np.arange(-3, 4) / 0.75) ** 2)
+    assert smoothed[8, 8] == pytest.approx(0.25 + 0.75 * weight[2] / weight.sum())
+    rates[:] = 0.0
+    rates[9, 8] = 1.0
+    assert smooth(rates, version="4.0")[9, 8] == pytest.approx(0.25 + 0.75 * (weight[3] / weight.sum()) ** 2)
+
+
+def test_human_factors_multiply_the_contrast_of_each_diameter():
+    t = VERSION.thicknesses_um[:, 8]
+    human = human_equivalent(t, version="4.0")
+    ratio = np.expm1(-0.19 * human) / np.expm1(-0.19 * t)
+    assert ratio[[0, 9, 13, -1]] == pytest.approx([2.19, 1.91, 1.75, 1.41])
+    assert human_equivalent(t, "thickness", version="4.0") == pytest.approx(t * ratio)
+
+
+def test_what_rests_on_one_source_is_said_with_the_curve_and_there_is_no_limit_to_hold_it_against():
+    found = standard_curve(drawn(rates_of(VERSION.thicknesses_um[:, 8]), 8), bootstrap=20, version="4.0")
+    assert found.table["diameter_mm"].tolist() == VERSION.diameters_mm.tolist()
+    assert found.table["single_source"].all()
+    assert [warning.message for warning in found.warnings] == list(VERSION.statements)
+    limits = default_limits_um("4.0")
+    assert limits == {}
+    assert verdicts(found.table, limits).empty
+    own = {"of the user": {0.25: 0.45, 0.1: 1.9}}  # at diameters of CDMAM 4.0
+    assert verdicts(found.table, own)["limit_um"].tolist() == [0.45, 1.9]
+
+
+def test_a_thick_cell_that_is_almost_never_hit_is_named_as_a_possible_table_error():
+    detections = drawn(rates_of(VERSION.thicknesses_um[:, 5]), 16)
+    assert seldom_hit(detections == 1, "4.0") == []
+    detections[:, 4, 12] = 2  # as where the table has the wrong corner
+    detections[:3, 17, 14] = 1
+    detections[3:, 17, 14] = 2
+    assert seldom_hit(detections == 1, "4.0") == [(4, 12), (17, 14)]
+    first, second = standard_curve(detections, bootstrap=0, version="4.0").warnings[:2]
+    assert first.name == second.name == "possible table error"
+    assert "1.00 mm and 0.091 µm is found in 0 of 16 images" in first.message
+    assert "0.13 mm and 1.310 µm is found in 3 of 16 images" in second.message
+    assert seldom_hit(detections[:6] == 1, "4.0") == []  # too few images to say so
+
+
+def test_too_thin_a_cell_that_is_never_hit_is_no_table_error():
+    rates = rates_of(VERSION.thicknesses_um[:, 10])
+    found = [seldom_hit(drawn(rates, 16, seed) == 1, "4.0") for seed in range(30)]
+    assert sum(len(cells) for cells in found) == 0
+
+
+def test_matrices_of_another_version_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"found shape \(1, 16, 16\), expected \(images, 21, 16\)"):
+        standard_curve(np.ones((1, 16, 16), np.int8), version="4.0")
+    with pytest.raises(ValueError, match=r"expected 1 \(hit\) or 2 \(miss\) in its 336 cells"):
+        standard_curve(np.zeros((1, 21, 16), np.int8), version="4.0")

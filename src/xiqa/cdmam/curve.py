@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numba
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
+from scipy.stats import binom
 
-from xiqa.cdmam.limits import RANGE_UM, third_order_curve
-from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, THICKNESSES_UM
-
-HUMAN_FACTORS = np.array([2.11, 2.06, 2.01, 1.98, 1.94, 1.88, 1.82, 1.75, 1.68, 1.60, 1.50, 1.40])
-"""r(d): threshold of human readers over that of the automated reading, for `CDC_DIAMETERS_MM`."""
+from xiqa.cdmam.limits import third_order_curve
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, Phantom, phantom
 
 GOLD_ATTENUATION_PER_UM = 0.19
 """µ of C = ln(1 - exp(-µ t))."""
@@ -23,20 +22,42 @@ GOLD_ATTENUATION_PER_UM = 0.19
 THRESHOLD = 0.625
 """Fraction correct at the threshold: half-way between the guess rate 0.25 and 1; d' = 1.235 in a four-way choice."""
 
-_SLOPE_ROWS = np.array([6, 8, 10])  # 0.50, 0.31 and 0.20 mm
+CDC_ROWS = slice(3, 15)  # the curve's diameters among those of CDMAM 3.4
 _SLOPE_RANGE = (0.5, 10.0)
 _SLOPE_FALLBACK = 2.5  # where no row crosses the threshold; then all thresholds are censored or nearly so
-CDC_ROWS = slice(3, 15)  # the curve's diameters among the phantom's
-_CONTRAST = np.log(-np.expm1(-GOLD_ATTENUATION_PER_UM * THICKNESSES_UM))
-_CONTRAST_RANGE = (float(_CONTRAST[0]) - 2.5, -0.05)
 
 SIDES = np.array(["", "above", "below"])
 """Where a threshold lies that is outside the phantom's range, by side 0, 1, -1."""
 
-HUMAN_FACTORS.setflags(write=False)
-
 Fit = Literal["held_slope", "common_slope"]
 Human = Literal["thickness", "contrast"]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What the fits need of a phantom: D diameters by T thicknesses, n of the diameters are the curve's."""
+
+    contrast: np.ndarray  # (D, T)
+    slope_rows: np.ndarray
+    range_um: tuple[np.ndarray, np.ndarray]  # (n,) thinnest and thickest disc of each diameter of the curve
+    human_factors: np.ndarray  # (n,) r(d): threshold of human readers over that of the automated reading
+
+
+@cache
+def _rows(version: str) -> _Rows:
+    known, facts = phantom(version), phantom(version).file.curve
+    thickness = known.thicknesses_um[known.curve_rows]
+    return _Rows(
+        contrast=np.log(-np.expm1(-GOLD_ATTENUATION_PER_UM * known.thicknesses_um)),
+        slope_rows=np.flatnonzero(np.isin(known.diameters_mm, facts.slope_diameters_mm.value)),
+        range_um=(thickness[:, 0], thickness[:, -1]),
+        human_factors=np.array(facts.human_factors.value),
+    )
+
+
+HUMAN_FACTORS = _rows("3.4").human_factors
+"""r(d) of CDMAM 3.4 for its 12 diameters of the curve."""
+HUMAN_FACTORS.setflags(write=False)
 
 
 @dataclass(frozen=True)
@@ -44,8 +65,9 @@ class Thresholds:
     """Thresholds of one or several sets of images.
 
     Attributes:
-        t_auto_um: (..., 12) threshold thickness, clamped to `RANGE_UM`.
-        side: (..., 12) int8: -1 below the thinnest disc, 1 above the thickest, 0 measured.
+        t_auto_um: (..., n) threshold thickness at the n diameters of the phantom's curve, clamped to the thinnest and
+            the thickest disc.
+        side: (..., n) int8: -1 below the thinnest disc, 1 above the thickest, 0 measured.
         slope: (...,) f of the psychometric curve.
     """
 
@@ -74,15 +96,17 @@ class CurveResult:
     Attributes:
         method: "standard" (counted hits, as the field does it) or "graded" (from the signals themselves).
         images: how many images it rests on.
-        table: 12 rows, 1.00 -> 0.08 mm: diameter_mm; t_auto_um, the threshold of the automated reading; t_human_um,
-            the human-equivalent threshold; cdc_um, the smooth curve through them; ci_low_um and ci_high_um, its 95 %
-            interval, NaN where there is none; censored, the threshold lies outside the phantom's range and only a
-            bound is known (t_auto_um is then that bound, and the interval begins at 0 or ends at infinity).
-        side: (12,) of "", "below" (the thinnest disc) or "above" (the thickest): where the threshold lies outside the
+        table: a row for each of the n diameters of the phantom's curve (12 for CDMAM 3.4, 21 for 4.0), falling:
+            diameter_mm; t_auto_um, the threshold of the automated reading; t_human_um, the human-equivalent threshold;
+            cdc_um, the smooth curve through them; ci_low_um and ci_high_um, its 95 % interval, NaN where there is none;
+            censored, the threshold lies outside the phantom's range and only a bound is known (t_auto_um is then that
+            bound, and the interval begins at 0 or ends at infinity); single_source, only where the phantom has any:
+            corner or thickness of a cell of that diameter is known from one source alone.
+        side: (n,) of "", "below" (the thinnest disc) or "above" (the thickest): where the threshold lies outside the
             phantom's range, whether that is all that is known of it (censored) or not (extrapolated).
-        extrapolated: (12,) bool: cdc_um is a value outside the range in which the phantom has discs.
-        known_place_um: (12,) threshold of the observer who knows each disc's place; NaN for "standard".
-        known_place_low_um, known_place_high_um: (12,) its 95 % interval.
+        extrapolated: (n,) bool: cdc_um is a value outside the range in which the phantom has discs.
+        known_place_um: (n,) threshold of the observer who knows each disc's place; NaN for "standard".
+        known_place_low_um, known_place_high_um: (n,) its 95 % interval.
         warnings: what makes the curve doubtful, in order of weight.
     """
 
@@ -97,36 +121,43 @@ class CurveResult:
     warnings: tuple[CurveWarning, ...] = ()
 
 
-def smooth(hit_rate: np.ndarray, fit: Fit = "held_slope") -> np.ndarray:
+def smooth(hit_rate: np.ndarray, fit: Fit = "held_slope", version: str = "3.4") -> np.ndarray:
     """Smooth hit rates over neighbouring cells.
 
     Args:
-        hit_rate: (..., 16, 16) fraction of images in which a cell was a hit; only existing cells count.
-        fit: "held_slope": 3 × 3 kernel ¼ ½ ¼, ½ 1 ½, ¼ ½ ¼; "common_slope": Gaussian of 0.75 cell.
+        hit_rate: (..., D, T) fraction of images in which a cell was a hit; only existing cells count.
+        fit: "held_slope": 3 × 3 kernel ¼ ½ ¼, ½ 1 ½, ¼ ½ ¼, or what the phantom's data file says; "common_slope":
+            Gaussian of 0.75 cell.
+        version: version of the phantom. Blocks of rows are smoothed as if there were no gaps between them.
 
     Returns:
-        (..., 16, 16) float64, renormalised over existing cells, not below the guess rate 0.25; NaN where there is no
+        (..., D, T) float64, renormalised over existing cells, not below the guess rate 0.25; NaN where there is no
         cell.
     """
-    weights = _smoothing_matrix(fit)
+    known = phantom(version)
+    weights = _smoothing_matrix(fit, known)
     rates = np.asarray(hit_rate, dtype=float)
-    flat = np.where(CELL_PRESENT, rates, 0.0).reshape(*rates.shape[:-2], 256)
+    if known.file.curve.floor_first.value:
+        rates = np.maximum(rates, 0.25)
+    flat = np.where(known.present, rates, 0.0).reshape(*rates.shape[:-2], known.present.size)
     smoothed = np.maximum(flat @ weights.T, 0.25).reshape(rates.shape)
-    return np.where(CELL_PRESENT, smoothed, np.nan)
+    return np.where(known.present, smoothed, np.nan)
 
 
-def _smoothing_matrix(fit: Fit) -> np.ndarray:
-    """(256, 256) weights that take hit rates to smoothed hit rates."""
-    index = np.arange(16)
-    distance = np.abs(index[:, None] - index)
-    if fit == "held_slope":
-        kernel = np.where(distance == 0, 1.0, np.where(distance == 1, 0.5, 0.0))
-    elif fit == "common_slope":
-        kernel = np.where(distance <= 3, np.exp(-0.5 * (distance / 0.75) ** 2), 0.0)
-    else:
+def _smoothing_matrix(fit: Fit, known: Phantom) -> np.ndarray:
+    """(D T, D T) weights that take hit rates to smoothed hit rates."""
+    if fit not in ("held_slope", "common_slope"):
         raise ValueError(f"fit: found {fit!r}, expected 'held_slope' or 'common_slope'")
-    present = CELL_PRESENT.ravel().astype(float)
-    weights = np.kron(kernel, kernel) * present
+    gaussian = fit == "common_slope" or known.file.curve.smoothing.value == "gaussian"
+    kernels = []
+    for count in known.present.shape:
+        index = np.arange(count)
+        distance = np.abs(index[:, None] - index)
+        if gaussian:
+            kernels.append(np.where(distance <= 3, np.exp(-0.5 * (distance / 0.75) ** 2), 0.0))
+        else:
+            kernels.append(np.where(distance == 0, 1.0, np.where(distance == 1, 0.5, 0.0)))
+    weights = np.kron(*kernels) * known.present.ravel().astype(float)
     return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
 
 
@@ -177,7 +208,7 @@ def _fit_slope(contrast, rates, present, rows, slope_low, slope_high, grid, low,
         total = 0.0
         for row in rows:
             use = present[row]
-            total += _fit_position(contrast[use], rates[row][use], math.exp(x), low, high)[1]
+            total += _fit_position(contrast[row][use], rates[row][use], math.exp(x), low, high)[1]
         return total
 
     a, b = x_low, x_high
@@ -205,26 +236,26 @@ def _fit_slope(contrast, rates, present, rows, slope_low, slope_high, grid, low,
 
 @numba.njit(cache=True)
 def _fit_all(rates, contrast, present, slope_rows, held, slope_range, fallback, low, high):
-    """Threshold contrasts (n, 16) and slopes (n,) of smoothed hit rates (n, 16, 16)."""
-    count = rates.shape[0]
-    positions = np.zeros((count, 16))
+    """Threshold contrasts (n, D) and slopes (n,) of smoothed hit rates (n, D, T) at contrasts (D, T)."""
+    count, diameters = rates.shape[:2]
+    positions = np.zeros((count, diameters))
     slopes = np.zeros(count)
     for n in range(count):
         rate = rates[n]
         # A row carries a slope only where it crosses the threshold.
-        crossing = np.zeros(16, np.bool_)
-        for row in range(16):
+        crossing = np.zeros(diameters, np.bool_)
+        for row in range(diameters):
             values = rate[row][present[row]]
             crossing[row] = values.max() > 0.625 and values.min() < 0.625
         slope = fallback
         if held:
-            chosen = np.zeros(16, np.bool_)
+            chosen = np.zeros(diameters, np.bool_)
             for row in slope_rows:
                 chosen[row] = crossing[row]
             if not chosen.any():
                 chosen = crossing
             total, used = 0.0, 0
-            for row in range(16):
+            for row in range(diameters):
                 if chosen[row]:
                     total += _fit_slope(
                         contrast, rate, present, np.array([row]), slope_range[0], slope_range[1], 8, low, high
@@ -237,65 +268,71 @@ def _fit_all(rates, contrast, present, slope_rows, held, slope_range, fallback, 
             if rows.size:
                 slope = _fit_slope(contrast, rate, present, rows, slope_range[0], slope_range[1], 8, low, high)
         slopes[n] = slope
-        for row in range(16):
+        for row in range(diameters):
             use = present[row]
             own = slope
             if held:
                 own = _fit_slope(contrast, rate, present, np.array([row]), 0.99 * slope, 1.01 * slope, 1, low, high)
-            positions[n, row] = _fit_position(contrast[use], rate[row][use], own, low, high)[0]
+            positions[n, row] = _fit_position(contrast[row][use], rate[row][use], own, low, high)[0]
     return positions, slopes
 
 
-def thresholds(hit_rate: np.ndarray, fit: Fit = "held_slope") -> Thresholds:
+def thresholds(hit_rate: np.ndarray, fit: Fit = "held_slope", version: str = "3.4") -> Thresholds:
     """Threshold thickness T_auto per diameter from hit rates.
 
     Args:
-        hit_rate: (..., 16, 16) fraction of images in which a cell was a hit, not yet smoothed.
-        fit: "held_slope": slope f from 0.50, 0.31 and 0.20 mm, averaged, then held within ±1 %; "common_slope": one
-            slope for all diameters, behind a Gaussian smoothing of 0.75 cell.
+        hit_rate: (..., D, T) fraction of images in which a cell was a hit, not yet smoothed.
+        fit: "held_slope": slope f from three diameters of the phantom's data file (0.50, 0.31 and 0.20 mm for CDMAM
+            3.4), averaged, then held within ±1 %; "common_slope": one slope for all diameters, behind a Gaussian
+            smoothing of 0.75 cell.
+        version: version of the phantom.
 
     Returns:
-        Thresholds for the 12 diameters of the curve.
+        Thresholds for the diameters of its curve.
 
     Reference:
         p = 0.25 + 0.75 / (1 + exp(-f (C - C_T))), C = ln(1 - exp(-µ t)), µ = 0.19 / µm; threshold at p = 0.625, that
         is C = C_T (Young et al., Proc. SPIE 6142, 2006; European guidelines, supplement 2013).
     """
+    known, rows = phantom(version), _rows(version)
     rates = np.asarray(hit_rate, dtype=float)
-    smoothed = smooth(rates, fit).reshape(-1, 16, 16)
+    shape = rates.shape[:-2]
     positions, slopes = _fit_all(
-        smoothed,
-        _CONTRAST,
-        CELL_PRESENT,
-        _SLOPE_ROWS,
+        smooth(rates, fit, version).reshape(-1, *known.present.shape),
+        rows.contrast,
+        known.present,
+        rows.slope_rows,
         fit == "held_slope",
         _SLOPE_RANGE,
         _SLOPE_FALLBACK,
-        *_CONTRAST_RANGE,
+        float(rows.contrast.min()) - 2.5,
+        -0.05,
     )
-    thickness = -np.log1p(-np.exp(positions[:, CDC_ROWS])) / GOLD_ATTENUATION_PER_UM
-    side = np.where(thickness < RANGE_UM[0], -1, np.where(thickness > RANGE_UM[1], 1, 0)).astype(np.int8)
-    shape = rates.shape[:-2]
-    return Thresholds(
-        np.clip(thickness, *RANGE_UM).reshape(*shape, 12), side.reshape(*shape, 12), slopes.reshape(shape)
-    )
+    thickness = -np.log1p(-np.exp(positions[:, known.curve_rows])) / GOLD_ATTENUATION_PER_UM
+    thinnest, thickest = rows.range_um
+    side = np.where(thickness < thinnest, -1, np.where(thickness > thickest, 1, 0)).astype(np.int8)
+    clamped = np.clip(thickness, thinnest, thickest)
+    return Thresholds(clamped.reshape(*shape, -1), side.reshape(*shape, -1), slopes.reshape(shape))
 
 
-def human_equivalent(t_auto_um: np.ndarray, human: Human = "thickness") -> np.ndarray:
+def human_equivalent(t_auto_um: np.ndarray, human: Human | None = None, version: str = "3.4") -> np.ndarray:
     """Threshold that human readers would have.
 
     Args:
-        t_auto_um: (..., 12) thresholds of the automated reading.
-        human: what r(d) multiplies: "thickness", or "contrast" 1 - exp(-µ t), converted back to a thickness.
+        t_auto_um: (..., n) thresholds of the automated reading.
+        human: what r(d) multiplies: "thickness", or "contrast" 1 - exp(-µ t), converted back to a thickness; None as
+            the phantom's data file says ("thickness" for CDMAM 3.4, "contrast" for 4.0).
+        version: version of the phantom.
 
     Returns:
-        (..., 12) in µm.
+        (..., n) in µm.
     """
-    t_auto = np.asarray(t_auto_um, dtype=float)
+    t_auto, factors = np.asarray(t_auto_um, dtype=float), _rows(version).human_factors
+    human = human or phantom(version).file.curve.human_multiplies.value
     if human == "thickness":
-        return t_auto * HUMAN_FACTORS
+        return t_auto * factors
     if human == "contrast":
-        contrast = -np.expm1(-GOLD_ATTENUATION_PER_UM * t_auto) * HUMAN_FACTORS
+        contrast = -np.expm1(-GOLD_ATTENUATION_PER_UM * t_auto) * factors
         return -np.log1p(-contrast) / GOLD_ATTENUATION_PER_UM
     raise ValueError(f"human: found {human!r}, expected 'thickness' or 'contrast'")
 
@@ -321,68 +358,107 @@ def third_order_coefficients(
     return nnls(np.hstack([design, bounded]), np.ones(thickness.size))[0][:4]
 
 
-def third_order_curves(t_auto_um: np.ndarray, side: np.ndarray, human: Human) -> np.ndarray:
-    """Third-order curves (n, 12) of human-equivalent thresholds.
+def third_order_curves(
+    t_auto_um: np.ndarray, side: np.ndarray, human: Human | None, version: str = "3.4"
+) -> np.ndarray:
+    """Third-order curves (m, n) of human-equivalent thresholds.
 
     Args:
-        t_auto_um: (n, 12) thresholds of the automated reading, or their bounds.
-        side: (n, 12): -1 and 1 where the threshold lies below or above its bound, 0 where it is measured.
-        human: what r(d) multiplies.
+        t_auto_um: (m, n) thresholds of the automated reading, or their bounds.
+        side: (m, n): -1 and 1 where the threshold lies below or above its bound, 0 where it is measured.
+        human: what r(d) multiplies, see `human_equivalent`.
+        version: version of the phantom.
 
     Returns:
-        (n, 12) in µm; the bounds themselves where nothing is measured.
+        (m, n) in µm; the bounds themselves where nothing is measured.
     """
-    target = human_equivalent(t_auto_um, human)
+    diameters, target = phantom(version).curve_diameters_mm, human_equivalent(t_auto_um, human, version)
     return np.array(
         [
-            third_order_curve(third_order_coefficients(CDC_DIAMETERS_MM, t, where), CDC_DIAMETERS_MM)
-            if (where == 0).any()
-            else t
+            third_order_curve(third_order_coefficients(diameters, t, where), diameters) if (where == 0).any() else t
             for t, where in zip(target, side, strict=True)
         ]
     )
 
 
-def _interval(drawn: Thresholds, human: Human) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile interval (12,), (12,) of the curves of resampled images.
+def _interval(drawn: Thresholds, human: Human | None, version: str) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile interval (n,), (n,) of the curves of resampled images.
 
     A draw whose threshold is censored tells a bound: 0 or infinity stand for what lies beyond it.
     """
-    cdc, bound = third_order_curves(drawn.t_auto_um, drawn.side, human), human_equivalent(drawn.t_auto_um, human)
+    cdc = third_order_curves(drawn.t_auto_um, drawn.side, human, version)
+    bound = human_equivalent(drawn.t_auto_um, human, version)
     low = np.select([drawn.side < 0, drawn.side > 0], [0.0, np.minimum(cdc, bound)], cdc)
     high = np.select([drawn.side < 0, drawn.side > 0], [np.maximum(cdc, bound), np.inf], cdc)
     return np.percentile(low, 2.5, axis=0, method="lower"), np.percentile(high, 97.5, axis=0, method="higher")
 
 
-def _hits(detections: np.ndarray) -> np.ndarray:
-    """Check detection matrices (n, 16, 16) and return hits as float."""
+def _hits(detections: np.ndarray, known: Phantom) -> np.ndarray:
+    """Check detection matrices (n, D, T) and return hits as float."""
     found = np.asarray(detections)
-    if found.ndim != 3 or found.shape[1:] != (16, 16) or found.shape[0] < 1:
-        raise ValueError(f"detections: found shape {found.shape}, expected (images, 16, 16) with at least one image")
-    there = found[:, CELL_PRESENT]
-    if not np.isin(there, (1, 2)).all() or not (found[:, ~CELL_PRESENT] == -1).all():
+    if found.ndim != 3 or found.shape[1:] != known.present.shape or found.shape[0] < 1:
+        shape = ", ".join(str(side) for side in known.present.shape)
+        raise ValueError(f"detections: found shape {found.shape}, expected (images, {shape}) with at least one image")
+    there = found[:, known.present]
+    if not np.isin(there, (1, 2)).all() or not (found[:, ~known.present] == -1).all():
         raise ValueError(
-            "detections: found values that do not fit CDMAM 3.4, expected 1 (hit) or 2 (miss) in its 205 cells and -1 "
-            "elsewhere; rows are diameters from 2.00 mm, columns thicknesses from 0.03 µm"
+            f"detections: found values that do not fit CDMAM {known.version}, expected 1 (hit) or 2 (miss) in its "
+            f"{int(known.present.sum())} cells and -1 elsewhere; rows are diameters from the largest, columns "
+            "thicknesses from the thinnest"
         )
     return (found == 1).astype(float)
 
 
+def seldom_hit(hits: np.ndarray, version: str = "3.4") -> list[tuple[int, int]]:
+    """Cells that are almost never hit although the next thinner ones of the same diameter mostly are.
+
+    Args:
+        hits: (n, D, T) whether each cell was hit in each image.
+        version: version of the phantom.
+
+    Returns:
+        (diameter index, thickness index) of each: the median rate of the three next thinner cells is 0.75 or more, and
+        so few hits have a probability below 1e-4 at a rate of 0.75. With fewer than 7 images there is none.
+    """
+    known, rate = phantom(version), hits.mean(axis=0)
+    few = binom.cdf(hits.sum(axis=0), len(hits), 0.75) < 1e-4
+    return [
+        (int(i), int(j))
+        for i, j in np.argwhere(known.present & few)
+        if j >= 3 and known.present[i, j - 3] and np.median(rate[i, j - 3 : j]) >= 0.75
+    ]
+
+
+def _warnings(hits: np.ndarray, known: Phantom) -> tuple[CurveWarning, ...]:
+    """What is doubtful about the phantom's table: cells that it may have wrong, and what one source alone says."""
+    doubtful = tuple(
+        CurveWarning(
+            "possible table error",
+            f"The disc of {known.diameters_mm[i]:.2f} mm and {known.thicknesses_um[i, j]:.3f} µm is found in "
+            f"{int(hits[:, i, j].sum())} of {len(hits)} images, thinner ones in most: its entry in the table may be "
+            "wrong, or the phantom damaged.",
+        )
+        for i, j in seldom_hit(hits, known.version)
+    )
+    return doubtful + tuple(CurveWarning("single source", statement) for statement in known.statements)
+
+
 def _resampled_rates(hits: np.ndarray, size: int, draws: int, seed: int) -> np.ndarray:
-    """Hit rates (draws, 16, 16) of `size` images drawn with replacement."""
+    """Hit rates (draws, D, T) of `size` images drawn with replacement."""
     chosen = np.random.default_rng(seed).integers(0, len(hits), (draws, size))
     counts = np.zeros((draws, len(hits)))
     np.add.at(counts, (np.arange(draws)[:, None], chosen), 1.0)
-    return (counts @ hits.reshape(len(hits), 256) / size).reshape(draws, 16, 16)
+    return (counts @ hits.reshape(len(hits), -1) / size).reshape(draws, *hits.shape[1:])
 
 
 def standard_curve(
     detections: np.ndarray,
     *,
-    human: Human = "thickness",
+    human: Human | None = None,
     bootstrap: int = 500,
     seed: int = 0,
     fit: Fit = "held_slope",
+    version: str = "3.4",
 ) -> CurveResult:
     """Contrast-detail curve of a set of images of one exposure setting, by counting hits as the field does.
 
@@ -391,57 +467,64 @@ def standard_curve(
     curve of the others and the interval tells what is known: it begins at 0 or ends at infinity.
 
     Args:
-        detections: (n, 16, 16) int8: 1 hit, 2 miss, -1 no cell; 16 images or more for a curve of record.
-        human: what the human-equivalent factor r(d) multiplies, "thickness" or "contrast".
+        detections: (n, D, T) int8: 1 hit, 2 miss, -1 no cell; 16 images or more for a curve of record.
+        human: what the human-equivalent factor r(d) multiplies, see `human_equivalent`.
         bootstrap: draws over images for the confidence intervals; 0 leaves them out (NaN), as does a single image.
         seed: seed of the draws.
         fit: see `thresholds`.
+        version: version of the phantom. What of it is known from one source alone is said in the warnings.
 
     Returns:
         The curve. Its cdc_um is the third-order fit of t_human_um; the 95 % percentile interval over images is too
         narrow for few of them (below 16, say).
 
     Raises:
-        ValueError: no images, or matrices that are not those of CDMAM 3.4.
+        ValueError: no images, or matrices that are not those of the phantom.
     """
-    hits = _hits(detections)
-    measured = thresholds(hits.mean(axis=0), fit)
-    cdc = third_order_curves(measured.t_auto_um[None], measured.side[None], human)[0]
-    low = high = np.full(12, np.nan)
+    known = phantom(version)
+    hits = _hits(detections, known)
+    measured = thresholds(hits.mean(axis=0), fit, version)
+    cdc = third_order_curves(measured.t_auto_um[None], measured.side[None], human, version)[0]
+    nothing = np.full(cdc.shape, np.nan)
+    low = high = nothing
     if bootstrap > 0 and len(hits) > 1:
-        low, high = _interval(thresholds(_resampled_rates(hits, len(hits), bootstrap, seed), fit), human)
+        drawn = thresholds(_resampled_rates(hits, len(hits), bootstrap, seed), fit, version)
+        low, high = _interval(drawn, human, version)
+    table = {
+        "diameter_mm": known.curve_diameters_mm,
+        "t_auto_um": measured.t_auto_um,
+        "t_human_um": human_equivalent(measured.t_auto_um, human, version),
+        "cdc_um": cdc,
+        "ci_low_um": low,
+        "ci_high_um": high,
+        "censored": measured.side != 0,
+    }
+    if known.single_source.any():
+        table["single_source"] = known.single_source[known.curve_rows].any(axis=1)
     return CurveResult(
         method="standard",
         images=len(hits),
-        table=pd.DataFrame(
-            {
-                "diameter_mm": CDC_DIAMETERS_MM,
-                "t_auto_um": measured.t_auto_um,
-                "t_human_um": human_equivalent(measured.t_auto_um, human),
-                "cdc_um": cdc,
-                "ci_low_um": low,
-                "ci_high_um": high,
-                "censored": measured.side != 0,
-            }
-        ),
+        table=pd.DataFrame(table),
         side=SIDES[measured.side],
         extrapolated=measured.side != 0,
-        known_place_um=np.full(12, np.nan),
-        known_place_low_um=np.full(12, np.nan),
-        known_place_high_um=np.full(12, np.nan),
+        known_place_um=nothing,
+        known_place_low_um=nothing,
+        known_place_high_um=nothing,
+        warnings=_warnings(hits, known),
     )
 
 
 def fit_curve(
     detections: np.ndarray,
     *,
-    human: Human = "thickness",
+    human: Human | None = None,
     bootstrap: int = 500,
     seed: int = 0,
     fit: Fit = "held_slope",
+    version: str = "3.4",
 ) -> pd.DataFrame:
     """The table of `standard_curve`, see there."""
-    return standard_curve(detections, human=human, bootstrap=bootstrap, seed=seed, fit=fit).table
+    return standard_curve(detections, human=human, bootstrap=bootstrap, seed=seed, fit=fit, version=version).table
 
 
 def coefficient_of_variation(
@@ -472,7 +555,7 @@ def coefficient_of_variation(
     Raises:
         ValueError: fewer than 4 n images.
     """
-    hits = _hits(detections)
+    hits = _hits(detections, phantom("3.4"))
     if len(hits) < 4 * n:
         raise ValueError(f"detections: found {len(hits)} images, expected at least {4 * n} to resample sets of {n}")
     drawn = thresholds(_resampled_rates(hits, n, draws, seed), fit)

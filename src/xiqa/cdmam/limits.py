@@ -25,6 +25,12 @@ EUROPEAN_LIMITS_UM: dict[str, dict[float, float]] = {
 }
 """Limit -> diameter in mm -> limit in µm, at those diameters that the curve has: 1.00, 0.50, 0.25 and 0.10 mm."""
 
+
+def default_limits_um(version: str) -> dict[str, dict[float, float]]:
+    """Limits that a version of the phantom is held against unless others are given; for CDMAM 4.0 there are none."""
+    return EUROPEAN_LIMITS_UM if version == "3.4" else {}
+
+
 MET, EXCEEDED, NOT_DETERMINED = "met", "exceeded", "not determined"
 
 LIMIT_COEFFICIENTS = {
