@@ -223,7 +223,7 @@ def check_pitch(lattice: np.ndarray, factor: int, pixel_mm: float, name: str) ->
 
 
 @numba.njit(cache=True)
-def _measure_edges(flat, origin, along, across, first, last, reach):
+def measure_edges(flat, origin, along, across, first, last, reach):
     """Measure each cell side of one family of lines.
 
     Args:
@@ -338,7 +338,7 @@ def fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.n
         solution = []
         squares = []
         for across, along in ((step_a, step_b), (step_b, step_a)):
-            strength, offset, inside = _measure_edges(lines, origin, along, across, -span, span, reach)
+            strength, offset, inside = measure_edges(lines, origin, along, across, -span, span, reach)
             families.append((strength, inside))
             # A quarter of all sides or more belong to the matrix, also in a frame with wide margins.
             measured = strength[inside]
