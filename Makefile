@@ -64,7 +64,7 @@ bench: .venv/installed
 	python tests/benchmarks/metrics_speed.py
 	python tests/benchmarks/fidelity_speed.py
 	python tests/benchmarks/fidelity_speed.py --precision bf16
-	python tests/benchmarks/coverage.py
+	python tests/benchmarks/interval_coverage.py
 
 schema: .venv/installed
 	python -c "from xiqa.config import write_documents; write_documents('.')"

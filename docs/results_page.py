@@ -82,7 +82,7 @@ another virtual system, not a recording. `python docs/results_page.py` made this
 
 {findings}
 
-## Contrast-detail curves read out (cdc_um; 64 images per setting; * censored, clamped)
+## Contrast-detail curves read out (cdc_um; 64 images per setting; * censored)
 
 {by_setting(table("cdc"), "cdc_um", ".3f")}
 ![Curves](pictures/curves_read_out.png)

@@ -215,6 +215,11 @@ class Readout(Section):
     images: int = Field(16, ge=2, description="images without margin per setting (16 or more for a label of record)")
     images_scenarios: int = Field(16, ge=2, description="the same for the test settings")
     bootstrap: int = Field(500, ge=20, description="bootstrap draws over images")
+    labels: Literal["graded", "standard"] = Field(
+        "graded",
+        description="how the curve is measured that labels a setting's images: from graded signals, in which no "
+        "threshold is censored, or by counting hits as the paper does",
+    )
     human: Literal["contrast", "thickness"] = Field(
         "thickness", description="what the human-equivalent factor r(d) multiplies"
     )

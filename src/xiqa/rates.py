@@ -19,6 +19,7 @@ import torch
 from scipy import ndimage
 
 from xiqa.cdmam.curve import fit_curve
+from xiqa.cdmam.graded import measure_visible
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, GEOMETRIES
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.sampling import draw_indices
@@ -134,7 +135,8 @@ class Rates:
 
         def run() -> None:
             image = simulate(exposure, detector, geometry, margin_mm=0.0, seed=0, index=0)
-            read_image(image.counts, detector.pixel_mm, name="rate")
+            reading = read_image(image.counts, detector.pixel_mm, name="rate")
+            measure_visible(image.counts, detector.pixel_mm, reading, "rate")
 
         return self._seconds(run)
 

@@ -37,7 +37,7 @@ def test_interval_is_students_widened_on_the_side_of_the_longer_tail():
     assert interval(-values) == pytest.approx((-high, -low))
 
 
-# Further distributions and numbers of patients: tests/benchmarks/coverage.py.
+# Further distributions and numbers of patients: tests/benchmarks/interval_coverage.py.
 DISTRIBUTIONS = {
     "normal": (lambda rng, n: rng.normal(0, 1, n), 0, None),
     "exponential": (lambda rng, n: rng.exponential(1, n), 1, None),

@@ -2,6 +2,7 @@
 rule read_out:
     output:
         detections=f"{CDMAM}/readout/{{setting}}/detections.npy",
+        graded=f"{CDMAM}/readout/{{setting}}/graded.csv",
         images=f"{CDMAM}/readout/{{setting}}/images.csv",
     log:
         f"{LOGS}/read_out/{{setting}}.log",
@@ -51,6 +52,7 @@ if RECORDED:
             lambda wildcards: recorded_images(wildcards.setting),
         output:
             detections=f"{CDMAM}/readout/{{setting}}/detections.npy",
+            graded=f"{CDMAM}/readout/{{setting}}/graded.csv",
             images=f"{CDMAM}/readout/{{setting}}/images.csv",
         log:
             f"{LOGS}/read_recordings/{{setting}}.log",
@@ -103,6 +105,7 @@ TRAINING_CURVES = [f"{CDMAM}/curves/training.csv", f"{CDMAM}/curves/training_var
 rule fit_training_curves:
     input:
         detections=expand(f"{CDMAM}/readout/{{setting}}/detections.npy", setting=TRAINING_SETTINGS),
+        graded=expand(f"{CDMAM}/readout/{{setting}}/graded.csv", setting=TRAINING_SETTINGS),
         fitted=[],
     output:
         curves=TRAINING_CURVES[0],
@@ -126,6 +129,7 @@ rule fit_training_curves:
 rule fit_curves:
     input:
         detections=expand(f"{CDMAM}/readout/{{setting}}/detections.npy", setting=UNTRAINED),
+        graded=expand(f"{CDMAM}/readout/{{setting}}/graded.csv", setting=UNTRAINED),
         fitted=TRAINING_CURVES,
     output:
         curves=f"{CDMAM}/tables/cdc.csv",

@@ -23,7 +23,12 @@ TRAINING_SETTINGS = [*(s.name for s in cdmam.training_settings), *FINE_TUNING]
 VALIDATION_SETTINGS = [s.name for s in cdmam.validation_settings]
 # Not trained on: their curves are fitted apart from those of the training settings.
 UNTRAINED = [*cdmam.scenarios, *VALIDATION_SETTINGS]
-CURVE_FIT = {"human": cdmam.readout.human, "bootstrap": cdmam.readout.bootstrap, "seed": study.seed}
+CURVE_FIT = {
+    "human": cdmam.readout.human,
+    "bootstrap": cdmam.readout.bootstrap,
+    "labels": cdmam.readout.labels,
+    "seed": study.seed,
+}
 
 
 def recorded_images(setting):

@@ -1,8 +1,9 @@
-"""Simulate full frames of one exposure setting and read each out into a detection matrix."""
+"""Simulate full frames of one exposure setting and read each out: a detection matrix, and graded signals."""
 
 import numpy as np
 import pandas as pd
 
+from xiqa.cdmam.graded import measure_visible, to_table
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.registered import registration_facts
@@ -13,19 +14,28 @@ from xiqa.logs import Progress, log_to
 from xiqa.seeds import stream_seed
 
 
-def read_out(simulation: dict, setting: str, path_to_detections: str, path_to_images: str, progress: Progress) -> None:
+def read_out(
+    simulation: dict,
+    setting: str,
+    path_to_detections: str,
+    path_to_graded: str,
+    path_to_images: str,
+    progress: Progress,
+) -> None:
     """Read `simulation["readouts"]` frames without margin, one after the other, so that one frame is in memory."""
     exposure, detector = Exposure(**simulation["exposure"]), Detector(**simulation["detector"])
     geometry = GEOMETRIES[simulation["geometry"]]
     seed = stream_seed(simulation["seed"], "read out", setting)
-    detections, rows = [], []
+    detections, measured, rows = [], {}, []
     for index in range(simulation["readouts"]):
         image = simulate(exposure, detector, geometry, margin_mm=0.0, seed=seed, index=index)
         reading = read_image(image.counts, detector.pixel_mm, name=f"{setting}-{index}")
         detections.append(np.stack([reading.corner, reading.centre]))
+        measured |= measure_visible(image.counts, detector.pixel_mm, reading, reading.name)
         rows.append({"image": f"{setting}-{index}", **registration_facts(reading), "data": "simulated"})
         progress(index + 1, simulation["readouts"], "images read")
     write_array(path_to_detections, np.stack(detections))
+    write_table(path_to_graded, to_table(measured))
     write_table(path_to_images, pd.DataFrame(rows))
 
 
@@ -35,6 +45,7 @@ if "snakemake" in globals():
             simulation=snakemake.params.simulation,
             setting=snakemake.wildcards.setting,
             path_to_detections=snakemake.output.detections,
+            path_to_graded=snakemake.output.graded,
             path_to_images=snakemake.output.images,
             progress=progress,
         )

@@ -1,9 +1,10 @@
-"""Read out the recordings of one exposure setting into detection matrices."""
+"""Read out the recordings of one exposure setting: detection matrices, and graded signals."""
 
 import numpy as np
 import pandas as pd
 
 from xiqa.cdmam.dicom import read_dicom
+from xiqa.cdmam.graded import measure_visible, to_table
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.registered import registration_facts
 from xiqa.files import write_array, write_table
@@ -11,19 +12,26 @@ from xiqa.logs import Progress, log_to
 
 
 def read_recordings(
-    paths_to_recordings: list[str], setting: str, path_to_detections: str, path_to_images: str, progress: Progress
+    paths_to_recordings: list[str],
+    setting: str,
+    path_to_detections: str,
+    path_to_graded: str,
+    path_to_images: str,
+    progress: Progress,
 ) -> None:
     """Read each DICOM file; images are named by setting and number, so that file names stay out of the results."""
-    detections, rows, seen = [], [], {}
+    detections, measured, rows, seen = [], {}, [], {}
     for number, path in enumerate(paths_to_recordings):
         recording = read_dicom(path)
         if (first := seen.setdefault(recording.pixel_digest, path)) != path:
             raise ValueError(f"{path}: found the same pixels as in {first}, expected another image; remove one of them")
         reading = read_image(recording.counts, recording.pixel_mm, name=path)
         detections.append(np.stack([reading.corner, reading.centre]))
+        measured |= measure_visible(recording.counts, recording.pixel_mm, reading, f"{setting}-{number}")
         rows.append({"image": f"{setting}-{number}", **registration_facts(reading), "data": "recorded"})
         progress(number + 1, len(paths_to_recordings), "recordings read")
     write_array(path_to_detections, np.stack(detections))
+    write_table(path_to_graded, to_table(measured))
     write_table(path_to_images, pd.DataFrame(rows))
 
 
@@ -33,6 +41,7 @@ if "snakemake" in globals():
             paths_to_recordings=list(snakemake.input),
             setting=snakemake.wildcards.setting,
             path_to_detections=snakemake.output.detections,
+            path_to_graded=snakemake.output.graded,
             path_to_images=snakemake.output.images,
             progress=progress,
         )

@@ -9,7 +9,7 @@ empty places, for each diameter. The threshold follows without any counting, fro
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -40,7 +40,7 @@ from xiqa.cdmam.phantom import (
     DIAMETERS_MM,
     THICKNESSES_UM,
 )
-from xiqa.cdmam.reader import Registration
+from xiqa.cdmam.reader import Reading, Registration
 from xiqa.cdmam.signals import cell_planes
 
 ATTENUATION_PER_UM, ATTENUATION_SD_PER_UM = 0.16, 0.05
@@ -214,6 +214,14 @@ def measure(counts: np.ndarray, pixel_mm: float, registration: Registration, nam
     discs = _Discs.of(frame, offset)
     fitted = _fit(field, discs, DIAMETERS_MM / (2 * pixel_mm), registration, name)
     return _result(field, discs, fitted, pixel_mm)
+
+
+def measure_visible(counts: np.ndarray, pixel_mm: float, reading: Reading, name: str) -> dict[str, GradedImage]:
+    """The measurement by the image's name; nothing where its discs do not stand out of the noise."""
+    try:
+        return {name: measure(counts, pixel_mm, reading.registration, name)}
+    except ValueError:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -499,6 +507,38 @@ def _warnings(
     return tuple(found)
 
 
+_SCALARS = ("amplitude_counts", "attenuation_per_um", "blur_px", "magnification")
+_BY_DIAMETER = ("ln_threshold", "noise", "ratio", "ratio_sd")
+
+
+def to_table(images: Mapping[str, GradedImage]) -> pd.DataFrame:
+    """Measurements of named images as a table of 16 rows per image, one for each diameter, without patterns."""
+    parts = [
+        pd.DataFrame(
+            {"image": name, "diameter_mm": DIAMETERS_MM}
+            | {column: getattr(image, column) for column in (*_SCALARS, *_BY_DIAMETER)}
+            | {f"covariance_{k}": image.covariance[:, k] for k in range(16)}
+            | {"warnings": " ".join(warning.name for warning in image.warnings)}
+        )
+        for name, image in images.items()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["image", "diameter_mm"])
+
+
+def from_table(table: pd.DataFrame) -> dict[str, GradedImage]:
+    """The inverse of `to_table`; of warnings only the names are left."""
+    return {
+        str(name): GradedImage(
+            **{column: float(rows[column].iloc[0]) for column in _SCALARS},
+            **{column: rows[column].to_numpy(float) for column in _BY_DIAMETER},
+            covariance=rows[[f"covariance_{k}" for k in range(16)]].to_numpy(float),
+            pattern=np.empty((0, 0), np.float32),
+            warnings=tuple(CurveWarning(word, word) for word in str(rows["warnings"].fillna("").iloc[0]).split()),
+        )
+        for name, rows in table.groupby("image", sort=False)
+    }
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # From known places to counted hits
 
@@ -640,7 +680,7 @@ def _across(images: Sequence[GradedImage], ln_threshold: np.ndarray) -> tuple[tu
                 "the images seem not to be of one exposure setting; the interval is widened by as much",
             )
         patterns = [image.pattern for image in images]
-        if len({pattern.shape for pattern in patterns}) == 1:
+        if len({pattern.shape for pattern in patterns}) == 1 and patterns[0].size:
             total = np.sum(patterns, axis=0)
             common = (np.nanmean(total**2) / number - 1) / (number - 1)
             if common > _MOST_COMMON:

@@ -151,8 +151,10 @@ def _censoring(curves: pd.DataFrame, groups: list[str]) -> str:
     shown = curves["setting"].isin(groups) | curves["setting"].str.startswith("recording_")
     counts = curves[shown].groupby("setting", sort=False)["censored"].agg(["sum", "size"])
     parts = [f"{group_name(group).removeprefix('scenario ')} {row['sum']:.0f}" for group, row in counts.iterrows()]
+    if not counts["sum"].any():
+        return "No threshold of the test groups is censored: labels were measured at all diameters."
     return (
-        "Thresholds outside the phantom's range of 0.03-2 µm are clamped and left out of errors "
+        "Thresholds outside the phantom's range of 0.03-2 µm are bounds, left out of errors "
         f"(of {counts['size'].max()} diameters: {', '.join(parts)})."
     )
 
