@@ -265,6 +265,18 @@ class Network(Section):
     target: Literal["linear", "log"] = Field("linear", description="targets in µm, or their logarithm")
 
 
+class CellsNetwork(Section):
+    """The network that sees the full resolution at the places of the discs."""
+
+    patch_px: int = Field(24, ge=8, le=64, multiple_of=4, description="side of the square cut out at each place")
+    channels: tuple[PositiveInt, PositiveInt] = Field((8, 16), description="filters of the two convolutions")
+    features: int = Field(24, ge=1, description="features of a place")
+    templates: int = Field(6, ge=1, description="combinations of the features, of each diameter its own")
+    hidden: int = Field(32, ge=1, description="width of the layer over the diameters")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate behind that layer")
+    target: Literal["linear", "log"] = Field("log", description="targets in µm, or their logarithm")
+
+
 class Training(Section):
     """Training of the deep ensemble."""
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from xiqa.config import Network, Training
+from xiqa.models.cdc_net import CDCNet
 from xiqa.models.ensemble import load_ensemble, load_member, predict
 from xiqa.models.training import (
     TrainingStep,
@@ -201,7 +202,7 @@ def test_each_image_once_per_epoch_mirrored_with_the_sampling_of_the_epoch():
     data = [TrainingStep("a", images[:4], labels[:4]), TrainingStep("b", images[4:], labels[4:])]
     mirrorings = set()
     for epoch in range(12):
-        batches = list(epoch_batches(data, epoch, 3, np.random.default_rng(epoch)))
+        batches = list(epoch_batches(data, epoch, 3, np.random.default_rng(epoch), CDCNet.mirrored))
         assert sorted(len(counts) for counts, _ in batches) == [2, 2, 3]
         seen = []
         for counts, labels_um in batches:

@@ -13,12 +13,58 @@ from xiqa.config import Network
 N_OUTPUTS = 12
 
 
-class CDCNet(nn.Module):
-    """Three convolutions, two fully connected layers, 12 means and 12 variances.
+class CurveOutputs(nn.Module):
+    """What all networks share that predict a curve: 12 outputs, standardised by the training labels.
 
     The heads work in standardised target units (zero mean, unit spread over the training labels); the buffers
     `target_offset` and `target_scale`, both (12,) float32, carry them back: target = offset + scale * raw. The target
-    is the threshold gold thickness in µm (`network.target == "linear"`) or its natural logarithm (`"log"`).
+    is the threshold gold thickness in µm (`target == "linear"`) or its natural logarithm (`"log"`).
+    """
+
+    def __init__(self, target: str):
+        super().__init__()
+        self.target = target
+        self.register_buffer("target_offset", torch.zeros(N_OUTPUTS))
+        self.register_buffer("target_scale", torch.ones(N_OUTPUTS))
+
+    def in_target_units(self, mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance in target units from the standardised ones, all (n, 12)."""
+        return self.target_offset + self.target_scale * mean, log_variance + 2 * torch.log(self.target_scale)
+
+    def to_um(self, mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean in µm and variance in µm², both (n, 12), from what `forward` returned.
+
+        For the logarithmic target the mean in µm is exp(mean), the median of the log-normal distribution, and the
+        variance follows by error propagation to first order: exp(mean)² · variance of the logarithm.
+        """
+        if self.target == "linear":
+            return mean, torch.exp(log_variance)
+        return torch.exp(mean), torch.exp(2 * mean + log_variance)
+
+    def predict_um(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean in µm and variance in µm², both (n, 12), of x (n, 1, size, size)."""
+        return self.to_um(*self.forward(x))
+
+    def set_targets(self, labels_um: Tensor) -> None:
+        """Set the standardisation of the outputs from the training labels.
+
+        Args:
+            labels_um: (n, 12) threshold gold thicknesses in µm. An output that never varies keeps the scale 1.
+        """
+        targets = self.to_target(labels_um).double()
+        spread = targets.std(0, correction=0)
+        # Below float32 resolution a spread is rounding of equal labels, not variation.
+        spread = torch.where(spread > 1e-6, spread, torch.ones_like(spread))
+        self.target_offset.copy_(targets.mean(0))
+        self.target_scale.copy_(spread)
+
+    def to_target(self, labels_um: Tensor) -> Tensor:
+        """Labels in µm -> target units."""
+        return labels_um if self.target == "linear" else torch.log(labels_um)
+
+
+class CDCNet(CurveOutputs):
+    """Three convolutions, two fully connected layers, 12 means and 12 variances.
 
     Args:
         size: rows and columns of the square input image.
@@ -32,11 +78,12 @@ class CDCNet(nn.Module):
     """
 
     def __init__(self, size: int = 250, network: Network | None = None):
-        super().__init__()
+        network = network or Network()
+        super().__init__(network.target)
         if size < 4:
             raise ValueError(f"size: found {size}, expected at least 4 pixels, the two poolings divide by 4")
         self.size = size
-        self.network = network = network or Network()
+        self.network = network
         first, second, third = network.channels
         self.conv1 = nn.Conv2d(1, first, 3, padding=1)
         self.bn1 = nn.BatchNorm2d(first)
@@ -51,8 +98,6 @@ class CDCNet(nn.Module):
             self.log_variance = nn.Parameter(torch.zeros(N_OUTPUTS))
         else:
             self.log_variance_head = nn.Linear(network.hidden, N_OUTPUTS)
-        self.register_buffer("target_offset", torch.zeros(N_OUTPUTS))
-        self.register_buffer("target_scale", torch.ones(N_OUTPUTS))
 
     def features(self, x: Tensor) -> Tensor:
         """The three convolutional blocks: x (n, 1, size, size) -> (n, channels[2], size // 4, size // 4)."""
@@ -79,39 +124,12 @@ class CDCNet(nn.Module):
             mean (n, 12) and log variance (n, 12): µm and log µm² for the linear target, log µm and the logarithm of
             the variance of log µm for the logarithmic one.
         """
-        mean, log_variance = self.heads(self.features(x).flatten(1))
-        return self.target_offset + self.target_scale * mean, log_variance + 2 * torch.log(self.target_scale)
+        return self.in_target_units(*self.heads(self.features(x).flatten(1)))
 
-    def to_um(self, mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean in µm and variance in µm², both (n, 12), from what `forward` returned.
-
-        For the logarithmic target the mean in µm is exp(mean), the median of the log-normal distribution, and the
-        variance follows by error propagation to first order: exp(mean)² · variance of the logarithm.
-        """
-        if self.network.target == "linear":
-            return mean, torch.exp(log_variance)
-        return torch.exp(mean), torch.exp(2 * mean + log_variance)
-
-    def predict_um(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean in µm and variance in µm², both (n, 12), of x (n, 1, size, size)."""
-        return self.to_um(*self.forward(x))
-
-    def set_targets(self, labels_um: Tensor) -> None:
-        """Set the standardisation of the outputs from the training labels.
-
-        Args:
-            labels_um: (n, 12) threshold gold thicknesses in µm. An output that never varies keeps the scale 1.
-        """
-        targets = self.to_target(labels_um).double()
-        spread = targets.std(0, correction=0)
-        # Below float32 resolution a spread is rounding of equal labels, not variation.
-        spread = torch.where(spread > 1e-6, spread, torch.ones_like(spread))
-        self.target_offset.copy_(targets.mean(0))
-        self.target_scale.copy_(spread)
-
-    def to_target(self, labels_um: Tensor) -> Tensor:
-        """Labels in µm -> target units."""
-        return labels_um if self.network.target == "linear" else torch.log(labels_um)
+    @staticmethod
+    def mirrored(image, down: bool, right: bool):
+        """An image (size, size) mirrored up-down and left-right, as asked."""
+        return image[:: -1 if down else 1, :: -1 if right else 1]
 
     def _activate(self, x: Tensor) -> Tensor:
         return functional.relu(x) if self.network.hidden_activation == "relu" else x

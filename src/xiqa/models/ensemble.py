@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from xiqa import files
-from xiqa.config import Network
+from xiqa.config import CellsNetwork, Network
 from xiqa.models.cdc_net import CDCNet
+from xiqa.models.cells_net import CellsNet
 
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -30,7 +31,7 @@ class Ensemble:
         sd: standard deviation of the training images in counts.
     """
 
-    members: list[CDCNet]
+    members: list[CDCNet] | list[CellsNet]
     mean: float
     sd: float
 
@@ -49,7 +50,12 @@ def normalise(counts: np.ndarray, mean: float, sd: float) -> np.ndarray:
     return (np.asarray(counts, np.float32) - np.float32(mean)) * np.float32(1 / sd)
 
 
-def load_member(folder: str | os.PathLike) -> CDCNet:
+def build_member(size: int, network: Network | CellsNetwork) -> CDCNet | CellsNet:
+    """A network with initial weights, of the kind that its configuration describes."""
+    return CellsNet(size, network) if isinstance(network, CellsNetwork) else CDCNet(size, network)
+
+
+def load_member(folder: str | os.PathLike) -> CDCNet | CellsNet:
     """Load one trained network from its folder (model.json, weights.safetensors).
 
     Returns:
@@ -60,8 +66,9 @@ def load_member(folder: str | os.PathLike) -> CDCNet:
     """
     folder = Path(folder)
     model = files.read_json(folder / MODEL_FILE)
+    kind = CellsNetwork if "patch_px" in model["network"] else Network
     with _without_initial_weights():
-        member = CDCNet(model["size"], Network(**model["network"]))
+        member = build_member(model["size"], kind(**model["network"]))
     member.to_empty(device="cpu")
     try:
         # Copied, not taken over: results may depend in their last bit on how the weights are aligned in memory.
@@ -129,8 +136,7 @@ def predict(ensemble: Ensemble, x: np.ndarray, batch: int = 32) -> dict[str, np.
     means = np.empty((len(ensemble.members), len(x), 12))
     variances = np.empty_like(means)
     for index, member in enumerate(ensemble.members):
-        dtype = member.fc1.weight.dtype
-        device = member.fc1.weight.device
+        dtype, device = member.target_scale.dtype, member.target_scale.device
         for start in range(0, len(x), batch):
             part = torch.tensor(x[start : start + batch], dtype=dtype, device=device)
             mean_um, variance_um2 = member.predict_um(part)

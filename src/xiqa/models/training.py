@@ -18,9 +18,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from xiqa import files
-from xiqa.config import Network, Training
-from xiqa.models.cdc_net import CDCNet, gaussian_nll
-from xiqa.models.ensemble import MODEL_FILE, WEIGHTS_FILE, normalise
+from xiqa.config import CellsNetwork, Network, Training
+from xiqa.models.cdc_net import CDCNet, CurveOutputs, gaussian_nll
+from xiqa.models.ensemble import MODEL_FILE, WEIGHTS_FILE, build_member, normalise
 from xiqa.models.torch_settings import torch_settings
 from xiqa.seeds import stream_seed
 
@@ -46,7 +46,7 @@ class TrainingStep:
 
 def train_member(
     steps: Sequence[TrainingStep],
-    network: Network,
+    network: Network | CellsNetwork,
     training: Training,
     *,
     size: int,
@@ -111,8 +111,8 @@ def train_member(
     plan = [number for number, epochs in enumerate(training.epochs) for _ in range(epochs)]
     with torch_settings(threads, device):
         torch.manual_seed(stream_seed(seed, "initial weights", member))
-        net = CDCNet(size, network)
-        if training.first_filters == "zero_sum":
+        net = build_member(size, network)
+        if training.first_filters == "zero_sum" and isinstance(net, CDCNet):
             # Noise and edges, not brightness, which differs far more between settings, then set the scale of the
             # first batch normalisation.
             net.conv1.weight.data -= net.conv1.weight.data.mean((1, 2, 3), keepdim=True)
@@ -126,7 +126,7 @@ def train_member(
             rng = np.random.default_rng(stream_seed(seed, "batches", member, epoch))
             torch.manual_seed(stream_seed(seed, "dropout", member, epoch))
             row = {"step": plan[epoch] + 1, "step_name": steps[plan[epoch]].name, "epoch": epoch + 1}
-            batches = epoch_batches(data, epoch, training.batch_size, rng)
+            batches = epoch_batches(data, epoch, training.batch_size, rng, net.mirrored)
             n_batches = math.ceil(sum(len(step.images) for step in data) / training.batch_size)
             sums = np.zeros(3)
             net.train()
@@ -179,7 +179,11 @@ def learning_rate(training: Training, epoch: float) -> float:
 
 
 def epoch_batches(
-    data: Sequence[TrainingStep], epoch: int, batch_size: int, rng: np.random.Generator
+    data: Sequence[TrainingStep],
+    epoch: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    mirrored: Callable[[np.ndarray, bool, bool], np.ndarray],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield every image of `data` once, in a random order, each mirrored up-down and left-right at random.
 
@@ -189,6 +193,7 @@ def epoch_batches(
         batch_size: images per batch at most; batches differ by one image at most, because a last batch of two or
             three images would disturb batch normalisation.
         rng: source of randomness.
+        mirrored: what mirrors an image (s, s) up-down and left-right, as asked.
 
     Returns:
         Counts (b, s, s) and labels (b, 12) in µm, per batch.
@@ -197,14 +202,13 @@ def epoch_batches(
     if not places:
         raise ValueError("training: found no images up to a step that has epochs, expected at least one")
     order = rng.permutation(len(places))
-    mirrored = rng.random((len(places), 2)) < 0.5
+    flips = rng.random((len(places), 2)) < 0.5
     for part in np.array_split(order, math.ceil(len(places) / batch_size)):
         counts, labels_um = [], []
         for place in part:
             step, index = places[place]
             image = step.images[index, epoch % step.images.shape[1]]
-            down, right = (-1 if flip else 1 for flip in mirrored[place])
-            counts.append(image[::down, ::right])
+            counts.append(mirrored(image, *flips[place]))
             labels_um.append(step.labels_um[index])
         yield np.stack(counts), np.stack(labels_um)
 
@@ -254,14 +258,17 @@ def _tensors(counts: np.ndarray, labels_um: np.ndarray, mean: float, sd: float, 
     return x, torch.tensor(labels_um, dtype=torch.float32, device=device)
 
 
-def _forward(net: CDCNet, x: Tensor) -> tuple[Tensor, Tensor]:
+def _forward(net: CurveOutputs, x: Tensor) -> tuple[Tensor, Tensor]:
     """`net.forward` for weights in the order of `_swap_feature_order`: spares a transposition of all features."""
-    mean, log_variance = net.heads(net.features(x).permute(0, 2, 3, 1).flatten(1))
-    return net.target_offset + net.target_scale * mean, log_variance + 2 * torch.log(net.target_scale)
+    if not isinstance(net, CDCNet):
+        return net(x)
+    return net.in_target_units(*net.heads(net.features(x).permute(0, 2, 3, 1).flatten(1)))
 
 
-def _swap_feature_order(net: CDCNet, to_channels_last: bool) -> None:
-    """Bring the columns of fc1 from (channel, row, column) to (row, column, channel) order, or back."""
+def _swap_feature_order(net: CurveOutputs, to_channels_last: bool) -> None:
+    """Bring the columns of fc1 of a CDCNet from (channel, row, column) to (row, column, channel) order, or back."""
+    if not isinstance(net, CDCNet):
+        return
     side = net.size // 2 // 2
     shape = (-1, net.conv3.out_channels, side, side) if to_channels_last else (-1, side, side, net.conv3.out_channels)
     weight = net.fc1.weight.data.reshape(shape)
@@ -270,7 +277,7 @@ def _swap_feature_order(net: CDCNet, to_channels_last: bool) -> None:
 
 
 @torch.no_grad()
-def _scores(net: CDCNet, loss: Tensor, mean: Tensor, log_variance: Tensor, target_um: Tensor) -> np.ndarray:
+def _scores(net: CurveOutputs, loss: Tensor, mean: Tensor, log_variance: Tensor, target_um: Tensor) -> np.ndarray:
     """NLL, mean square error of the 12 thicknesses, and of their mean, the midpoint, in µm²."""
     error = net.to_um(mean, log_variance)[0] - target_um
     return np.array([loss.item(), error.square().mean().item(), error.mean(1).square().mean().item()])
@@ -286,18 +293,18 @@ def _row(prefix: str, means: np.ndarray) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _validate(net: CDCNet, step: TrainingStep, batch_size: int, mean: float, sd: float) -> np.ndarray:
+def _validate(net: CurveOutputs, step: TrainingStep, batch_size: int, mean: float, sd: float) -> np.ndarray:
     net.eval()
     sums = np.zeros(3)
     for start in range(0, len(step.images), batch_size):
         part = slice(start, start + batch_size)
-        x, target_um = _tensors(step.images[part, 0], step.labels_um[part], mean, sd, net.fc1.weight.device)
+        x, target_um = _tensors(step.images[part, 0], step.labels_um[part], mean, sd, net.target_scale.device)
         predicted = _forward(net, x)
         sums += len(x) * _scores(net, gaussian_nll(*predicted, net.to_target(target_um)), *predicted, target_um)
     return sums / len(step.images)
 
 
-def _groups(net: CDCNet, variance_rate: float) -> list[dict]:
+def _groups(net: CurveOutputs, variance_rate: float) -> list[dict]:
     """Adam's parameter groups: the network, and the homoscedastic variance with its own multiple of the rate."""
     named = dict(net.named_parameters())
     variance = [named.pop("log_variance")] if "log_variance" in named else []
@@ -310,7 +317,7 @@ def _fingerprint(description: dict) -> str:
     return hashlib.sha256(repr(sorted(description.items())).encode()).hexdigest()
 
 
-def _save(path: Path, net: CDCNet, adam: torch.optim.Adam, history: list[dict], description: dict) -> None:
+def _save(path: Path, net: CurveOutputs, adam: torch.optim.Adam, history: list[dict], description: dict) -> None:
     """Write weights, Adam's moments and the history so far as one file, whole or not at all."""
     tensors = {f"model.{name}": tensor for name, tensor in net.state_dict().items()}
     for name, parameter in net.named_parameters():
@@ -319,7 +326,7 @@ def _save(path: Path, net: CDCNet, adam: torch.optim.Adam, history: list[dict], 
     files.write_tensors(path, tensors, metadata)
 
 
-def _resume(path: Path, net: CDCNet, adam: torch.optim.Adam, description: dict) -> list[dict]:
+def _resume(path: Path, net: CurveOutputs, adam: torch.optim.Adam, description: dict) -> list[dict]:
     """Load a checkpoint of the same training into network and optimiser; return its history, empty without one."""
     if not path.is_file():
         return []
