@@ -193,6 +193,7 @@ CDMAM_TABLES = expand(
         "prediction_scores",
         "prediction_scores_by_diameter",
         "uncertainty_dependence",
+        "curve_methods",
         "uncertainty_calibration",
         "modified_image",
         "modified_image_summary",

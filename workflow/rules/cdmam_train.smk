@@ -65,10 +65,12 @@ rule score_predictions:
         training_tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=TRAINING_SETTINGS),
         test_images=expand(f"{CDMAM}/samples/{{setting}}/images.npy", setting=TEST_SETS),
         test_tables=expand(f"{CDMAM}/samples/{{setting}}/table.parquet", setting=TEST_SETS),
+        graded=expand(f"{CDMAM}/readout/{{setting}}/graded.csv", setting=[*cdmam.scenarios]),
     output:
         scores=f"{CDMAM}/tables/prediction_scores.csv",
         by_diameter=f"{CDMAM}/tables/prediction_scores_by_diameter.csv",
         dependence=f"{CDMAM}/tables/uncertainty_dependence.csv",
+        curve_methods=f"{CDMAM}/tables/curve_methods.csv",
     log:
         f"{LOGS}/score_predictions.log",
     benchmark:
@@ -79,5 +81,7 @@ rule score_predictions:
         mem_mb=3000,
     params:
         code=code("score_predictions.py"),
+        simulations={setting: simulation(setting) for setting in cdmam.scenarios},
+        human=cdmam.readout.human,
     script:
         "../scripts/score_predictions.py"

@@ -43,7 +43,12 @@ def fit_curves(
                 "it from graded signals; leave the setting out, or count hits (cdmam.readout.labels: standard)"
             )
         curve = (graded if readout["labels"] == "graded" else counted).assign(
-            labels=readout["labels"], standard_um=counted["cdc_um"], graded_um=graded["cdc_um"]
+            labels=readout["labels"],
+            standard_um=counted["cdc_um"],
+            standard_low_um=counted["ci_low_um"],
+            standard_high_um=counted["ci_high_um"],
+            standard_censored=counted["censored"],
+            graded_um=graded["cdc_um"],
         )
         data = "recorded" if setting.startswith("recording_") else "simulated"
         curves.append(curve.assign(setting=setting, images=len(corner), data=data))

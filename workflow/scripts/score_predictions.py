@@ -2,10 +2,14 @@
 
 import numpy as np
 
+from xiqa.cdmam.graded import from_table
 from xiqa.cdmam.labels import labels_of
+from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.samples import read_samples
+from xiqa.config import Detector, Exposure
 from xiqa.files import read_table, write_table
 from xiqa.logs import log_to
+from xiqa.metrics.curve_methods import analytic_curve_um, curve_methods
 from xiqa.metrics.maps.beside import with_published
 from xiqa.metrics.prediction import diameter_scores, prediction_scores, uncertainty_dependence
 from xiqa.metrics.shortcut import background_statistics, fit_shortcut
@@ -16,11 +20,18 @@ def score(
     path_to_curves: str,
     training: dict[str, list[str]],
     test: dict[str, list[str]],
+    paths_to_graded: dict[str, str],
+    simulations: dict[str, dict],
+    human: str,
     path_to_scores: str,
     path_to_diameter_scores: str,
     path_to_dependence: str,
+    path_to_curve_methods: str,
 ) -> None:
-    """The shortcut is a regression on the background's mean and standard deviation in the same training images."""
+    """The shortcut is a regression on the background's mean and standard deviation in the same training images.
+
+    Beside it, the ways to a curve are compared on the simulated test groups, against the analytic curve of each.
+    """
     curves, predictions = read_table(path_to_curves), read_table(path_to_predictions)
     images, table = read_samples(training["images"], training["tables"], "train")
     labels_um, _ = labels_of(curves, list(table["setting"]))
@@ -33,6 +44,12 @@ def score(
     write_table(path_to_scores, with_published({"prediction_scores": scores}, "cdmam")["prediction_scores"])
     write_table(path_to_diameter_scores, diameter_scores(predictions))
     write_table(path_to_dependence, uncertainty_dependence(predictions))
+    truths = {}
+    for group, made in simulations.items():
+        exposure, detector = Exposure(**made["exposure"]), Detector(**made["detector"])
+        truths[group] = analytic_curve_um(exposure, detector, GEOMETRIES[made["geometry"]], human)
+    measured = {group: from_table(read_table(paths_to_graded[group])) for group in simulations}
+    write_table(path_to_curve_methods, curve_methods(truths, curves, measured, predictions, human))
 
 
 if "snakemake" in globals():
@@ -42,7 +59,11 @@ if "snakemake" in globals():
             path_to_curves=snakemake.input.curves,
             training={"images": list(snakemake.input.training_images), "tables": list(snakemake.input.training_tables)},
             test={"images": list(snakemake.input.test_images), "tables": list(snakemake.input.test_tables)},
+            paths_to_graded=dict(zip(snakemake.params.simulations, snakemake.input.graded, strict=True)),
+            simulations=snakemake.params.simulations,
+            human=snakemake.params.human,
             path_to_scores=snakemake.output.scores,
             path_to_diameter_scores=snakemake.output.by_diameter,
             path_to_dependence=snakemake.output.dependence,
+            path_to_curve_methods=snakemake.output.curve_methods,
         )

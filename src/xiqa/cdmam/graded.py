@@ -58,6 +58,9 @@ _ATTENUATION_RANGE_PER_UM, _CONTRAST_RANGE_PER_UM = (0.09, 0.22), (0.05, 0.2)
 _MOST_CLIPPED = 2e-4
 _MOST_HEAVY = 1.15
 _MOST_COMMON = 0.1
+_MODEL_SHARE = 0.1
+"""Standard uncertainty of the thresholds that more images do not lower, as a share of the blur's transfer at half the
+pixels' frequency: coarse pixels show small discs otherwise than one Gaussian does (docs/graded.md)."""
 
 
 def blurred_disc(distance: np.ndarray, radius: float, blur: float) -> np.ndarray:
@@ -621,7 +624,9 @@ def graded_curve(
     ln_known, covariance = stacked.mean(axis=0), sum(image.covariance for image in images) / number**2
     mu = float(np.mean([image.attenuation_per_um for image in images]))
     warnings, excess = _across(images, stacked)
-    covariance = covariance * excess
+    blur_px = float(np.mean([image.blur_px for image in images]))
+    model_sd = _MODEL_SHARE * math.exp(-((math.pi * blur_px) ** 2) / 2)
+    covariance = covariance * excess + model_sd**2
     finite = np.isfinite(ln_known)
     known = np.exp(np.where(finite, ln_known, np.log(50.0)))
 
