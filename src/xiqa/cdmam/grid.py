@@ -20,6 +20,9 @@ NOMINAL_PITCH_MM = 10.0
 NOMINAL_OFFSET = 0.285
 """Eccentric offset (fraction of the cell) from which the search for the true one starts, and the fallback."""
 
+BLOCK_CELLS = 8
+"""Side, in cells, of the block whose corners are given where the grid is not found."""
+
 _MAX_TILT_DEG = 8.0
 
 
@@ -148,6 +151,52 @@ def find_lattice(flat: np.ndarray, name: str) -> tuple[np.ndarray, int]:
     ratio = pitches[1] / pitches[0]
     pitch = pitches[last] * ratio ** vertex(power[angle_index], last) * coarse_factor
 
+    return place_lattice(flat, angle, pitch)
+
+
+def lattice_of_block(corners: np.ndarray, flat: np.ndarray, name: str) -> tuple[np.ndarray, int]:
+    """The lattice of grid lines from the corners of a block of cells that somebody saw, and whether lines are dark.
+
+    Args:
+        corners: (4, 2) x, y of the corners of a block of `BLOCK_CELLS` × `BLOCK_CELLS` cells, in any order, in pixels.
+        flat: (h, w) flattened image.
+        name: name of the image, for errors.
+
+    Returns:
+        As `find_lattice`.
+
+    Raises:
+        ValueError: the corners are not those of a square.
+    """
+    centre = corners.mean(axis=0)
+    order = np.argsort(np.arctan2(*(corners - centre).T[::-1]))
+    sides = np.roll(corners[order], -1, axis=0) - corners[order]
+    lengths = np.hypot(*sides.T)
+    turns = sides[:, 0] * np.roll(sides[:, 1], -1) - sides[:, 1] * np.roll(sides[:, 0], -1)
+    pitch = math.sqrt(abs(turns).mean()) / BLOCK_CELLS
+    if not (lengths.min() > 0 and lengths.max() < 1.05 * lengths.min() and turns.min() > 0.95 * lengths.mean() ** 2):
+        shown = ", ".join(f"{length:.0f}" for length in lengths)
+        raise ValueError(
+            f"{name}: found corners of a block with sides of {shown} pixels, expected a square: the corners of a block "
+            f"of {BLOCK_CELLS} × {BLOCK_CELLS} cells on crossings of grid lines"
+        )
+    # All sides tell the angle, each after its quarter turns; the family of lines that runs right-down is meant.
+    angle = float(np.angle(np.mean([complex(*side) * (-1j) ** k for k, side in enumerate(sides)])))
+    angle += math.pi / 2 * round((math.pi / 4 - angle) / (math.pi / 2))
+    return place_lattice(flat, angle, pitch)
+
+
+def place_lattice(flat: np.ndarray, angle: float, pitch: float) -> tuple[np.ndarray, int]:
+    """Find where a lattice of known angle and pitch lies, and whether its lines are dark.
+
+    Args:
+        flat: (h, w) flattened image.
+        angle: of the step that runs right-down, clockwise on the screen, in radians.
+        pitch: in pixels.
+
+    Returns:
+        As `find_lattice`.
+    """
     sign = 0.0
     across = np.array([[math.cos(angle), math.sin(angle)], [math.sin(angle), -math.cos(angle)]])
     centre = (np.array(flat.shape[::-1]) - 1) / 2

@@ -17,6 +17,7 @@ from xiqa.cdmam.grid import (
     find_lattice,
     fit_lattice,
     flatten,
+    lattice_of_block,
     nearest_orientation,
     orientation_axes,
 )
@@ -86,7 +87,15 @@ class Reading:
     registration: Registration
 
 
-def read_image(counts: np.ndarray, pixel_mm: float, name: str = "image", *, search_mm: float = SEARCH_MM) -> Reading:
+def read_image(
+    counts: np.ndarray,
+    pixel_mm: float,
+    name: str = "image",
+    *,
+    search_mm: float = SEARCH_MM,
+    block_px: np.ndarray | None = None,
+    orientation: int | None = None,
+) -> Reading:
     """Find the phantom in an image and decide on each of its discs.
 
     The grid is found as the strongest square lattice of lines in the spectrum, then fitted to the measured sides of
@@ -102,6 +111,8 @@ def read_image(counts: np.ndarray, pixel_mm: float, name: str = "image", *, sear
         name: name of the image, for errors.
         search_mm: how far from its expected place a disc is looked for. The default searches as the field's standard
             reader does; 0 is the observer who knows the place, whose thresholds are about a third lower.
+        block_px: (4, 2) x, y in pixels of the corners of a block of 8 × 8 cells, where the grid is not found without.
+        orientation: 0-7, as in `Registration`, where it is known; None: outline and discs settle it.
 
     Returns:
         What was detected, with the scores behind it and the registration.
@@ -128,9 +139,18 @@ def read_image(counts: np.ndarray, pixel_mm: float, name: str = "image", *, sear
         raise ValueError(f"{name}: found values that are not finite, expected pixel values")
     flat = flatten(small, name)
 
-    lattice, line_sign = find_lattice(flat, name)
+    if block_px is None:
+        lattice, line_sign = find_lattice(flat, name)
+    else:
+        lattice, line_sign = lattice_of_block((np.asarray(block_px, float) + 0.5) / factor - 0.5, flat, name)
     lattice, sides = fit_lattice(flat * line_sign, lattice, name)
     poses = candidate_poses(lattice, sides, name)
+    if orientation is not None:
+        possible = [nearest_orientation(pose.frame) for pose in poses]
+        if orientation not in possible:
+            shown = " or ".join(map(str, sorted(possible)))
+            raise ValueError(f"{name}: found orientation {orientation}, expected {shown}, which the outline allows")
+        poses = [poses[possible.index(orientation)]]
     pitch_mm = check_pitch(lattice, factor, pixel_mm, name)
     residual_mm = sides.residual_px * factor * pixel_mm
     if residual_mm > 0.3:
