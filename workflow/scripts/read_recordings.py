@@ -3,12 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from xiqa.cdmam.dicom import read_dicom
-from xiqa.cdmam.graded import measure_visible, to_table
-from xiqa.cdmam.reader import read_image
+from xiqa.cdmam.graded import to_table
 from xiqa.cdmam.registered import registration_facts
 from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
+from xiqa.qc.load import Unread, read_recording
 
 
 def read_recordings(
@@ -22,13 +21,14 @@ def read_recordings(
     """Read each DICOM file; images are named by setting and number, so that file names stay out of the results."""
     detections, measured, rows, seen = [], {}, [], {}
     for number, path in enumerate(paths_to_recordings):
-        recording = read_dicom(path)
-        if (first := seen.setdefault(recording.pixel_digest, path)) != path:
+        image = read_recording(path, f"{setting}-{number}", path, graded=True)
+        if isinstance(image, Unread):
+            raise ValueError(image.reason)
+        if (first := seen.setdefault(image.pixel_digest, path)) != path:
             raise ValueError(f"{path}: found the same pixels as in {first}, expected another image; remove one of them")
-        reading = read_image(recording.counts, recording.pixel_mm, name=path)
-        detections.append(np.stack([reading.corner, reading.centre]))
-        measured |= measure_visible(recording.counts, recording.pixel_mm, reading, f"{setting}-{number}")
-        rows.append({"image": f"{setting}-{number}", **registration_facts(reading), "data": "recorded"})
+        detections.append(np.stack([image.reading.corner, image.reading.centre]))
+        measured |= {} if image.graded is None else {image.name: image.graded}
+        rows.append({"image": image.name, **registration_facts(image.reading), "data": "recorded"})
         progress(number + 1, len(paths_to_recordings), "recordings read")
     write_array(path_to_detections, np.stack(detections))
     write_table(path_to_graded, to_table(measured))

@@ -267,7 +267,10 @@ def _spacing(path: Path, data: Dataset) -> float:
             path, f"found ImagerPixelSpacing {spacing!r}, expected two numbers in mm; give the size with --pixel-mm"
         ) from None
     if not (vertical > 0 and abs(vertical - horizontal) <= 1e-3 * vertical):
-        raise DataError(path, f"found pixels of {vertical} mm × {horizontal} mm, expected square pixels")
+        raise DataError(
+            path,
+            f"found pixels of {vertical} mm × {horizontal} mm, expected square ones; give the size with --pixel-mm",
+        )
     return vertical
 
 

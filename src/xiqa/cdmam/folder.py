@@ -69,7 +69,7 @@ def find_all(places: Sequence[str | os.PathLike], *, without: Path | None = None
                 names.append(f"{head}_{name}" if head else name)
         others |= {path: reason for path, reason in found.others.items() if path.resolve() not in seen}
         seen |= {path.resolve() for path in found.others}
-        shown |= {path: f"{head}/{label}" if head else label for path, label in found.shown.items()}
+        shown = {path: f"{head}/{label}" if head else label for path, label in found.shown.items()} | shown
     _refuse_equal_names(Path(places[0]), names)
     return Images(paths, names, others, shown)
 

@@ -44,6 +44,15 @@ def number(low: float, high: float) -> Callable[[str], float]:
     return real_number
 
 
+def point(text: str) -> tuple[float, float]:
+    """A kind of option: a place "X,Y" in pixels."""
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected X,Y in pixels, such as 310,1250") from None
+    return x, y
+
+
 def each(work: Callable, tasks: Sequence[tuple], jobs: int, title: str) -> Iterable[tuple[int, Any]]:
     """Yield (number of the task, result) as they come, with a progress bar on stderr."""
     console = Console(stderr=True)

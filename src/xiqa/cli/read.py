@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from xiqa.cdmam.folder import find_all
-from xiqa.cli.common import cores, count, each, number
+from xiqa.cli.common import cores, count, each, number, point
 from xiqa.qc.analysis import Analysis, analyse, few
 from xiqa.qc.limits_file import load_limits
 from xiqa.qc.load import Found, ReadImage, Unread, keep_each_once, read_recording, settings_of
@@ -36,6 +36,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     read.add_argument("--limits", type=Path, metavar="FILE", help="limits as YAML (default: the European limits)")
     read.add_argument(
+        "--method",
+        choices=("standard", "graded"),
+        default="standard",
+        help="standard: count hits, as the field does; graded: measure the signals, from one image or more",
+    )
+    read.add_argument(
         "--human",
         choices=("thickness", "contrast"),
         default="thickness",
@@ -48,6 +54,21 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--pixel-mm", type=number(0.02, 0.5), help="pixel size on the detector, where the files are wrong"
     )
     read.add_argument("--frame", type=count(1), help="which frame of several, such as a slice of tomosynthesis")
+    read.add_argument(
+        "--corners",
+        type=point,
+        nargs=4,
+        metavar="X,Y",
+        help="where the grid is not found: corners of a block of 8 × 8 cells, in pixels of the image",
+    )
+    read.add_argument(
+        "--rotate",
+        type=int,
+        choices=range(8),
+        metavar="0-7",
+        help="orientation, where it is known: quarter turns counter-clockwise from thick and large on the left, "
+        "thick and small on top; plus 4 for an image that is mirrored left-right before",
+    )
     read.add_argument("--json", action="store_true", help="print the records as JSON instead of words")
     read.add_argument("--no-pictures", action="store_true", help="write no figures and no PDF")
     read.add_argument("--jobs", type=count(1), default=cores(), help=f"images read at once (default: cores, {cores()})")
@@ -61,7 +82,11 @@ def run(options: argparse.Namespace) -> int:
         if out.resolve() == place.resolve():
             raise ValueError(f"--out: found the folder of the images, {out}; choose another, so that images stay apart")
     settings = Options(
-        human=options.human, bootstrap=options.bootstrap, seed=options.seed, limits=load_limits(options.limits)
+        method=options.method,
+        human=options.human,
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+        limits=load_limits(options.limits),
     )
 
     # Everything is read before anything is written: a fault leaves no half of a result behind.
@@ -81,14 +106,22 @@ def run(options: argparse.Namespace) -> int:
 def read_all(options: argparse.Namespace) -> tuple[Found, dict[str, dict[str, bytes]]]:
     """Read all images that the options name, each once; and their pictures, by name."""
     images = find_all(options.places, without=options.out)
-    how = {"pixel_mm": options.pixel_mm, "frame": options.frame}
+    how = {
+        "pixel_mm": options.pixel_mm,
+        "frame": options.frame,
+        "corners_px": options.corners,
+        "orientation": options.rotate,
+        "graded": options.method == "graded",
+    }
     work = partial(_read_and_draw, draw=not options.no_pictures, how=how)
     tasks = [(path, name, images.shown[path]) for path, name in zip(images.paths, images.names, strict=True)]
     results: dict[int, ReadImage | Unread] = {}
     pictures: dict[str, dict[str, bytes]] = {}
     for position, (result, drawn) in each(work, tasks, options.jobs, "reading"):
-        if isinstance(result, Unread) and not options.skip_unreadable:
-            raise ValueError(_how_to_go_on(result, options.out))
+        if isinstance(result, Unread):
+            how_to_go_on = _how_to_go_on(result, options.out)
+            if not options.skip_unreadable:
+                raise ValueError(how_to_go_on)
         results[position], pictures[result.name] = result, drawn
     found = keep_each_once(images, [results[position] for position in range(len(tasks))])
     if not found.images:
@@ -108,7 +141,19 @@ def _read_and_draw(path: Path, name: str, file: str, draw: bool, how: dict) -> t
 
 
 def _how_to_go_on(unread: Unread, out: Path) -> str:
-    return f"{unread.reason} (nothing was written; --skip-unreadable leaves such files out)"
+    """The reason why an image is not read, and what can be done; writes the picture of an image without a phantom."""
+    if unread.picture is None:
+        return f"{unread.reason} (nothing was written; --skip-unreadable leaves such files out)"
+    from xiqa.figures.overlay import lost_phantom, png
+    from xiqa.qc.files import write_bytes
+
+    path = out / f"{unread.name}.lost.png"
+    write_bytes(path, png(lost_phantom(unread.picture, unread.picture_factor)))
+    return (
+        f"{unread.reason} ({path} shows the image with its pixels numbered; if the grid is there, give the corners of "
+        "a block of 8 × 8 cells with --corners X,Y X,Y X,Y X,Y, the orientation with --rotate, the pixel size with "
+        "--pixel-mm; --skip-unreadable leaves such files out)"
+    )
 
 
 def _json(analyses: Sequence[Analysis]) -> str:

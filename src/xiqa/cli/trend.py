@@ -9,7 +9,7 @@ import pandas as pd
 
 from xiqa.files import write_table
 from xiqa.qc.compare import find_records
-from xiqa.qc.trend import LEAST_RECORDS, Trend, chart_rows, trends_of
+from xiqa.qc.trend import LEAST_RECORDS, TITLES, Trend, chart_rows, trends_of
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -66,10 +66,9 @@ def _words(trend: Trend) -> str:
     for chart in trend.charts:
         for t in chart.alarm.nonzero()[0]:
             change = 100 * (chart.values[t] / chart.level[t] - 1)
-            way = "better" if (chart.average[t] > 0) == (chart.name == "iqf") else "worse"
-            lines.append(
-                f"  alarm {trend.dates[t]}: {chart.name} became {way} ({change:+.0f} % against the records before)"
-            )
+            way = "better" if (chart.average[t] > 0) == chart.larger_is_better else "worse"
+            name = TITLES.get(chart.name, chart.name)
+            lines.append(f"  alarm {trend.dates[t]}: {name} became {way} ({change:+.0f} % against the records before)")
     if not trend.alarm.any() and count >= LEAST_RECORDS:
         lines.append("  no alarm")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from PIL import Image
 from xiqa.cdmam.curve import GOLD_ATTENUATION_PER_UM, THRESHOLD
 from xiqa.figures import style
 from xiqa.qc.record import Record
-from xiqa.qc.trend import Trend
+from xiqa.qc.trend import TITLES, Trend
 
 
 @style.styled
@@ -24,7 +24,11 @@ def plot_psychometric(record: Record) -> Figure:
     neighbouring cells, to which the line is fitted; the dashed line is the threshold at 62.5 % correct.
     """
     figure = style.new_figure(style.DOUBLE_COLUMN, 5.2)
-    panels = figure.subplots(3, 4, sharex=True, sharey=True)
+    figure.set_layout_engine("none")  # twelve panels take a second to lay out
+    panels = figure.subplots(
+        3, 4, sharex=True, sharey=True,
+        gridspec_kw={"left": 0.07, "right": 0.99, "bottom": 0.09, "top": 0.9, "hspace": 0.3, "wspace": 0.08},
+    )  # fmt: skip
     fine = np.geomspace(0.025, 2.4, 200)
     contrast = np.log(-np.expm1(-GOLD_ATTENUATION_PER_UM * fine))
     for axes, fit, point in zip(panels.ravel(), record.psychometric, record.curve, strict=True):
@@ -40,9 +44,10 @@ def plot_psychometric(record: Record) -> Figure:
         axes.set_title(f"{fit.diameter_mm:.2f} mm: {words}", fontsize=7.5)
         axes.set_xscale("log")
         style.plain_ticks(axes.xaxis, (0.03, 0.1, 0.3, 1))
+        axes.minorticks_off()
         axes.set(xlim=(0.025, 2.4), ylim=(0, 1.04))
-    figure.supxlabel("gold thickness (µm)", fontsize=8)
-    figure.supylabel("corner discs found (fraction of images)", fontsize=8)
+    figure.supxlabel("gold thickness (µm)", fontsize=8, y=0.01)
+    figure.supylabel("corner discs found (fraction of images)", fontsize=8, x=0.005)
     handles = [
         panels[0, 0].plot([], [], ".", color=style.BLACK, label="cell")[0],
         panels[0, 0].plot([], [], "o", color=style.BLUE, markerfacecolor="white", markersize=3.5, label="smoothed")[0],
@@ -50,7 +55,7 @@ def plot_psychometric(record: Record) -> Figure:
         panels[0, 0].plot([], [], "--", color=style.VERMILION, linewidth=0.8, label="threshold, 62.5 % correct")[0],
         panels[0, 0].plot([], [], ":", color=style.GREY, linewidth=0.5, label="chance")[0],
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=5)
+    figure.legend(handles=handles, loc="upper center", ncols=5)
     return figure
 
 
@@ -149,22 +154,32 @@ def plot_trend(trend: Trend) -> Figure:
     columns = 3
     rows = -(-len(charts) // columns)
     figure = style.new_figure(style.DOUBLE_COLUMN, 0.9 + 1.15 * rows)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    figure.set_layout_engine("none")  # so many panels take seconds to lay out
+    height = figure.get_size_inches()[1]
+    grid = {
+        "left": 0.08,
+        "right": 0.99,
+        "bottom": 0.7 / height,
+        "top": 1 - 0.45 / height,
+        "hspace": 0.4,
+        "wspace": 0.08,
+    }
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False, gridspec_kw=grid).ravel()
     steps = np.arange(len(trend.dates))
     for axes, chart in zip(panels, charts, strict=False):
-        up = 1 if chart.name == "iqf" else -1
+        up = 1 if chart.larger_is_better else -1
         axes.fill_between(steps, -chart.limit, chart.limit, color="#DDDDDD", linewidth=0)
         axes.axhline(0, color=style.GREY, linewidth=0.5)
         axes.plot(steps, up * chart.average, ".-", color=style.BLUE)
         axes.plot(steps[chart.alarm], up * chart.average[chart.alarm], "o", color=style.VERMILION, markersize=5)
-        last = f"{chart.values[-1]:.3g}{'' if chart.name == 'iqf' else ' µm'}"
-        axes.set_title(f"{'inverse quality figure' if chart.name == 'iqf' else chart.name}: {last}", fontsize=7.5)
+        last = f"{chart.values[-1]:.3g}{'' if chart.larger_is_better else ' µm'}"
+        axes.set_title(f"{TITLES.get(chart.name, chart.name)}: {last}", fontsize=7.5)
     for axes in panels[len(charts) :]:
         axes.axis("off")
     shown = steps[:: max(1, -(-len(steps) // 6))]
     for axes in panels[max(0, len(charts) - columns) : len(charts)]:
         axes.tick_params(labelbottom=True)
         axes.set_xticks(shown, [trend.dates[k] for k in shown], rotation=60, ha="right", fontsize=6)
-    figure.supylabel("moving average of deviations (SD), better upwards", fontsize=8)
+    figure.supylabel("moving average of deviations (SD), better upwards", fontsize=8, x=0.005)
     figure.suptitle(f"{trend.name}: value of the newest record; grey: chance; red: alarm", fontsize=8)
     return figure

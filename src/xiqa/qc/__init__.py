@@ -1,14 +1,13 @@
 """Quality assurance of a mammography system: records of its contrast-detail curve, to keep and to compare."""
 
+from importlib import import_module
 from typing import Any
 
 __all__ = ["CDMAM"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for only then: the reader's processes need none of it."""
+    # Loaded when it is asked for: whoever reads images alone needs no figures and no PDF, nor is run again by them.
     if name == "CDMAM":
-        from xiqa.qc.cdmam import CDMAM
-
-        return CDMAM
+        return import_module("xiqa.qc.cdmam").CDMAM
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,11 +17,13 @@ import pandas as pd
 import xiqa
 from xiqa.cdmam.curve import CurveResult, smooth, standard_curve, thresholds
 from xiqa.cdmam.dicom import SIMULATOR
+from xiqa.cdmam.graded import graded_curve
 from xiqa.cdmam.limits import overall_verdict, verdicts
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, THICKNESSES_UM
 from xiqa.cdmam.reader import HIT
 from xiqa.provenance import git_commit
 from xiqa.qc import record as r
+from xiqa.qc.constancy import contrast_to_noise
 from xiqa.qc.load import CURVE_OF_RECORD, SAME_MAS, ReadImage, Setting
 
 _PARTS = 16
@@ -69,6 +71,7 @@ def analyse(setting: Setting, options: r.Options) -> Analysis:
         limits=limits,
         iqf_inverse=iqf_inverse(curve),
         iqf_log_error=_iqf_log_error(setting.images, options),
+        **_mean_contrast_to_noise(setting.images),
         curve=tuple(_points(curve)),
         psychometric=tuple(_psychometric(setting.images)),
         warnings=tuple(_warnings(setting, curve)),
@@ -80,8 +83,22 @@ def analyse(setting: Setting, options: r.Options) -> Analysis:
 
 
 def curve_of(images: Sequence[ReadImage], options: r.Options, *, bootstrap: int | None = None) -> CurveResult:
-    """The curve of some images by the method that the options name."""
+    """The curve of some images by the method that the options name.
+
+    Raises:
+        ValueError: an image without graded signals, for the method `graded`.
+    """
     draws = options.bootstrap if bootstrap is None else bootstrap
+    if options.method == "graded":
+        without = [image.file for image in images if image.graded is None]
+        if without:
+            raise ValueError(
+                f"{few(without)}: found no disc that stands out, so that graded signals tell nothing; leave these "
+                "images out or use the method standard"
+            )
+        return graded_curve(
+            [image.graded for image in images], human=options.human, draws=max(draws, 1), seed=options.seed
+        )
     return standard_curve(
         np.stack([image.reading.corner for image in images]), human=options.human, bootstrap=draws, seed=options.seed
     )
@@ -104,8 +121,20 @@ def _iqf_log_error(images: Sequence[ReadImage], options: r.Options) -> float | N
     return math.sqrt((parts - 1) * np.var(logs))
 
 
+def _mean_contrast_to_noise(images: Sequence[ReadImage]) -> dict[str, float | None]:
+    """Geometric mean over images, and the standard error of its logarithm."""
+    found = [contrast_to_noise(image.reading) for image in images]
+    if None in found:
+        return {"contrast_to_noise": None, "contrast_to_noise_log_error": None}
+    logs = np.log(found)
+    error = float(logs.std(ddof=1) / math.sqrt(len(logs))) if len(logs) > 2 else None
+    return {"contrast_to_noise": float(np.exp(logs.mean())), "contrast_to_noise_log_error": error}
+
+
 def _points(curve: CurveResult) -> Iterable[r.Point]:
-    for row, side, beyond in zip(curve.table.itertuples(), curve.side, curve.extrapolated, strict=True):
+    names = ("known_place_um", "known_place_low_um", "known_place_high_um")
+    places = [{name: _finite(getattr(curve, name)[k]) for name in names} for k in range(len(curve.table))]
+    for row, side, beyond, known in zip(curve.table.itertuples(), curve.side, curve.extrapolated, places, strict=True):
         yield r.Point(
             diameter_mm=row.diameter_mm,
             t_auto_um=row.t_auto_um,
@@ -116,6 +145,7 @@ def _points(curve: CurveResult) -> Iterable[r.Point]:
             censored=row.censored,
             side=side,
             extrapolated=beyond,
+            **known,
         )
 
 
@@ -198,6 +228,7 @@ def _image(image: ReadImage, options: r.Options) -> r.ImageRecord:
         ),
         corner_hits=int((reading.corner == HIT).sum()),
         centre_hits=int((reading.centre == HIT).sum()),
+        contrast_to_noise=contrast_to_noise(reading),
         corner=_matrix_rows(reading.corner),
         centre=_matrix_rows(reading.centre),
         cdc_um=tuple(curve_of([image], options, bootstrap=0).table["cdc_um"].tolist()),

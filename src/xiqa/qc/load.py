@@ -14,6 +14,7 @@ import numpy as np
 
 from xiqa.cdmam.dicom import Recording, read_dicom
 from xiqa.cdmam.folder import Images
+from xiqa.cdmam.graded import GradedImage, measure_visible
 from xiqa.cdmam.grid import decimate
 from xiqa.cdmam.reader import Reading, read_image
 
@@ -39,6 +40,7 @@ class ReadImage:
         reading: what was detected.
         picture: (h, w) float32, the image reduced by block means to about `PICTURE_PX`.
         picture_factor: pixels of the image per pixel of the picture and axis.
+        graded: what the graded signals tell; None: not asked for, or nothing.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ReadImage:
     reading: Reading
     picture: np.ndarray
     picture_factor: int
+    graded: GradedImage | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ def read_recording(
     *,
     pixel_mm: float | None = None,
     frame: int | None = None,
+    corners_px: np.ndarray | None = None,
+    orientation: int | None = None,
+    graded: bool = False,
 ) -> ReadImage | Unread:
     """Read one file: the one function by which the command line, Python and the pipeline read recordings.
 
@@ -85,6 +91,9 @@ def read_recording(
         name: name of the image in results.
         file: what the file is called in results and messages; empty: its name.
         pixel_mm, frame: see `xiqa.cdmam.dicom.read_dicom`.
+        corners_px: `block_px` of `xiqa.cdmam.reader.read_image`, taken where the grid is not found without.
+        orientation: see there.
+        graded: measure the graded signals as well; an image whose discs do not stand out has none.
 
     Returns:
         The image, or why it cannot be read; never raises for what is wrong with one file.
@@ -93,7 +102,7 @@ def read_recording(
     recording = None
     try:
         recording = read_dicom(path, pixel_mm=pixel_mm, frame=frame)
-        reading = read_image(recording.counts, recording.pixel_mm, name=file)
+        reading = _found(recording, file, corners_px, orientation)
     except (ValueError, OSError) as error:
         reason = str(error).replace(str(path), file)
         if recording is None or recording.counts.ndim != 2 or np.ptp(recording.counts) == 0:
@@ -101,7 +110,18 @@ def read_recording(
         return Unread(name, file, reason, *_picture(recording.counts), recording.pixel_mm)
     picture, factor = _picture(recording.counts)
     header = dataclasses.replace(recording, counts=np.empty((0, 0), np.float32))
-    return ReadImage(name, file, header, recording.pixel_digest, reading, picture, factor)
+    measured = measure_visible(recording.counts, recording.pixel_mm, reading, name) if graded else {}
+    return ReadImage(name, file, header, recording.pixel_digest, reading, picture, factor, measured.get(name))
+
+
+def _found(recording: Recording, name: str, corners_px: np.ndarray | None, orientation: int | None) -> Reading:
+    """Read an image; where the grid is not found, with the corners that somebody gave."""
+    try:
+        return read_image(recording.counts, recording.pixel_mm, name=name, orientation=orientation)
+    except ValueError:
+        if corners_px is None:
+            raise
+    return read_image(recording.counts, recording.pixel_mm, name=name, orientation=orientation, block_px=corners_px)
 
 
 def _picture(counts: np.ndarray) -> tuple[np.ndarray, int]:

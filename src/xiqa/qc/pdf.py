@@ -61,7 +61,8 @@ def write_pdf(path: str | os.PathLike, record: Record, pictures: Mapping[str, by
         _paragraph(
             "T auto: threshold of the automated reading at 62.5 % correct; T human: with the human factor r(d), which "
             f"multiplies the {record.options.human} here; curve: smooth curve through T human, which is held "
-            f"against limits. Inverse image quality figure (100 / Σ curve × diameter): {record.iqf_inverse:.1f}.",
+            f"against limits. Inverse image quality figure (100 / Σ curve × diameter): {record.iqf_inverse:.1f}. "
+            f"Contrast-to-noise ratio of the discs (for constancy): {_number(record.contrast_to_noise, '.1f')}.",
             _CELL,
         ),
         _paragraph("Psychometric fits", _HEAD),
@@ -69,9 +70,9 @@ def write_pdf(path: str | os.PathLike, record: Record, pictures: Mapping[str, by
         PageBreak(),
         _paragraph(f"First image: {first.name}", _HEAD),
         Table(
-            [[_picture(pictures[kind], 0.44 * _WIDTH) for kind in ("hits", "grid")]],
+            [[_picture(pictures[kind], 0.38 * _WIDTH) for kind in ("hits", "grid")]],
             colWidths=[0.5 * _WIDTH] * 2,
-            style=[("LEFTPADDING", (0, 0), (-1, -1), 0)],
+            style=[("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "TOP")],
         ),
         _paragraph("Images", _HEAD),
         _image_table(record),
@@ -213,7 +214,7 @@ def _curve_table(curve: Sequence[Point]) -> Table:
         note = f"{point.side} the phantom's discs" if point.side else ""
         note += ": only a bound" if point.censored else ": extrapolated" if point.extrapolated else ""
         rows.append([f"{point.diameter_mm:.2f}", *measured, _value(point), _interval(point), note])
-    return _table(rows, [3, 3, 3, 3, 4, 5], [("ALIGN", (5, 0), (5, -1), "LEFT")])
+    return _table(rows, [2.7, 2.4, 2.6, 2.3, 3.5, 6], [("ALIGN", (5, 0), (5, -1), "LEFT")])
 
 
 def _value(point: Point) -> str:
@@ -254,8 +255,8 @@ def _image_table(record: Record) -> Table:
     return _table(rows, [4.6, 2, *[1.4] * 8])
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"
+def _number(value: float | None, form: str = "g") -> str:
+    return "–" if value is None else format(value, form)
 
 
 def _facts(facts: Mapping[str, str]) -> Table:
@@ -300,7 +301,7 @@ def _option_facts(record: Record) -> dict[str, str]:
     return {
         "Method": f"{o.method} ({_METHODS[o.method]})",
         "Human factor r(d) multiplies": o.human,
-        "Intervals": f"95 %, {o.bootstrap} draws over images, seed {o.seed}" if o.method == "standard" else "95 %",
+        "Intervals": f"95 %, {o.bootstrap} draws, seed {o.seed}",
         "Limits": f"{o.limits.name}. {o.limits.source}",
     }
 

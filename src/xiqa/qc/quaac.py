@@ -120,7 +120,9 @@ def _points(record: Record, user: str, system: str, phantom: str) -> Iterable[di
         "limits": record.options.limits.name,
         "images_digest": record.provenance.images_digest,
     }
-    quantities = [("inverse image quality figure", record.iqf_inverse, "1/(µm mm)", None, {})]
+    quantities: list[tuple] = [("inverse image quality figure", record.iqf_inverse, "1/(µm mm)", None, {})]
+    if record.contrast_to_noise is not None:
+        quantities.append(("contrast-to-noise ratio of the discs", record.contrast_to_noise, "1", None, {}))
     quantities += [
         (
             f"threshold gold thickness at {point.diameter_mm:.2f} mm",

@@ -34,7 +34,7 @@ class Options(Part):
 
     method: Method = Field("standard", description="`standard` counts hits as the field does; `graded` uses signals")
     human: Human = Field("thickness", description="what the human-equivalent factor r(d) multiplies")
-    bootstrap: int = Field(500, ge=0, description="draws over images for the intervals of `standard`")
+    bootstrap: int = Field(500, ge=0, description="draws for the intervals: over images, or (`graded`) of thresholds")
     seed: int = Field(0, ge=0, description="seed of the draws")
     limits: Limits = Field(description="what the curve is held against")
 
@@ -72,6 +72,12 @@ class Point(Part):
     censored: bool = Field(description="only a bound of the threshold is known")
     side: Side = Field(description="where the threshold lies outside the phantom's discs: below the thinnest, or above")
     extrapolated: bool = Field(description="cdc_um lies outside the range in which the phantom has discs")
+    known_place_um: float | None = Field(
+        description="threshold in µm of the observer who knows each disc's place; null where it is not measured, as by "
+        "`standard`"
+    )
+    known_place_low_um: float | None = Field(description="lower end of its 95 % interval in µm")
+    known_place_high_um: float | None = Field(description="upper end of its 95 % interval in µm")
 
 
 class Psychometric(Part):
@@ -145,6 +151,7 @@ class ImageRecord(Part):
     registration: Registration = Field(description="where the phantom lies")
     corner_hits: int = Field(description="corner discs found, of 205")
     centre_hits: int = Field(description="central discs found, of 205")
+    contrast_to_noise: float | None = Field(description="as in the record, of this image alone")
     corner: tuple[str, ...] = Field(description="a row per diameter: 1 hit, 2 miss, . no cell; thicknesses rise")
     centre: tuple[str, ...] = Field(description="the same of the central discs")
     cdc_um: tuple[float, ...] = Field(description="the curve from this image alone in µm, at the diameters of `curve`")
@@ -175,6 +182,13 @@ class Record(Part):
     )
     iqf_log_error: float | None = Field(
         description="standard error of its logarithm, by leaving out images; null for fewer than 3"
+    )
+    contrast_to_noise: float | None = Field(
+        description="contrast of the discs over the noise under a disc of their size, mean over images; no physical "
+        "ratio, but it follows the dose closely: for control charts; null where the discs do not stand out"
+    )
+    contrast_to_noise_log_error: float | None = Field(
+        description="standard error of its logarithm, from the spread between images; null for fewer than 3"
     )
     curve: tuple[Point, ...] = Field(description="the curve, 1.00 -> 0.08 mm")
     psychometric: tuple[Psychometric, ...] = Field(description="the psychometric fit of each diameter")

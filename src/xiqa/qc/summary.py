@@ -26,7 +26,8 @@ def summary(record: Record) -> str:
             measured = "" if all(not p.censored for p in record.curve if p.side == where) else ", not measured,"
             lines.append(f"  threshold {words}{measured} at {', '.join(sizes)} mm")
     lines += [f"  {judged_words(judged)}" for judged in record.limits]
-    lines.append(f"  inverse image quality figure {record.iqf_inverse:.1f}")
+    ratio = "" if record.contrast_to_noise is None else f", contrast-to-noise ratio {record.contrast_to_noise:.1f}"
+    lines.append(f"  inverse image quality figure {record.iqf_inverse:.1f}{ratio}")
     lines += [f"  warning: {words}" for words in record.warnings]
     return "\n".join(lines)
 

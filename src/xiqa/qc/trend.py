@@ -14,12 +14,12 @@ from xiqa.qc.record import Record
 
 WEIGHT = 0.3
 """Weight of the newest record in the moving average."""
-LIMIT_IQF, LIMIT_DIAMETER = 2.8, 3.7
+LIMIT, LIMIT_DIAMETER = 3.0, 3.7
 """Alarm limits in standard deviations of the moving average: together they alarm a stable system less than once in a
 hundred records, as tests/benchmarks/trend_alarms.py shows by simulation."""
 LEAST_RECORDS = 4
 """Records from which on a chart can alarm."""
-_PRIOR = 10.0  # degrees of freedom that the records' own intervals count for, beside the spread between records
+_PRIOR = 3.0  # degrees of freedom that the records' own intervals count for, beside the spread between records
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Chart:
     """The control chart of one quantity.
 
     Attributes:
-        name: "iqf", or the diameter, such as "0.10 mm".
+        name: "cnr" (contrast-to-noise ratio), "iqf" (inverse image quality figure), or the diameter, as "0.10 mm".
         values: (n,) the quantity in its unit.
         level: (n,) mean of the records before each one: what it is held against; NaN for the first.
         average: (n,) moving average of the standardised deviations; NaN for the first.
@@ -42,6 +42,15 @@ class Chart:
     limit: np.ndarray
     alarm: np.ndarray
 
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether the quantity rises when the system gets better; a threshold falls."""
+        return self.name in TITLES
+
+
+TITLES = {"cnr": "contrast-to-noise ratio", "iqf": "inverse image quality figure"}
+"""What the charts that are no diameter's are called."""
+
 
 @dataclass(frozen=True)
 class Trend:
@@ -51,7 +60,7 @@ class Trend:
         name: of the setting.
         dates: (n,) of the records, as text.
         records: (n,) in the order of their dates.
-        charts: the chart of the image quality figure first, then those of the diameters.
+        charts: of the contrast-to-noise ratio, of the image quality figure, and of the diameters.
     """
 
     name: str
@@ -144,16 +153,19 @@ def _trend(group: Sequence[Record]) -> Trend:
         values, errors = np.array([p.cdc_um for p in points]), np.array([log_error(p) for p in points])
         charts.append(control_chart(f"{points[0].diameter_mm:.2f} mm", values, errors, LIMIT_DIAMETER))
     figure = np.array([100 / sum(r.curve[k].cdc_um * r.curve[k].diameter_mm for k in measured) for r in records])
-    errors = np.array([iqf_log_error(record) for record in records])
-    charts.insert(0, control_chart("iqf", figure, errors, LIMIT_IQF))
+    errors = np.array([_or_nan(record.iqf_log_error) for record in records])
+    charts.insert(0, control_chart("iqf", figure, errors, LIMIT))
+    if all(record.contrast_to_noise is not None for record in records):
+        ratio = np.array([record.contrast_to_noise for record in records])
+        errors = np.array([_or_nan(record.contrast_to_noise_log_error) for record in records])
+        charts.insert(0, control_chart("cnr", ratio, errors, LIMIT))
     names = {record.exposure.name for record in records}
     name = records[-1].exposure.name if len(names) > 1 else names.pop()
     return Trend(name, tuple(date_of(record) for record in records), records, tuple(charts))
 
 
-def iqf_log_error(record: Record) -> float:
-    """Standard error of the logarithm of the inverse image quality figure; NaN where it is not known."""
-    return math.nan if record.iqf_log_error is None else record.iqf_log_error
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def chart_rows(trend: Trend) -> list[Mapping[str, object]]:
