@@ -91,15 +91,13 @@ def _of_cdmam(cdmam: Cdmam) -> Iterator[Storage]:
             pixels.append(height * width)
     rotated = max(pixels, default=0) if cdmam.checks.rotation else 0
     # Counts of two bytes; the structure and the visits, as labels, take a quarter of one.
-    yield Storage("CDMAM: original images", 9 * (sum(pixels) + rotated) // 4)
-    mapped = len(cdmam.upsampling.methods) * sum(pixels) + rotated
+    yield Storage("CDMAM: original images", 9 * sum(pixels) // 4 + rotated // 4, 2 * rotated)
+    mapped = len(cdmam.upsampling.methods) * sum(pixels)
     shard = 12 + FLOAT32 * members
     # The map, and two measures of its quality for each block of 4 x 4 pixels.
-    yield Storage(
-        "CDMAM: upsampled maps",
-        FLOAT32 * mapped + 2 * FLOAT32 * mapped // 16,
-        shard * cdmam.upsampling.shards * mapped,
-    )
+    of_pixel = FLOAT32 * 9 / 8
+    of_shards = shard * cdmam.upsampling.shards * (mapped + rotated)
+    yield Storage("CDMAM: upsampled maps", round(of_pixel * mapped), of_shards + round(of_pixel * rotated))
     yield Storage("CDMAM: figures and tables", FIGURES_OF_CDMAM)
 
 

@@ -63,26 +63,33 @@ if "omig" in EXPLAIN.methods:
             "../scripts/compare_omig_parameters.py"
 
 
-rule original:
-    input:
-        original_source,
-    output:
-        counts=f"{CDMAM}/originals/{{image}}/counts.npy",
-        structure=f"{CDMAM}/originals/{{image}}/structure.png",
-        facts=f"{CDMAM}/originals/{{image}}/facts.json",
-    log:
-        f"{LOGS}/original/{{image}}.log",
-    benchmark:
-        f"{BENCHMARKS}/original/{{image}}.jsonl"
-    conda:
-        "../../envs/xiqa.yaml"
-    resources:
-        mem_mb=2000,
-    params:
-        code=code("original.py"),
-        original=original_params,
-    script:
-        "../scripts/original.py"
+# The turned image is looked at once, to see whether what is found turns with it, and deleted.
+for rule_name, images, kept in (("original", NOT_ROTATED, str), ("original_rotated", ".*-rotated", temp)):
+
+    rule:
+        name:
+            rule_name
+        input:
+            original_source,
+        output:
+            counts=kept(f"{CDMAM}/originals/{{image}}/counts.npy"),
+            structure=f"{CDMAM}/originals/{{image}}/structure.png",
+            facts=f"{CDMAM}/originals/{{image}}/facts.json",
+        log:
+            f"{LOGS}/original/{{image}}.log",
+        benchmark:
+            f"{BENCHMARKS}/original/{{image}}.jsonl"
+        wildcard_constraints:
+            image=images,
+        conda:
+            "../../envs/xiqa.yaml"
+        resources:
+            mem_mb=2000,
+        params:
+            code=code("original.py"),
+            original=original_params,
+        script:
+            "../scripts/original.py"
 
 
 for method in UPSAMPLING.methods:
@@ -118,31 +125,40 @@ for method in UPSAMPLING.methods:
             "../scripts/upsample.py"
 
 
-rule merge_upsampling:
-    input:
-        shards=lambda wildcards: expand(
-            f"{CDMAM}/upsampled/{{method}}/{{image}}/shard-{{shard}}",
-            method=wildcards.method,
-            image=wildcards.image,
-            shard=range(UPSAMPLING.shards),
-        ),
-    output:
-        map=f"{CDMAM}/upsampled/{{method}}/{{image}}/map.npy",
-        standard_error=f"{CDMAM}/upsampled/{{method}}/{{image}}/standard_error.npy",
-        disagreement=f"{CDMAM}/upsampled/{{method}}/{{image}}/disagreement.npy",
-        summary=f"{CDMAM}/upsampled/{{method}}/{{image}}/summary.json",
-    log:
-        f"{LOGS}/merge_upsampling/{{method}}/{{image}}.log",
-    benchmark:
-        f"{BENCHMARKS}/merge_upsampling/{{method}}/{{image}}.jsonl"
-    conda:
-        "../../envs/xiqa.yaml"
-    resources:
-        mem_mb=8000,
-    params:
-        code=code("merge_upsampling.py"),
-    script:
-        "../scripts/merge_upsampling.py"
+for rule_name, images, kept in (
+    ("merge_upsampling", NOT_ROTATED, str),
+    ("merge_upsampling_rotated", ".*-rotated", temp),
+):
+
+    rule:
+        name:
+            rule_name
+        input:
+            shards=lambda wildcards: expand(
+                f"{CDMAM}/upsampled/{{method}}/{{image}}/shard-{{shard}}",
+                method=wildcards.method,
+                image=wildcards.image,
+                shard=range(UPSAMPLING.shards),
+            ),
+        output:
+            map=kept(f"{CDMAM}/upsampled/{{method}}/{{image}}/map.npy"),
+            standard_error=kept(f"{CDMAM}/upsampled/{{method}}/{{image}}/standard_error.npy"),
+            disagreement=kept(f"{CDMAM}/upsampled/{{method}}/{{image}}/disagreement.npy"),
+            summary=f"{CDMAM}/upsampled/{{method}}/{{image}}/summary.json",
+        log:
+            f"{LOGS}/merge_upsampling/{{method}}/{{image}}.log",
+        benchmark:
+            f"{BENCHMARKS}/merge_upsampling/{{method}}/{{image}}.jsonl"
+        wildcard_constraints:
+            image=images,
+        conda:
+            "../../envs/xiqa.yaml"
+        resources:
+            mem_mb=8000,
+        params:
+            code=code("merge_upsampling.py"),
+        script:
+            "../scripts/merge_upsampling.py"
 
 
 rule count_visits:

@@ -120,6 +120,7 @@ UPSAMPLED_GROUPS = dict.fromkeys([*UPSAMPLING.groups, *(["recorded"] if RECORDED
 UPSAMPLED = [f"{group}-{number}" for group in UPSAMPLED_GROUPS for number in range(UPSAMPLING.images)]
 ROTATED = [f"{UPSAMPLED[0] if 'recorded_standin-0' not in UPSAMPLED else 'recorded_standin-0'}-rotated"]
 ROTATED = ROTATED if cdmam.checks.rotation else []
+NOT_ROTATED = ".+(?<!-rotated)"
 FIRST_METHOD = UPSAMPLING.methods[0]
 # The rotated image is explained by the first method only.
 MAPS = [(method, image) for method in UPSAMPLING.methods for image in UPSAMPLED] + [
