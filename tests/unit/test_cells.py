@@ -44,7 +44,7 @@ def test_discs_lie_upper_left_and_lower_right_of_each_cell_and_nowhere_else(seen
 @pytest.mark.parametrize("orientation", range(1, 8))
 def test_the_mosaic_does_not_depend_on_how_the_phantom_lies(seen, orientation):
     image, registration = seen
-    counts, frame = image.counts, registration.frame_px.copy()
+    counts, frame = image.counts, registration.disc_frame_px.copy()
     expected = cut(counts, mosaic_pixels(registration, PATCH, counts.shape))
     if orientation >= 4:
         counts, frame = counts[:, ::-1], frame * [-1, 1] + [[counts.shape[1] - 1, 0], [0, 0], [0, 0]]
@@ -52,7 +52,7 @@ def test_the_mosaic_does_not_depend_on_how_the_phantom_lies(seen, orientation):
         # A quarter turn counter-clockwise takes (x, y) to (y, width - 1 - x).
         frame = frame[:, ::-1] * [1, -1] + [[0, counts.shape[1] - 1], [0, 0], [0, 0]]
         counts = np.rot90(counts)
-    turned = dataclasses.replace(registration, frame_px=frame)
+    turned = dataclasses.replace(registration, disc_frame_px=frame)
     np.testing.assert_array_equal(cut(counts, mosaic_pixels(turned, PATCH, counts.shape)), expected)
 
 
@@ -60,7 +60,9 @@ def test_a_shift_of_whole_pixels_changes_nothing(seen):
     image, registration = seen
     expected = cut(image.counts, mosaic_pixels(registration, PATCH, image.counts.shape))
     counts = np.pad(image.counts, ((7, 0), (0, 5)))[:, 3:]
-    moved = dataclasses.replace(registration, frame_px=registration.frame_px + np.array([[-3, 7], [0, 0], [0, 0]]))
+    moved = dataclasses.replace(
+        registration, disc_frame_px=registration.disc_frame_px + np.array([[-3, 7], [0, 0], [0, 0]])
+    )
     np.testing.assert_array_equal(cut(counts, mosaic_pixels(moved, PATCH, counts.shape)), expected)
 
 

@@ -56,10 +56,10 @@ def test_one_image_gives_the_analytic_thresholds_of_the_known_place(measured):
 
 def test_displaced_discs_are_measured_where_they_lie(image, measured):
     registration = image[1]
-    frame = registration.frame_px.copy()
+    frame = registration.disc_frame_px.copy()
     frame[0] += (1.0, -0.8)  # 0.10 and 0.08 mm
     frame[1] *= 1.001
-    displaced = replace(registration, frame_px=frame)
+    displaced = replace(registration, disc_frame_px=frame)
     found = graded.measure(image[0], DETECTOR.pixel_mm, displaced)
     np.testing.assert_allclose(found.ln_threshold, measured.ln_threshold, atol=0.03)
 

@@ -38,7 +38,7 @@ def mosaic_pixels(registration: Registration, patch_px: int, shape: tuple[int, i
     """
     if patch_px < 2 or patch_px % 2:
         raise ValueError(f"patch_px: found {patch_px}, expected an even number of pixels")
-    first, smaller, thicker = np.asarray(registration.frame_px, float)
+    first, smaller, thicker = np.asarray(registration.disc_frame_px, float)
     # The matrix stands on its corner: sum and difference of its steps lie along the sides of the image.
     axes = [np.rint(step / np.abs(step).max()) for step in (smaller + thicker, smaller - thicker)]
     i, j = np.indices(CELL_PRESENT.shape)[:, :, :, None]

@@ -209,11 +209,11 @@ def measure(counts: np.ndarray, pixel_mm: float, registration: Registration, nam
         ValueError: the discs do not stand out of the noise, so that there is nothing to measure.
     """
     image = np.ascontiguousarray(counts, dtype=np.float32)
-    frame = np.asarray(registration.frame_px, dtype=float)
+    grid, frame = (np.asarray(frame, dtype=float) for frame in (registration.frame_px, registration.disc_frame_px))
     offset = registration.eccentric_offset
-    planes = cell_planes(image, Pose(frame, np.zeros((16, 16, 2))), pixel_mm, registration.magnification, offset)
-    centres = frame[0] + np.moveaxis(np.mgrid[0:16, 0:16], 0, -1) @ frame[1:]
-    field = _Field(image, frame, centres, planes)
+    pose = Pose(grid, np.zeros((16, 16, 2)), frame - grid)
+    planes = cell_planes(image, pose, pixel_mm, registration.magnification, offset)
+    field = _Field(image, frame, pose.centres, planes)
     discs = _Discs.of(frame, offset)
     fitted = _fit(field, discs, DIAMETERS_MM / (2 * pixel_mm), registration, name)
     return _result(field, discs, fitted, pixel_mm)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numba
 import numpy as np
@@ -272,7 +272,40 @@ def check_pitch(lattice: np.ndarray, factor: int, pixel_mm: float, name: str) ->
 
 
 @numba.njit(cache=True)
-def measure_edges(flat, origin, along, across, first, last, reach):
+def _profiles(flat, origin, along, across, first, samples, shifts, profiles):
+    """Fill `profiles` (n, n, k) [line, segment] with means along the cell sides of one family, moved by `shifts`.
+
+    Args:
+        flat: (h, w) image.
+        origin: a crossing; along: step along the lines; across: step from line to line.
+        first: index of the first line and segment.
+        samples: how many places along a side are averaged.
+        shifts: (k,) fractions of the step across.
+        profiles: NaN where half of the samples or more lie outside the image.
+    """
+    height, width = flat.shape
+    for a in range(profiles.shape[0]):
+        for b in range(profiles.shape[1]):
+            for k in range(shifts.size):
+                total, n = 0.0, 0
+                for m in range(samples):
+                    t = first + b + 0.1 + 0.8 * (m + 0.5) / samples
+                    x = origin[0] + t * along[0] + (first + a + shifts[k]) * across[0]
+                    y = origin[1] + t * along[1] + (first + a + shifts[k]) * across[1]
+                    i, j = int(np.floor(y)), int(np.floor(x))
+                    if i < 0 or j < 0 or i + 1 >= height or j + 1 >= width:
+                        continue
+                    v, u = y - i, x - j
+                    total += (1 - v) * ((1 - u) * flat[i, j] + u * flat[i, j + 1]) + v * (
+                        (1 - u) * flat[i + 1, j] + u * flat[i + 1, j + 1]
+                    )
+                    n += 1
+                profiles[a, b, k] = total / n if n >= samples // 2 and n > 0 else np.nan
+
+
+def measure_edges(
+    flat: np.ndarray, origin: np.ndarray, along: np.ndarray, across: np.ndarray, first: int, last: int, reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Measure each cell side of one family of lines.
 
     Args:
@@ -285,62 +318,24 @@ def measure_edges(flat, origin, along, across, first, last, reach):
         (n, n) strength over the surroundings, offset from the expected place (fraction of the step across), and
         whether the whole side lies inside the image.
     """
-    count = last - first + 1
-    strength = np.zeros((count, count))
-    offset = np.zeros((count, count))
-    inside = np.zeros((count, count), np.bool_)
-    height, width = flat.shape
-    length = np.sqrt(along[0] ** 2 + along[1] ** 2)
-    breadth = np.sqrt(across[0] ** 2 + across[1] ** 2)
-    samples = int(0.8 * length)
-    half = int(np.ceil(0.28 * breadth / 0.5))
-    profile = np.empty(2 * half + 1)
-    smooth = np.empty(2 * half + 1)
-    for line in range(first, last + 1):
-        for segment in range(first, last + 1):
-            good = 0
-            for k in range(2 * half + 1):
-                shift = 0.5 * (k - half) / breadth
-                total, n = 0.0, 0
-                for m in range(samples):
-                    t = segment + 0.1 + 0.8 * (m + 0.5) / samples
-                    x = origin[0] + t * along[0] + (line + shift) * across[0]
-                    y = origin[1] + t * along[1] + (line + shift) * across[1]
-                    i, j = int(np.floor(y)), int(np.floor(x))
-                    if i < 0 or j < 0 or i + 1 >= height or j + 1 >= width:
-                        continue
-                    v, u = y - i, x - j
-                    total += (1 - v) * ((1 - u) * flat[i, j] + u * flat[i, j + 1]) + v * (
-                        (1 - u) * flat[i + 1, j] + u * flat[i + 1, j + 1]
-                    )
-                    n += 1
-                if n >= samples // 2:
-                    good += 1
-                    profile[k] = total / n
-                else:
-                    profile[k] = np.nan
-            if good < 2 * half + 1:
-                continue
-            a, b = line - first, segment - first
-            inside[a, b] = True
-            base = np.median(profile)
-            for k in range(2 * half + 1):
-                left, right = max(k - 1, 0), min(k + 1, 2 * half)
-                smooth[k] = (profile[left] + profile[k] + profile[right]) / 3 - base
-            width_bins = int(reach * breadth / 0.5)
-            peak = half
-            for k in range(half - width_bins, half + width_bins + 1):
-                if smooth[k] > smooth[peak]:
-                    peak = k
-            strength[a, b] = smooth[peak]
-            weight, moment = 0.0, 0.0
-            spread = int(np.ceil(0.08 * breadth / 0.5))
-            for k in range(max(peak - spread, 0), min(peak + spread, 2 * half) + 1):
-                value = profile[k] - base
-                weight += value
-                moment += value * (k - half)
-            if weight > 0:
-                offset[a, b] = 0.5 * moment / weight / breadth
+    breadth = math.hypot(*across)
+    half, width, spread = (math.ceil(0.28 * breadth / 0.5), int(reach * breadth / 0.5), math.ceil(0.08 * breadth / 0.5))
+    bins = np.arange(-half, half + 1)
+    profiles = np.empty((last - first + 1, last - first + 1, len(bins)))
+    samples = int(0.8 * math.hypot(*along))
+    steps = (np.ascontiguousarray(step) for step in (origin, along, across))
+    _profiles(flat, *steps, first, samples, 0.5 * bins / breadth, profiles)
+    inside = np.isfinite(profiles).all(axis=-1)
+    found = profiles[inside]
+    found = found - np.median(found, axis=-1, keepdims=True)
+    smooth = scipy.ndimage.uniform_filter1d(found, 3, axis=-1, mode="nearest")
+    near = np.abs(bins) <= width
+    peak = bins[near][smooth[:, near].argmax(axis=-1)][:, None]
+    around = np.where(np.abs(bins - peak) <= spread, found, 0)
+    weight = around.sum(axis=-1)
+    strength, offset = np.zeros(inside.shape), np.zeros(inside.shape)
+    strength[inside] = np.take_along_axis(smooth, peak + half, axis=-1)[:, 0]
+    offset[inside] = np.where(weight > 0, 0.5 * (around @ bins) / np.where(weight > 0, weight, 1) / breadth, 0)
     return strength, offset, inside
 
 
@@ -437,10 +432,39 @@ class Pose:
     Attributes:
         frame: (3, 2) centre of cell (0, 0), diameter step, thickness step, in pixels.
         bend: (16, 16, 2) measured deviation of each cell from that frame in pixels.
+        displaced: (3, 2) what the discs' frame differs by: they are printed apart from the grid.
     """
 
     frame: np.ndarray
     bend: np.ndarray
+    displaced: np.ndarray = field(default_factory=lambda: np.zeros((3, 2)))
+
+    @property
+    def discs(self) -> np.ndarray:
+        """(3, 2) the discs' own frame: central disc of cell (0, 0), and the steps from disc to disc."""
+        return self.frame + self.displaced
+
+    @property
+    def centres(self) -> np.ndarray:
+        """(16, 16, 2) centres of the cells."""
+        return in_frame(self.frame, *np.mgrid[0:16, 0:16]) + self.bend
+
+    def places(self, offset: float) -> np.ndarray:
+        """(5, 16, 16, 2) places in which discs may lie: the centre, then the corner codes 1-4."""
+        rows, columns = np.mgrid[0:16, 0:16]
+        steps = offset * CORNER_STEPS[:, :, None, None]
+        return in_frame(self.discs, rows + steps[:, 0], columns + steps[:, 1]) + self.bend
+
+    def enlarged(self, factor: int) -> Pose:
+        """The same in the pixels of an image that was averaged over blocks of `factor` pixels."""
+        frame = self.frame * factor
+        frame[0] += (factor - 1) / 2
+        return Pose(frame, self.bend * factor, self.displaced * factor)
+
+
+def in_frame(frame: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Places (..., 2) in pixels of (fractional) cell indices in a frame (3, 2)."""
+    return frame[0] + np.multiply.outer(rows, frame[1]) + np.multiply.outer(columns, frame[2])
 
 
 def candidate_poses(lattice: np.ndarray, sides: Sides, name: str) -> list[Pose]:
@@ -532,16 +556,9 @@ def _match(families: list[np.ndarray], templates: tuple[np.ndarray, np.ndarray],
     return lines_a[:rows, :columns] + lines_b[:rows, :columns]
 
 
-@numba.njit(cache=True)
-def _sums_under(field, template):
+def _sums_under(field: np.ndarray, template: np.ndarray) -> np.ndarray:
     """Sum of a field under a boolean template at every shift that keeps the template inside."""
-    rows, columns = template.shape
-    sums = np.zeros((field.shape[0] - rows + 1, field.shape[1] - columns + 1))
-    for row in range(rows):
-        for column in range(columns):
-            if template[row, column]:
-                sums += field[row : row + sums.shape[0], column : column + sums.shape[1]]
-    return sums
+    return np.tensordot(np.lib.stride_tricks.sliding_window_view(field, template.shape), template.astype(float), 2)
 
 
 _AXES = np.array([DIAMETER_AXIS, THICKNESS_AXIS])
@@ -590,13 +607,9 @@ def check_inside(pose: Pose, pixel_mm: float, pitch_mm: float, shape: tuple[int,
     Raises:
         ValueError: such a place lies outside.
     """
-    rows, columns = np.nonzero(CELL_PRESENT)
-    frame = pose.frame
-    radius = DIAMETERS_MM[rows] * pitch_mm / NOMINAL_PITCH_MM / 2 / pixel_mm
-    cut = np.zeros(rows.size, bool)
-    for di, dj in NOMINAL_OFFSET * CORNER_STEPS[1:]:
-        place = frame[0] + (rows + di)[:, None] * frame[1] + (columns + dj)[:, None] * frame[2]
-        cut |= ((place < radius[:, None] - 0.5) | (place > np.array(shape[::-1]) - 0.5 - radius[:, None])).any(axis=1)
+    radius = (DIAMETERS_MM * pitch_mm / NOMINAL_PITCH_MM / 2 / pixel_mm)[:, None, None]
+    places = pose.places(NOMINAL_OFFSET)
+    cut = ((places < radius - 0.5) | (places > np.array(shape[::-1]) - 0.5 - radius)).any(axis=(0, 3)) & CELL_PRESENT
     if cut.any():
         raise ValueError(
             f"{name}: cropped grid: {int(cut.sum())} of the matrix's 205 cells lie wholly or partly outside the image, "

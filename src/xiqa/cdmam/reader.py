@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from xiqa.cdmam import signals
 from xiqa.cdmam.grid import (
     NOMINAL_PITCH_MM,
-    Pose,
     candidate_poses,
     check_inside,
     check_pitch,
@@ -17,17 +18,44 @@ from xiqa.cdmam.grid import (
     find_lattice,
     fit_lattice,
     flatten,
+    in_frame,
     lattice_of_block,
     nearest_orientation,
     orientation_axes,
 )
 from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES
-from xiqa.cdmam.signals import choose_pose, observe, settle_discs
+from xiqa.cdmam.signals import Discs, choose_pose, observe, settle_discs
 
 HIT, MISS, NO_CELL = 1, 2, -1
-SEARCH_MM = 0.15 * math.sqrt(2)
-"""How far from its expected place a disc is looked for: a round region about ±0.15 mm along both axes, the tolerance of
-registration. The search makes the reader as sensitive as the field's standard reader, which searches too."""
+SEARCH_MM = 0.225
+"""How far from its expected place a disc is looked for. The search makes the reader as sensitive as the field's
+standard reader, which searches too: docs/reader.md."""
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """Where the discs lie against the grid, which is printed apart from them: a common affine map of all cell centres.
+
+    Attributes:
+        shift_x_mm, shift_y_mm: shift at the matrix centre, right and down in the image, in mm on the detector.
+        rotation_deg: turn about the matrix centre, clockwise on the screen.
+        scale: distances of the discs from the matrix centre over those of their cells (geometric mean).
+        skew: half the difference of the largest and the smallest such ratio in any direction over their mean.
+        largest_mm: largest distance of a central disc from the centre of its cell.
+        residual_mm: root mean square distance along an axis of single discs from this map.
+        standard_error_mm: largest standard error of a disc's place by this map over all cells.
+        discs: how many discs were located one by one, of 410.
+    """
+
+    shift_x_mm: float
+    shift_y_mm: float
+    rotation_deg: float
+    scale: float
+    skew: float
+    largest_mm: float
+    residual_mm: float
+    standard_error_mm: float
+    discs: int
 
 
 @dataclass(frozen=True)
@@ -45,9 +73,12 @@ class Registration:
         eccentric_offset: place of the eccentric discs as a fraction of the cell.
         magnification: size of the discs on the detector over their nominal size.
         discs_dark: whether the discs are darker than the background.
-        discs_visible: whether enough discs were seen to settle orientation and offset from them.
+        discs_visible: whether enough discs were seen to settle orientation, displacement and offset from them.
+        displacement: where the discs lie against the grid; None where too few are visible: they are taken to lie in
+            their cells as the grid says.
         frame_px: (3, 2) float64: centre of cell (0, 0), step to the next smaller diameter, step to the next larger
             thickness; (x, y) in pixels of the image, pixel centres on integers.
+        disc_frame_px: (3, 2) float64: the same of the central discs, by which all discs were looked for.
     """
 
     origin_mm: tuple[float, float]
@@ -60,7 +91,9 @@ class Registration:
     magnification: float
     discs_dark: bool
     discs_visible: bool
+    displacement: Displacement | None
     frame_px: np.ndarray
+    disc_frame_px: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -99,11 +132,12 @@ def read_image(
     """Find the phantom in an image and decide on each of its discs.
 
     The grid is found as the strongest square lattice of lines in the spectrum, then fitted to the measured sides of
-    all cells; shape and discs of the matrix settle orientation, polarity and the offset of the eccentric discs, for
-    the image as a whole. In each cell the image is resampled to 0.05 mm, a plane fitted to the background is taken
-    off, and the signal of a place is the strongest mean under a disc of the true diameter within `search_mm` of it: the
-    corner with the strongest signal is chosen (four-alternative forced choice). The central disc counts as seen where
-    its signal exceeds those of the three corners that hold no disc.
+    all cells; shape and discs of the matrix settle orientation, polarity, the displacement of the discs against the
+    grid and the offset of the eccentric ones, for the image as a whole. In each cell the image is resampled to
+    0.05 mm, a plane fitted to the background is taken off, and the signal of a place is the strongest mean under a disc
+    of the true diameter within `search_mm` of it: the corner with the strongest signal is chosen (four-alternative
+    forced choice). The central disc counts as seen where its signal exceeds those of the three corners that hold no
+    disc.
 
     Args:
         counts: (h, w) pixel values, any real type; either polarity, any of the eight orientations.
@@ -159,15 +193,18 @@ def read_image(
             "most 0.3 mm; is this a CDMAM 3.4 image without distortion?"
         )
     pose, disc_sign, visible = choose_pose(small, poses, pixel_mm * factor, pitch_mm, line_sign)
-    pose = Pose(pose.frame * factor, pose.bend * factor)
-    pose.frame[0] += (factor - 1) / 2
+    pose = pose.enlarged(factor)
     check_inside(pose, pixel_mm, pitch_mm, image.shape, name)
 
-    pose, offset, magnification, visible = settle_discs(image, pose, pixel_mm, pitch_mm, disc_sign, visible)
-    signal = observe(image, pose, pixel_mm, magnification, offset, disc_sign, search_mm)
-    return _decide(
-        name, signal, _registration(pose.frame, pixel_mm, residual_mm, offset, magnification, disc_sign, visible)
-    )
+    discs = settle_discs(image, pose, pixel_mm, pitch_mm, disc_sign, visible)
+    signal = observe(image, discs.pose, pixel_mm, discs.magnification, discs.offset, disc_sign, search_mm)
+    return _decide(name, signal, _registration(discs, pixel_mm, residual_mm, disc_sign))
+
+
+def is_compiled() -> bool:
+    """Whether the reader's loops were compiled on this machine before; if not, the first image takes some seconds."""
+    line = signals._means.py_func.__code__.co_firstlineno
+    return any(Path(signals._means._cache.cache_path).glob(f"signals._means-{line}.*nbi"))
 
 
 def _decide(name: str, signal: np.ndarray, registration: Registration) -> Reading:
@@ -192,33 +229,51 @@ def _decide(name: str, signal: np.ndarray, registration: Registration) -> Readin
     )
 
 
-def _registration(
-    frame: np.ndarray,
-    pixel_mm: float,
-    residual_mm: float,
-    offset: float,
-    magnification: float,
-    disc_sign: int,
-    visible: bool,
-) -> Registration:
-    """Describe a frame in the field's terms."""
+def _registration(discs: Discs, pixel_mm: float, residual_mm: float, disc_sign: int) -> Registration:
+    """Describe where grid and discs lie in the field's terms."""
+    frame = discs.pose.frame
     orientation = nearest_orientation(frame)
     axes = orientation_axes(orientation)
     steps = frame[1:]
     turn = sum(a[0] * s[1] - a[1] * s[0] for a, s in zip(axes, steps, strict=True))
     along = float((axes * steps).sum())
-    centre = frame[0] + 7.5 * (frame[1] + frame[2])
-    pitch_mm = math.sqrt(abs(steps[0, 0] * steps[1, 1] - steps[0, 1] * steps[1, 0])) * pixel_mm
+    pitch_mm = math.sqrt(abs(np.linalg.det(steps))) * pixel_mm
     return Registration(
-        origin_mm=tuple(float(v) for v in (centre + 0.5) * pixel_mm),
+        origin_mm=tuple(float(v) for v in (_MIDDLE @ frame + 0.5) * pixel_mm),
         angle_deg=math.degrees(math.atan2(turn, along)),
         scale=pitch_mm / NOMINAL_PITCH_MM,
         orientation=orientation,
         residual_mm=residual_mm,
         pitch_mm=pitch_mm,
-        eccentric_offset=offset,
-        magnification=magnification,
+        eccentric_offset=discs.offset,
+        magnification=discs.magnification,
         discs_dark=disc_sign < 0,
-        discs_visible=visible,
+        discs_visible=discs.located > 0,
+        displacement=_displacement(discs, pixel_mm) if discs.located else None,
         frame_px=frame,
+        disc_frame_px=discs.pose.discs,
+    )
+
+
+_MIDDLE = np.array([1.0, 7.5, 7.5])
+
+
+def _displacement(discs: Discs, pixel_mm: float) -> Displacement:
+    """Describe the affine map from cells to discs by its polar decomposition."""
+    frame, displaced = discs.pose.frame, discs.pose.displaced
+    linear = np.linalg.solve(frame[1:], discs.pose.discs[1:]).T
+    larger, smaller = np.linalg.svd(linear, compute_uv=False)
+    rows, columns = np.nonzero(CELL_PRESENT)
+    moves = in_frame(displaced, rows, columns) * pixel_mm
+    shift = _MIDDLE @ displaced * pixel_mm
+    return Displacement(
+        shift_x_mm=float(shift[0]),
+        shift_y_mm=float(shift[1]),
+        rotation_deg=math.degrees(math.atan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])),
+        scale=math.sqrt(larger * smaller),
+        skew=float((larger - smaller) / (larger + smaller)),
+        largest_mm=float(np.hypot(*moves.T).max()),
+        residual_mm=discs.residual_px * pixel_mm,
+        standard_error_mm=discs.standard_error_px * pixel_mm,
+        discs=discs.located,
     )

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from skimage.draw import disk, polygon
 
+from xiqa.cdmam.grid import in_frame
 from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETERS_MM, LABEL_GRID
-from xiqa.cdmam.reader import Reading
+from xiqa.cdmam.reader import Reading, Registration
+
+LARGE_DISPLACEMENT_MM = 0.15
+"""From here on displaced discs are worth a warning: a reader that looks for them in the grid begins to miss them."""
+LARGE_RESIDUAL_MM = 0.06
 
 
 def registration_facts(reading: Reading) -> dict[str, float | int]:
-    """What was found in one image, as the columns of a table: hits, pose, scale, and residual of the grid."""
+    """What was found in one image, as the columns of a table: hits, pose, scale, residual of the grid, displacement."""
     registration = reading.registration
+    displacement = registration.displacement
+    named = ("shift_x_mm", "shift_y_mm", "rotation_deg", "scale", "skew", "residual_mm")
     return {
         "corner_hits": int((reading.corner == 1).sum()),
         "centre_hits": int((reading.centre == 1).sum()),
@@ -22,7 +31,30 @@ def registration_facts(reading: Reading) -> dict[str, float | int]:
         "pitch_mm": round(float(registration.pitch_mm), 4),
         "eccentric_offset": round(float(registration.eccentric_offset), 4),
         "residual_mm": round(float(registration.residual_mm), 4),
+        **{f"disc_{name}": round(getattr(displacement, name), 5) if displacement else math.nan for name in named},
     }
+
+
+def registration_warnings(registration: Registration) -> list[str]:
+    """What is unusual about the place of the discs in an image, in sentences without its name; none as a rule."""
+    displacement = registration.displacement
+    if not registration.discs_visible:
+        return ["no discs stand out, or too few to locate them: they were looked for where the grid says"]
+    if displacement is None:
+        return []
+    found = []
+    if displacement.largest_mm > LARGE_DISPLACEMENT_MM:
+        found.append(
+            f"the discs lie up to {displacement.largest_mm:.2f} mm off their places in the grid (shift "
+            f"{displacement.shift_x_mm:z.2f}, {displacement.shift_y_mm:z.2f} mm, rotation "
+            f"{displacement.rotation_deg:z.2f}°, scale {displacement.scale:.4f}); they were looked for where they lie"
+        )
+    if displacement.residual_mm > LARGE_RESIDUAL_MM:
+        found.append(
+            f"single discs lie {displacement.residual_mm:.2f} mm (root mean square) off their common displacement, "
+            "usual are 0.02 mm: small ones may be missed"
+        )
+    return found
 
 
 def structure_of_reading(
@@ -43,11 +75,12 @@ def structure_of_reading(
         (h, w) uint8: 0 background, 1..16 disc of diameter index + 1, 17 grid.
     """
     registration = reading.registration
-    first, smaller, thicker = (np.asarray(vector, float) for vector in registration.frame_px)
+    frame, discs = (np.asarray(frame, float) for frame in (registration.frame_px, registration.disc_frame_px))
+    smaller, thicker = frame[1:]
     labels = np.zeros(shape, np.uint8)
     half = grid_line_mm / pixel_mm / 2
     for i, j in zip(*np.nonzero(CELL_PRESENT), strict=True):
-        centre = first + i * smaller + j * thicker
+        centre = in_frame(frame, i, j)
         corners = [centre + (a * smaller + b * thicker) / 2 for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1))]
         for start, end in zip(corners, [*corners[1:], corners[0]], strict=True):
             along = (end - start) / np.linalg.norm(end - start)
@@ -55,10 +88,8 @@ def structure_of_reading(
             band = np.array([start + across, end + across, end - across, start - across])
             labels[polygon(band[:, 1], band[:, 0], shape)] = LABEL_GRID
     for i, j in zip(*np.nonzero(CELL_PRESENT), strict=True):
-        centre = first + i * smaller + j * thicker
-        steps = CORNER_STEPS[CORNER_CODES[i, j]]
-        corner = centre + registration.eccentric_offset * (steps[0] * smaller + steps[1] * thicker)
         radius = max(DIAMETERS_MM[i] * registration.magnification / pixel_mm / 2, 0.5)
-        for x, y in (centre, corner):
+        for step in (np.zeros(2), registration.eccentric_offset * CORNER_STEPS[CORNER_CODES[i, j]]):
+            x, y = in_frame(discs, i + step[0], j + step[1])
             labels[disk((y, x), radius, shape=shape)] = i + 1
     return labels

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numba
 import numpy as np
@@ -12,55 +14,37 @@ from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETE
 
 _GRID_CLEARANCE_MM = 0.75  # half the widest grid line (0.8 mm), its blur and the registration error
 _DISC_CLEARANCE_MM = 0.35  # blur and registration error around a disc that the background fit leaves out
-_VISIBLE_SNR = 5.0
+_LEAST_PIXELS = 30
 _STEP_MM = 0.05
+
+_COARSE_REACH_MM = 1.7
+"""How far around its place a disc is looked for: (0.4, 0.4) mm, 0.3° and 0.5 % move the farthest by 1.4 mm."""
+_OFFSET_REACH_MM = 0.8
+"""The same once the displacement is known coarsely: eccentric offsets of 0.24-0.33 of the cell instead of 0.285."""
+_FINE_REACH_MM = 0.25
+_COARSE_SNR, _OFFSET_SNR, _FINE_SNR = 8.0, 6.0, 5.0
+"""From when on a disc counts as located: noise alone does not reach it in so many places."""
+_SHIFT_SD_MM, _LINEAR_SD, _OFFSET_SD = 0.25, 0.003, 0.03
+"""Spread of phantoms that the fit expects before it sees a disc: shift, rotation or stretch, eccentric offset."""
+_LEAST_DISCS, _MOST_STANDARD_ERROR_MM = 8, 0.15
+"""Where fewer are located, or the fit leaves some disc's place less certain, the grid is the better guide."""
+_LEAST_LOCATION_SD_MM = 0.02
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Background and disc means
 
 
 @numba.njit(cache=True, fastmath=True)
-def _disc_mean(image, x, y, radius, plane, centre_x, centre_y):
-    """Mean of image minus plane under a disc (area coverage of each pixel, 8 × 8 subsamples at the rim).
+def _cell_sums(image, centres, places, step_i, step_j, radii, clearance, sums):
+    """Fill `sums` (n, 10) with what the least-squares plane of each cell needs, grid lines and discs left out.
 
     Args:
         image: (h, w).
-        x, y, radius: the disc in pixels.
-        plane: value, slope x, slope y of the background about (centre_x, centre_y).
-
-    Returns:
-        The mean.
-    """
-    height, width = image.shape
-    x0, x1 = max(int(np.floor(x - radius + 0.5)), 0), min(int(np.floor(x + radius + 0.5)), width - 1)
-    y0, y1 = max(int(np.floor(y - radius + 0.5)), 0), min(int(np.floor(y + radius + 0.5)), height - 1)
-    total, area = 0.0, 0.0
-    for row in range(y0, y1 + 1):
-        for column in range(x0, x1 + 1):
-            dx, dy = column - x, row - y
-            distance = np.sqrt(dx * dx + dy * dy)
-            if distance <= radius - 0.7072:
-                weight = 1.0
-            elif distance >= radius + 0.7072:
-                continue
-            else:
-                inside = 0
-                for v in range(8):
-                    sy = dy + (v - 3.5) / 8
-                    for u in range(8):
-                        sx = dx + (u - 3.5) / 8
-                        if sx * sx + sy * sy < radius * radius:
-                            inside += 1
-                weight = inside / 64
-            background = plane[0] + plane[1] * (column - centre_x) + plane[2] * (row - centre_y)
-            total += weight * (image[row, column] - background)
-            area += weight
-    return total / area if area > 0 else 0.0
-
-
-@numba.njit(cache=True, fastmath=True)
-def _cell_plane(image, centre, step_i, step_j, places, radius, clearance):
-    """Least-squares plane through a cell, grid lines and discs left out.
-
-    Returns:
-        (4,): value at the centre, slope x, slope y, standard deviation of the residuals.
+        centres: (n, 2) of the cells; places: (n, k, 2) where discs may lie; radii: (n,) how much to leave out there.
+        step_i, step_j: (2,) sides of a cell.
+        clearance: how much to leave out along the sides.
+        sums: of 1, x, y, x², xy, y², and of the value, its products with x and y, and its square.
     """
     height, width = image.shape
     determinant = step_i[0] * step_j[1] - step_i[1] * step_j[0]
@@ -70,103 +54,78 @@ def _cell_plane(image, centre, step_i, step_j, places, radius, clearance):
     limit = 0.5 - clearance / pitch
     reach_x = abs(step_i[0]) * 0.5 + abs(step_j[0]) * 0.5
     reach_y = abs(step_i[1]) * 0.5 + abs(step_j[1]) * 0.5
-    sums = np.zeros(10)
-    squared = radius * radius
-    y0, y1 = max(int(centre[1] - reach_y), 0), min(int(centre[1] + reach_y) + 1, height - 1)
-    for row in range(y0, y1 + 1):
-        dy = row - centre[1]
-        # The cell's extent in this row, from both pairs of sides.
-        low, high = -reach_x, reach_x
-        for k in range(2):
-            gx = gi_x if k == 0 else gj_x
-            gy = gi_y if k == 0 else gj_y
-            if abs(gx) < 1e-12:
-                continue
-            first, second = (-limit - gy * dy) / gx, (limit - gy * dy) / gx
-            low = max(low, min(first, second))
-            high = min(high, max(first, second))
-        x0, x1 = max(int(np.ceil(centre[0] + low)), 0), min(int(np.floor(centre[0] + high)), width - 1)
-        for column in range(x0, x1 + 1):
-            dx = column - centre[0]
-            free = True
-            for p in range(places.shape[0]):
-                px, py = column - places[p, 0], row - places[p, 1]
-                if px * px + py * py < squared:
-                    free = False
-                    break
-            if not free:
-                continue
-            value = image[row, column]
-            sums[0] += 1
-            sums[1] += dx
-            sums[2] += dy
-            sums[3] += dx * dx
-            sums[4] += dx * dy
-            sums[5] += dy * dy
-            sums[6] += value
-            sums[7] += value * dx
-            sums[8] += value * dy
-            sums[9] += value * value
-    result = np.zeros(4)
-    if sums[0] < 30:
-        result[0] = np.nan
-        return result
-    matrix = np.array([[sums[0], sums[1], sums[2]], [sums[1], sums[3], sums[4]], [sums[2], sums[4], sums[5]]])
-    right = np.array([sums[6], sums[7], sums[8]])
-    solution = np.linalg.solve(matrix, right)
-    result[:3] = solution
-    rest = sums[9] - solution[0] * sums[6] - solution[1] * sums[7] - solution[2] * sums[8]
-    result[3] = np.sqrt(max(rest, 0.0) / sums[0])
-    return result
-
-
-@numba.njit(cache=True)
-def _all_signals(image, frame, bend, radii, offset, steps, grid_clearance, disc_clearance, present):
-    """Signals (5, 16, 16) in the centre and the four corners of each cell, and the planes (16, 16, 4) beneath."""
-    signal = np.zeros((5, 16, 16))
-    planes = np.zeros((16, 16, 4))
-    places = np.empty((5, 2))
-    for i in range(16):
-        for j in range(16):
-            if not present[i, j]:
-                continue
-            centre = frame[0] + i * frame[1] + j * frame[2] + bend[i, j]
-            for k in range(5):
-                places[k] = centre + offset * (steps[k, 0] * frame[1] + steps[k, 1] * frame[2])
-            plane = _cell_plane(image, centre, frame[1], frame[2], places, radii[i] + disc_clearance, grid_clearance)
-            planes[i, j] = plane
-            for k in range(5):
-                signal[k, i, j] = _disc_mean(image, places[k, 0], places[k, 1], radii[i], plane, centre[0], centre[1])
-    return signal, planes
-
-
-def _signals(
-    image: np.ndarray, pose: Pose, pixel_mm: float, magnification: float, offset: float, present=CELL_PRESENT
-) -> tuple[np.ndarray, np.ndarray]:
-    """Signals (5, 16, 16) [centre, corner codes 1-4] and planes (16, 16, 4), in counts and pixels."""
-    radii = DIAMETERS_MM * magnification / 2 / pixel_mm
-    return _all_signals(
-        image,
-        pose.frame,
-        pose.bend,
-        radii,
-        offset,
-        CORNER_STEPS.astype(float),
-        _GRID_CLEARANCE_MM / pixel_mm,
-        _DISC_CLEARANCE_MM / pixel_mm,
-        np.asarray(present),
-    )
+    for n in range(centres.shape[0]):
+        centre_x, centre_y = centres[n, 0], centres[n, 1]
+        squared = radii[n] * radii[n]
+        y0, y1 = max(int(centre_y - reach_y), 0), min(int(centre_y + reach_y) + 1, height - 1)
+        for row in range(y0, y1 + 1):
+            dy = row - centre_y
+            # The cell's extent in this row, from both pairs of sides.
+            low, high = -reach_x, reach_x
+            for k in range(2):
+                gx = gi_x if k == 0 else gj_x
+                gy = gi_y if k == 0 else gj_y
+                if abs(gx) < 1e-12:
+                    continue
+                first, second = (-limit - gy * dy) / gx, (limit - gy * dy) / gx
+                low = max(low, min(first, second))
+                high = min(high, max(first, second))
+            x0, x1 = max(int(np.ceil(centre_x + low)), 0), min(int(np.floor(centre_x + high)), width - 1)
+            for column in range(x0, x1 + 1):
+                dx = column - centre_x
+                free = True
+                for p in range(places.shape[1]):
+                    px, py = column - places[n, p, 0], row - places[n, p, 1]
+                    if px * px + py * py < squared:
+                        free = False
+                        break
+                if not free:
+                    continue
+                value = image[row, column]
+                sums[n, 0] += 1
+                sums[n, 1] += dx
+                sums[n, 2] += dy
+                sums[n, 3] += dx * dx
+                sums[n, 4] += dx * dy
+                sums[n, 5] += dy * dy
+                sums[n, 6] += value
+                sums[n, 7] += value * dx
+                sums[n, 8] += value * dy
+                sums[n, 9] += value * value
 
 
 def cell_planes(image: np.ndarray, pose: Pose, pixel_mm: float, magnification: float, offset: float) -> np.ndarray:
     """Background of each cell, grid lines and discs left out.
 
+    Args:
+        image: (h, w) float32 counts.
+        pose: the pose in pixels of the image.
+        pixel_mm: pixel spacing in mm.
+        magnification: size of the discs on the detector over their nominal size.
+        offset: place of the eccentric discs as a fraction of the cell.
+
     Returns:
-        (16, 16, 4): counts in the cell's centre, slopes along x and y, standard deviation of the pixels about it.
+        (16, 16, 4): counts in the cell's centre, slopes along x and y, standard deviation of the pixels about that;
+        NaN where there is no cell.
     """
-    return _signals(image, pose, pixel_mm, magnification, offset)[1]
+    radii = DIAMETERS_MM * magnification / 2 / pixel_mm + _DISC_CLEARANCE_MM / pixel_mm
+    places = np.ascontiguousarray(np.moveaxis(pose.places(offset), 0, 2)[CELL_PRESENT])
+    sums = np.zeros((len(places), 10))
+    rows = np.nonzero(CELL_PRESENT)[0]
+    clearance = _GRID_CLEARANCE_MM / pixel_mm
+    _cell_sums(image, pose.centres[CELL_PRESENT], places, pose.frame[1], pose.frame[2], radii[rows], clearance, sums)
+    enough = sums[:, 0] >= _LEAST_PIXELS
+    matrices = sums[:, [[0, 1, 2], [1, 3, 4], [2, 4, 5]]]
+    found = np.full((len(places), 4), np.nan)
+    found[enough, :3] = np.linalg.solve(matrices[enough], sums[enough, 6:9, None])[..., 0]
+    rest = sums[:, 9] - (found[:, :3] * sums[:, 6:9]).sum(axis=1)
+    found[:, 3] = np.sqrt(np.maximum(rest, 0) / np.maximum(sums[:, 0], 1))
+    planes = np.full((16, 16, 4), np.nan)
+    planes[CELL_PRESENT] = found
+    return planes
 
 
+@lru_cache(maxsize=512)
 def _disc_template(radius: float) -> np.ndarray:
     """Normalised disc, area coverage of each cell of a grid centred on it; radius in cells."""
     half = int(radius + 0.5)
@@ -177,48 +136,102 @@ def _disc_template(radius: float) -> np.ndarray:
 
 
 @numba.njit(cache=True, fastmath=True)
-def _strongest(image, x, y, step, template, search, plane, centre_x, centre_y, sign):
-    """Largest signal (times `sign`) of a template near a place, in an image resampled about that place.
+def _means(image, places, step, template, reach, planes, centres, gradients, limit, out):
+    """Means under a template at and around places, in an image resampled about each of them.
 
     Args:
         image: (h, w).
-        x, y: the place in pixels.
+        places: (n, 2) the places in pixels.
         step: step of the resampled grid in pixels.
         template: (k, k) normalised, k odd.
-        search: (n, 2) displacements (x, y) in steps.
-        plane: value, slope x, slope y of the background about (centre_x, centre_y).
-
-    Returns:
-        Mean under the template above the background, times `sign`.
+        reach: how many steps around a place the template is moved to.
+        planes: (n, 4) background about `centres` (n, 2), see `_cell_plane`.
+        gradients: (2, 2) of both lattice coordinates by x and y; where one of them is further than `limit` from the
+            cell's centre lies a grid line, which takes no part.
+        out: (n, 2 reach + 1, 2 reach + 1) is filled with the means above the background, [row, column].
     """
     height, width = image.shape
     half = template.shape[0] // 2
-    reach = half
-    for m in range(search.shape[0]):
-        reach = max(reach, half + max(abs(search[m, 0]), abs(search[m, 1])))
-    size = 2 * reach + 1
-    patch = np.empty((size, size))
-    for row in range(size):
-        py = min(max(y + (row - reach) * step, 0.0), height - 1.0)
-        i = min(int(py), height - 2)
-        v = py - i
-        for column in range(size):
-            px = min(max(x + (column - reach) * step, 0.0), width - 1.0)
-            j = min(int(px), width - 2)
-            u = px - j
-            value = (1 - v) * ((1 - u) * image[i, j] + u * image[i, j + 1]) + v * (
-                (1 - u) * image[i + 1, j] + u * image[i + 1, j + 1]
-            )
-            patch[row, column] = value - (plane[0] + plane[1] * (px - centre_x) + plane[2] * (py - centre_y))
-    best = -np.inf
-    for m in range(search.shape[0]):
-        top, left = reach - half + search[m, 1], reach - half + search[m, 0]
-        total = 0.0
-        for row in range(template.shape[0]):
-            for column in range(template.shape[1]):
-                total += template[row, column] * patch[top + row, left + column]
-        best = max(best, sign * total)
-    return best
+    size = 2 * (half + reach) + 1
+    patch, free = np.empty((size, size)), np.empty((size, size))
+    for n in range(places.shape[0]):
+        clear = True
+        for row in range(size):
+            py = places[n, 1] + (row - half - reach) * step
+            dy = py - centres[n, 1]
+            py = min(max(py, 0.0), height - 1.0)
+            i = min(int(py), height - 2)
+            v = py - i
+            for column in range(size):
+                px = places[n, 0] + (column - half - reach) * step
+                dx = px - centres[n, 0]
+                px = min(max(px, 0.0), width - 1.0)
+                j = min(int(px), width - 2)
+                u = px - j
+                value = (1 - v) * ((1 - u) * image[i, j] + u * image[i, j + 1]) + v * (
+                    (1 - u) * image[i + 1, j] + u * image[i + 1, j + 1]
+                )
+                along = abs(gradients[0, 0] * dx + gradients[0, 1] * dy)
+                across = abs(gradients[1, 0] * dx + gradients[1, 1] * dy)
+                inside = along < limit and across < limit
+                clear = clear and inside
+                free[row, column] = 1.0 if inside else 0.0
+                patch[row, column] = value - (planes[n, 0] + planes[n, 1] * dx + planes[n, 2] * dy) if inside else 0.0
+        for top in range(2 * reach + 1):
+            for left in range(2 * reach + 1):
+                total = 0.0
+                for row in range(template.shape[0]):
+                    for column in range(template.shape[1]):
+                        total += template[row, column] * patch[top + row, left + column]
+                if not clear:
+                    weight = 0.0
+                    for row in range(template.shape[0]):
+                        for column in range(template.shape[1]):
+                            weight += template[row, column] * free[top + row, left + column]
+                    total = total / weight if weight > 0.3 else 0.0
+                out[n, top, left] = total
+
+
+def means_near(
+    image: np.ndarray,
+    pose: Pose,
+    pixel_mm: float,
+    magnification: float,
+    planes: np.ndarray,
+    places: np.ndarray,
+    reach_mm: float,
+    step_mm: float,
+) -> np.ndarray:
+    """Disc means above the background at and around places.
+
+    Args:
+        image: (h, w) float32 counts.
+        pose: the pose in pixels of the image.
+        pixel_mm: pixel spacing in mm.
+        magnification: size of the discs on the detector over their nominal size.
+        planes: (16, 16, 4) as from `cell_planes`.
+        places: (n, 16, 16, 2) places in pixels; each has the disc's size of its row.
+        reach_mm: how far around a place the disc is moved, along both axes.
+        step_mm: in which steps.
+
+    Returns:
+        (n, 16, 16, k, k) counts; [..., row, column] of the disc's place; 0 where there is no cell.
+    """
+    reach = int(reach_mm / step_mm + 1e-9)
+    found = np.zeros((*places.shape[:-1], 2 * reach + 1, 2 * reach + 1))
+    gradients = np.linalg.inv(pose.frame[1:].T)
+    pitch = 1 / math.sqrt(abs(np.linalg.det(gradients)))
+    limit = 0.5 - _GRID_CLEARANCE_MM / pixel_mm / pitch
+    centres = pose.centres
+    for i, radius in enumerate(DIAMETERS_MM * magnification / 2):
+        cells = np.flatnonzero(CELL_PRESENT[i])
+        spots = np.ascontiguousarray(places[:, i, cells]).reshape(-1, 2)
+        below, middle = (np.tile(part[i, cells], (len(places), 1)) for part in (planes, centres))
+        out = np.empty((len(spots), *found.shape[-2:]))
+        template = _disc_template(radius / step_mm)
+        _means(image, spots, step_mm / pixel_mm, template, reach, below, middle, gradients, limit, out)
+        found[:, i, cells] = out.reshape(len(places), len(cells), *out.shape[1:])
+    return found
 
 
 def observe(
@@ -244,37 +257,98 @@ def observe(
     Returns:
         (5, 16, 16) [centre, corner codes 1-4] in counts, positive in the discs' direction; 0 where there is no cell.
     """
-    radii = DIAMETERS_MM * magnification / 2
-    _, planes = _signals(image, pose, pixel_mm, magnification, offset)
-    frame = pose.frame
-    reach = int(search_mm / _STEP_MM + 1e-9)
-    span = np.arange(-reach, reach + 1)
-    search = np.array([(x, y) for y in span for x in span if math.hypot(x, y) * _STEP_MM <= search_mm + 1e-9])
-    signal = np.zeros((5, 16, 16))
-    for i in range(16):
-        template = _disc_template(radii[i] / _STEP_MM)
-        for j in np.flatnonzero(CELL_PRESENT[i]):
-            centre = frame[0] + i * frame[1] + j * frame[2] + pose.bend[i, j]
-            for k, (di, dj) in enumerate(offset * CORNER_STEPS):
-                x, y = centre + di * frame[1] + dj * frame[2]
-                signal[k, i, j] = _strongest(
-                    image, x, y, _STEP_MM / pixel_mm, template, search, planes[i, j], centre[0], centre[1], sign
-                )
-    return signal
+    planes = cell_planes(image, pose, pixel_mm, magnification, offset)
+    means = means_near(image, pose, pixel_mm, magnification, planes, pose.places(offset), search_mm, _STEP_MM)
+    span = (np.arange(means.shape[-1]) - means.shape[-1] // 2) * _STEP_MM
+    near = np.hypot(span[:, None], span) <= search_mm + 1e-9
+    return (sign * means[..., near]).max(axis=-1)
 
 
-def _margins(signal: np.ndarray) -> np.ndarray:
-    """Signal of the true corner minus the largest of the other three, (16, 16), signed signals given."""
-    true = np.arange(1, 5)[:, None, None] == CORNER_CODES
-    own = np.where(true, signal[1:], 0).sum(axis=0)
-    others = np.where(true, -np.inf, signal[1:]).max(axis=0)
-    return np.where(CELL_PRESENT, own - others, 0)
+# ---------------------------------------------------------------------------------------------------------------------
+# Where the discs lie
+
+
+def _located(means: np.ndarray, noise: np.ndarray, least_snr: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places (..., 2) of the strongest mean in steps from the middle, and how far it stands out of the noise.
+
+    What does not stand out, or lies at the rim, has a signal-to-noise ratio of 0.
+    """
+    k = means.shape[-1]
+    flat = means.reshape(*means.shape[:-2], -1)
+    best = flat.argmax(axis=-1)
+    row, column = np.divmod(best, k)
+    rim = (np.minimum(row, column) == 0) | (np.maximum(row, column) == k - 1)
+    index = np.indices(best.shape)
+    inner_row, inner_column = np.clip(row, 1, k - 2), np.clip(column, 1, k - 2)
+    steps = []
+    for axis, there in ((1, inner_column), (0, inner_row)):
+        move = (axis == 0, axis == 1)
+        before, here, after = (means[(*index, inner_row + n * move[0], inner_column + n * move[1])] for n in (-1, 0, 1))
+        bend = before - 2 * here + after
+        part = np.where(bend < 0, 0.5 * (before - after) / np.where(bend < 0, bend, 1), 0)
+        steps.append(there + np.clip(part, -0.5, 0.5) - k // 2)
+    snr = np.where(rim, 0, np.take_along_axis(flat, best[..., None], -1)[..., 0] / noise)
+    return np.stack(steps, axis=-1), np.where(snr >= least_snr, snr, 0)
+
+
+def _fit(
+    pose: Pose, offset: float, corners: np.ndarray, moves: np.ndarray, snr: np.ndarray, pixel_mm: float
+) -> tuple[Pose, float, float, float]:
+    """Fit the discs' frame and their eccentric offset to where discs were located, all at once.
+
+    Args:
+        pose, offset: where they were looked for.
+        corners: (n, 16, 16, 2) directions (in diameter and thickness index) of the discs from the cell's centre.
+        moves: (n, 16, 16, 2) distances from where they were looked for in pixels.
+        snr: (n, 16, 16) their signal-to-noise ratios, 0 where none was located.
+        pixel_mm: pixel spacing in mm.
+
+    Returns:
+        Pose and offset of the fit, the weighted root mean square distance along an axis of the discs from it, and the
+        largest standard error of a disc's place over all cells, both in pixels.
+    """
+    used = snr > 0
+    # A disc is the better located the sharper its rim and the more it stands out (Cramér-Rao bound for a blurred rim).
+    spread = 0.4 * np.sqrt(DIAMETERS_MM)[:, None] / np.where(used, snr, np.inf)
+    weight = (pixel_mm / np.hypot(spread, _LEAST_LOCATION_SD_MM)[used]) ** 2
+    rows, columns = np.mgrid[0:16, 0:16] - 7.5
+    basis = np.stack([np.ones(snr.shape), rows + offset * corners[..., 0], columns + offset * corners[..., 1]], axis=-1)
+    # Unknowns: by how much the frame about the matrix centre differs along x, then along y; the offset's difference.
+    design = np.zeros((len(weight), 2, 7))
+    design[:, 0, :3] = design[:, 1, 3:6] = basis[used]
+    design[:, :, 6] = (corners @ pose.frame[1:])[used]
+    linear = _LINEAR_SD * math.sqrt(abs(np.linalg.det(pose.frame[1:])))
+    expected = np.diag(np.array([*[_SHIFT_SD_MM / pixel_mm, linear, linear] * 2, _OFFSET_SD]) ** -2.0)
+    about_centre = np.vstack([_IN_MIDDLE @ pose.displaced, pose.displaced[1:]])
+    start = np.array([*about_centre.T.ravel(), offset - NOMINAL_OFFSET])
+    target = moves[used] + design @ start
+    robust = np.ones(len(weight))
+    for _ in range(10):
+        each = weight * robust
+        normal = np.einsum("nkp,n,nkq->pq", design, each, design) + expected
+        solution = np.linalg.solve(normal, np.einsum("nkp,n,nk->p", design, each, target))
+        square = ((target - design @ solution) ** 2).sum(axis=1)
+        robust = 1 / (1 + weight * square / 9)  # Cauchy: a false place hardly counts
+    about_centre = solution[:6].reshape(2, 3).T
+    displaced = np.vstack([about_centre[0] - (_IN_MIDDLE[1:] @ about_centre[1:]), about_centre[1:]])
+    residual = math.sqrt((each * square).sum() / each.sum() / 2)
+    cells = basis[0][CELL_PRESENT]
+    standard = math.sqrt(np.einsum("np,pq,nq->n", cells, np.linalg.inv(normal)[:3, :3], cells).max())
+    return replace(pose, displaced=displaced), float(NOMINAL_OFFSET + solution[6]), residual, standard
+
+
+_IN_MIDDLE = np.array([1.0, 7.5, 7.5])
+_OWN_CORNERS = np.stack([np.zeros((16, 16, 2), int), CORNER_STEPS[CORNER_CODES]])
+_CODES = CORNER_CODES.astype(np.intp)[None, ..., None]
+_EMPTY = CELL_PRESENT & (np.arange(1, 5)[:, None, None] != CORNER_CODES)
 
 
 def choose_pose(
     small: np.ndarray, poses: list[Pose], pixel_mm: float, pitch_mm: float, line_sign: int
 ) -> tuple[Pose, int, bool]:
-    """Choose the pose in which most discs are where the corner table puts them.
+    """Choose the pose in which most discs are where the corner table puts them, and displace its discs coarsely.
+
+    The central discs show how all discs are displaced against the grid, whatever the pose.
 
     Args:
         small: (h, w) decimated image.
@@ -291,128 +365,108 @@ def choose_pose(
     magnification = pitch_mm / NOMINAL_PITCH_MM
     used = CELL_PRESENT & (DIAMETERS_MM >= 0.3)[:, None]
     n = int(used.sum())
+    area_px = np.maximum(np.pi * (DIAMETERS_MM * magnification / 2 / pixel_mm) ** 2, 1.0)[:, None]
     scored = []
     for order, pose in enumerate(poses):
-        signal, _ = _signals(small, pose, pixel_mm, magnification, NOMINAL_OFFSET, used)
+        around = small, pose, pixel_mm, magnification
+        planes = cell_planes(*around, NOMINAL_OFFSET)
+        means = means_near(*around, planes, pose.places(0)[:1], _COARSE_REACH_MM, pixel_mm)
+        noise = np.where(used & (planes[..., 3] > 0), planes[..., 3] / np.sqrt(area_px), np.inf)
         for sign in (line_sign, -line_sign):
-            hits = int((_margins(sign * signal)[used] > 0).sum())
-            scored.append((hits, -order, sign))
-    hits, order, sign = max(scored, key=lambda entry: (entry[0], entry[1], entry[2] == line_sign))
+            moves, snr = _located(sign * means, noise, _COARSE_SNR)
+            moved = pose
+            if np.count_nonzero(snr) >= _LEAST_DISCS:
+                moved, *_ = _fit(pose, NOMINAL_OFFSET, _OWN_CORNERS[:1], moves, snr, pixel_mm)
+            around = small, moved, pixel_mm, magnification
+            planes = cell_planes(*around, NOMINAL_OFFSET)
+            signal = means_near(*around, planes, moved.places(NOMINAL_OFFSET), 0, pixel_mm / 2)[..., 0, 0]
+            own = np.where(_EMPTY, -np.inf, sign * signal[1:]).max(axis=0)
+            hits = int((own > np.where(_EMPTY, sign * signal[1:], -np.inf).max(axis=0))[used].sum())
+            scored.append(((hits, -order, sign == line_sign), moved, sign))
+    (hits, *_), pose, sign = max(scored, key=lambda entry: entry[0])
     significant = hits > 0.25 * n + 6 * math.sqrt(n * 0.25 * 0.75)
-    return (poses[-order], sign, True) if significant else (poses[0], line_sign, False)
+    return (pose, sign, True) if significant else (poses[0], line_sign, False)
 
 
-@numba.njit(cache=True)
-def _visible_strength(image, frame, bend, radii, offset, shift, steps, codes, weights, planes):
-    """Weighted sum of the signals of the known discs (centre and true corner), for a shift in lattice units."""
-    total = 0.0
-    for i in range(16):
-        for j in range(16):
-            if weights[i, j] == 0:
-                continue
-            centre = frame[0] + i * frame[1] + j * frame[2] + bend[i, j]
-            code = codes[i, j]
-            for k in range(2):
-                di = shift[0] + k * offset * steps[code, 0]
-                dj = shift[1] + k * offset * steps[code, 1]
-                mean = _disc_mean(
-                    image,
-                    centre[0] + di * frame[1, 0] + dj * frame[2, 0],
-                    centre[1] + di * frame[1, 1] + dj * frame[2, 1],
-                    radii[i],
-                    planes[i, j],
-                    centre[0],
-                    centre[1],
-                )
-                total += weights[i, j] * mean
-    return total
+@dataclass(frozen=True)
+class Discs:
+    """Where the discs lie and how large they are, as all visible ones together say.
+
+    Attributes:
+        pose: the pose with its discs displaced.
+        offset: place of the eccentric discs as a fraction of the cell.
+        magnification: size of the discs on the detector over their nominal size.
+        located: how many discs the fit rests on; with 0 everything above is nominal.
+        residual_px: root mean square distance along an axis of these discs from the fit, in pixels.
+        standard_error_px: largest standard error of a disc's fitted place over all cells, in pixels.
+    """
+
+    pose: Pose
+    offset: float
+    magnification: float
+    located: int = 0
+    residual_px: float = 0.0
+    standard_error_px: float = 0.0
 
 
-def settle_discs(
-    image: np.ndarray, pose: Pose, pixel_mm: float, pitch_mm: float, sign: int, visible: bool
-) -> tuple[Pose, float, float, bool]:
-    """Settle from all plainly visible discs together: their shift against the grid, eccentric offset, and size.
+def settle_discs(image: np.ndarray, pose: Pose, pixel_mm: float, pitch_mm: float, sign: int, visible: bool) -> Discs:
+    """Settle from all visible discs together: their displacement against the grid, eccentric offset, and size.
+
+    Each disc that stands out is located where its mean is strongest; one robust fit makes an affine displacement and
+    the offset of them. Where few stand out the fit stays near the nominal places; where fewer than eight do, or the fit
+    is less certain than 0.15 mm, it keeps them.
 
     Args:
         image: (h, w) float32 counts.
-        pose: the pose in pixels of the image.
+        pose: the pose in pixels of the image, its discs displaced coarsely.
         pixel_mm: pixel spacing in mm.
         pitch_mm: pitch of the grid on the detector in mm.
         sign: -1 dark discs, +1 bright discs.
         visible: whether enough discs were seen to settle the pose; if not, the nominal values are returned.
 
     Returns:
-        Pose, offset, magnification of the discs, and whether they could be settled; else the nominal values.
+        Where the discs lie.
     """
-    magnification = pitch_mm / NOMINAL_PITCH_MM
+    magnification, offset = pitch_mm / NOMINAL_PITCH_MM, NOMINAL_OFFSET
+    nominal = Discs(replace(pose, displaced=np.zeros((3, 2))), offset, magnification)
     if not visible:
-        return pose, NOMINAL_OFFSET, magnification, False
-    frame = pose.frame
-    steps = CORNER_STEPS.astype(float)
-    codes = CORNER_CODES.astype(np.int64)
-    radii = DIAMETERS_MM * magnification / 2 / pixel_mm
-    signal, planes = _signals(image, pose, pixel_mm, magnification, NOMINAL_OFFSET)
-    # Judged without the true corner, so that luck there does not choose: the central disc over the noise.
-    noise = planes[..., 3] / np.sqrt(np.maximum(np.pi * radii**2, 1.0))[:, None]
-    snr = np.where(CELL_PRESENT & (noise > 0), sign * signal[0] / np.maximum(noise, 1e-12), 0)
-    plain = CELL_PRESENT & (snr > 2 * _VISIBLE_SNR) & (DIAMETERS_MM >= 0.2)[:, None]
-    if plain.sum() < 8:
-        return pose, NOMINAL_OFFSET, magnification, False
-    # A cap keeps a handful of thick discs from deciding alone.
-    weights = np.where(plain, np.minimum(snr, 40.0) / np.where(plain, np.abs(signal[0]), 1.0), 0.0) * sign
-
-    shift = np.zeros(2)
-    scan = np.arange(0.24, 0.3301, 0.01)
-    strength = np.array(
-        [
-            _visible_strength(image, frame, pose.bend, radii, value, shift, steps, codes, weights, planes)
-            for value in scan
-        ]
-    )
-    best = int(strength.argmax())
-    offset = scan[best] + 0.01 * vertex(strength, best)
-    for reach in (0.02, 0.012, 0.012):
-        for axis in range(3):
-            trial = []
-            for delta in (-reach, 0.0, reach):
-                move = shift.copy()
-                if axis < 2:
-                    move[axis] += delta
-                extra = delta if axis == 2 else 0.0
-                trial.append(
-                    _visible_strength(
-                        image, frame, pose.bend, radii, offset + extra, move, steps, codes, weights, planes
-                    )
-                )
-            step = reach * vertex(np.array(trial), 1)
-            if axis < 2:
-                shift[axis] += step
-            else:
-                offset += step
-    settled = np.vstack([frame[0] + shift[0] * frame[1] + shift[1] * frame[2], frame[1:]])
-
-    # The size: mean × √area is the signal-to-noise ratio, largest where the template ends at the disc's half level.
-    large = weights * (DIAMETERS_MM >= 0.4)[:, None]
-    if np.count_nonzero(large) >= 8:
-        sizes = np.arange(0.90, 1.26, 0.02)
-        ratio = np.array(
+        return nominal
+    for reach_mm, step_mm, least_snr in (
+        (_OFFSET_REACH_MM, 2 * _STEP_MM, _OFFSET_SNR),
+        (_FINE_REACH_MM, _STEP_MM, _FINE_SNR),
+    ):
+        around = image, pose, pixel_mm, magnification
+        planes, places = cell_planes(*around, offset), pose.places(offset)
+        empty = means_near(*around, planes, places[1:], 0, _STEP_MM)[..., 0, 0]
+        noise = np.array(
             [
-                s
-                * _visible_strength(
-                    image,
-                    settled,
-                    pose.bend,
-                    radii * s / magnification,
-                    offset,
-                    np.zeros(2),
-                    steps,
-                    codes,
-                    large,
-                    planes,
-                )
-                for s in sizes
+                np.median(np.abs(row[free])) / 0.6745
+                for row, free in zip(empty.transpose(1, 0, 2), _EMPTY.transpose(1, 0, 2), strict=True)
             ]
         )
-        best = int(ratio.argmax())
-        magnification = float(sizes[best] + 0.02 * vertex(ratio, best))
-    return Pose(settled, pose.bend), float(offset), magnification, True
+        own = np.stack([places[0], np.take_along_axis(places, _CODES, axis=0)[0]])
+        means = sign * means_near(*around, planes, own, reach_mm, step_mm)
+        moves, snr = _located(means, np.maximum(noise, 1e-12)[:, None], least_snr)
+        located = int(np.count_nonzero(snr))
+        if located < _LEAST_DISCS:
+            return nominal
+        moves *= step_mm / pixel_mm
+        pose, offset, residual, standard_error = _fit(pose, offset, _OWN_CORNERS, moves, snr, pixel_mm)
+        if standard_error * pixel_mm > _MOST_STANDARD_ERROR_MM:
+            return nominal
+
+    # The size: mean × √area is the signal-to-noise ratio, largest where the template ends at the disc's half level. A
+    # cap keeps a handful of thick discs from deciding alone.
+    large = np.where((DIAMETERS_MM >= 0.4)[:, None], np.minimum(snr, 40.0), 0.0)
+    if np.count_nonzero(large) >= _LEAST_DISCS:
+        weight = np.divide(large, means.max(axis=(-1, -2)), out=np.zeros_like(large), where=large > 0)
+        places = pose.places(offset)
+        own = np.stack([places[0], np.take_along_axis(places, _CODES, axis=0)[0]])
+        sizes = np.arange(0.90, 1.26, 0.02)
+        ratio = [
+            size * sign * (weight * means_near(image, pose, pixel_mm, size, planes, own, 0, _STEP_MM)[..., 0, 0]).sum()
+            for size in sizes
+        ]
+        best = int(np.argmax(ratio))
+        magnification = float(sizes[best] + 0.02 * vertex(np.array(ratio), best))
+    return Discs(pose, offset, magnification, located, residual, standard_error)

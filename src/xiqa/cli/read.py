@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from xiqa.cdmam.folder import find_all
+from xiqa.cdmam.reader import is_compiled
 from xiqa.cli.common import cores, count, each, number, point
 from xiqa.qc.analysis import Analysis, analyse, few
 from xiqa.qc.limits_file import load_limits
@@ -115,6 +117,8 @@ def read_all(options: argparse.Namespace) -> tuple[Found, dict[str, dict[str, by
     }
     work = partial(_read_and_draw, draw=not options.no_pictures, how=how)
     tasks = [(path, name, images.shown[path]) for path, name in zip(images.paths, images.names, strict=True)]
+    if not is_compiled():
+        print("The reader is compiled once after the installation; this takes some seconds.", file=sys.stderr)
     results: dict[int, ReadImage | Unread] = {}
     pictures: dict[str, dict[str, bytes]] = {}
     for position, (result, drawn) in each(work, tasks, options.jobs, "reading"):

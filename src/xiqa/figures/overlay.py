@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
+from xiqa.cdmam.grid import in_frame
 from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETERS_MM
 from xiqa.cdmam.reader import HIT, Registration
 from xiqa.figures import style
@@ -27,7 +28,7 @@ def hit_map(image: ReadImage) -> Image.Image:
     """
     canvas, draw = _canvas(image)
     hit = image.reading.corner == HIT
-    for (i, j), centre in _cells(image):
+    for (i, j), centre in _cells(image, discs=True):
         x, y = _corner_disc(image, i, j, centre)
         radius = _FINE * max(_disc_radius(image, i), 5)
         if hit[i, j]:
@@ -56,13 +57,14 @@ def grid_overlay(image: ReadImage) -> Image.Image:
         place = first + i * smaller + j * thicker
         _text(draw, place, words)
     words = [(style.ORANGE, f"grid, pitch {placed.pitch_mm:.2f} mm, tilt {placed.angle_deg:z.2f}°")]
-    arrows = displacement_px(placed, image.header.pixel_mm)
+    arrows = displacement_px(placed)
     if arrows is not None:
         for (i, j), centre in _cells(image):
             end = centre + _FINE * ARROW_SCALE * arrows[i, j] / image.picture_factor
             _arrow(draw, centre, end, style.SKY)
-        largest = float(np.nanmax(np.hypot(*np.moveaxis(arrows, -1, 0)))) * image.header.pixel_mm
-        words.append((style.SKY, f"discs off the grid by up to {largest:.2f} mm (arrows × {ARROW_SCALE})"))
+        words.append(
+            (style.SKY, f"discs off the grid by up to {placed.displacement.largest_mm:.2f} mm (arrows × {ARROW_SCALE})")
+        )
     return _captioned(canvas, words)
 
 
@@ -71,12 +73,11 @@ def image_pictures(image: ReadImage) -> dict[str, bytes]:
     return {"hits": png(hit_map(image)), "grid": png(grid_overlay(image))}
 
 
-def displacement_px(placed: Registration, pixel_mm: float) -> np.ndarray | None:
+def displacement_px(placed: Registration) -> np.ndarray | None:
     """Where the discs of each cell lie against the grid: (16, 16, 2) x, y in pixels of the image; None: unknown."""
-    measured = getattr(placed, "displacement", None)
-    if measured is None:
+    if placed.displacement is None:
         return None
-    raise NotImplementedError
+    return in_frame(np.asarray(placed.disc_frame_px) - placed.frame_px, *np.mgrid[0:16, 0:16])
 
 
 def lost_phantom(picture: np.ndarray, factor: int) -> Image.Image:
@@ -115,23 +116,24 @@ def _grey(picture: np.ndarray) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _frame(image: ReadImage) -> np.ndarray:
-    """The frame of the matrix (3, 2) in pixels of the picture."""
-    frame = np.array(image.reading.registration.frame_px, float)
+def _frame(image: ReadImage, discs: bool = False) -> np.ndarray:
+    """The frame of the matrix, or of its discs, (3, 2) in pixels of the picture."""
+    placed = image.reading.registration
+    frame = np.array(placed.disc_frame_px if discs else placed.frame_px, float)
     frame[0] = (frame[0] + 0.5) / image.picture_factor - 0.5
     frame[1:] /= image.picture_factor
     return frame
 
 
-def _cells(image: ReadImage):
-    """Yield ((diameter index, thickness index), centre in pixels of the canvas) of each cell."""
-    first, smaller, thicker = _frame(image)
+def _cells(image: ReadImage, discs: bool = False):
+    """Yield ((diameter index, thickness index), centre, or place of its disc, in pixels of the canvas) of each cell."""
+    first, smaller, thicker = _frame(image, discs)
     for i, j in zip(*np.nonzero(CELL_PRESENT), strict=True):
         yield (int(i), int(j)), _FINE * (first + i * smaller + j * thicker + 0.5) - 0.5
 
 
 def _corner_disc(image: ReadImage, i: int, j: int, centre: np.ndarray) -> np.ndarray:
-    _, smaller, thicker = _frame(image)
+    _, smaller, thicker = _frame(image, discs=True)
     step = CORNER_STEPS[CORNER_CODES[i, j]]
     offset = image.reading.registration.eccentric_offset
     return centre + _FINE * offset * (step[0] * smaller + step[1] * thicker)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -21,6 +21,7 @@ from xiqa.cdmam.graded import graded_curve
 from xiqa.cdmam.limits import overall_verdict, verdicts
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, THICKNESSES_UM
 from xiqa.cdmam.reader import HIT
+from xiqa.cdmam.registered import registration_warnings
 from xiqa.provenance import git_commit
 from xiqa.qc import record as r
 from xiqa.qc.constancy import contrast_to_noise
@@ -225,6 +226,7 @@ def _image(image: ReadImage, options: r.Options) -> r.ImageRecord:
                 for name in r.Registration.model_fields
                 if name not in ("origin_x_mm", "origin_y_mm", "displacement")
             },
+            displacement=r.Displacement(**asdict(placed.displacement)) if placed.displacement else None,
         ),
         corner_hits=int((reading.corner == HIT).sum()),
         centre_hits=int((reading.centre == HIT).sum()),
@@ -239,9 +241,7 @@ def _image(image: ReadImage, options: r.Options) -> r.ImageRecord:
 def image_warnings(image: ReadImage) -> list[str]:
     """What is unusual about one image, in words without its name."""
     placed = image.reading.registration
-    found = []
-    if not placed.discs_visible:
-        found.append("no discs stand out; the orientation is from the outline only")
+    found = registration_warnings(placed)
     if placed.residual_mm > 0.1:
         found.append(f"the grid lines lie {placed.residual_mm:.2f} mm (rms) off a regular lattice, usual are 0.02 mm")
     return found

@@ -118,7 +118,11 @@ class Displacement(Part):
     shift_y_mm: float = Field(description="shift down in mm on the detector")
     rotation_deg: float = Field(description="turn about the matrix centre, clockwise, in degrees")
     scale: float = Field(description="distance of the discs from the matrix centre over that of their cells")
-    skew: float = Field(description="stretch along one diagonal, shrinkage along the other")
+    skew: float = Field(description="half the relative difference between the largest and the smallest such ratio")
+    largest_mm: float = Field(description="largest distance of a central disc from the centre of its cell in mm")
+    residual_mm: float = Field(description="distance of single discs from this map along an axis, rms, in mm")
+    standard_error_mm: float = Field(description="largest standard error of a disc's place by this map in mm")
+    discs: int = Field(description="discs located one by one, of 410")
 
 
 class Registration(Part):
