@@ -10,7 +10,7 @@ from qc_settings import analysed
 
 from xiqa import cli
 from xiqa.figures.qc import plot_agreement, plot_ratios, plot_trend
-from xiqa.qc.compare import agreement, find_records, one_against_many, pairs_of, ratios, remarks
+from xiqa.qc.compare import agreement, find_records, log_error, one_against_many, pairs_of, ratios, remarks
 from xiqa.qc.quaac import add_to_quaac
 from xiqa.qc.trend import LIMIT, control_chart, trends_of
 
@@ -50,6 +50,16 @@ def test_the_ratio_of_two_curves_has_the_interval_of_both(records):
     assert (same["ratio"][measured] == 1).all()
     assert set(same["verdict"][measured]) == {"no difference shown"}
     assert remarks(good, good)[0].startswith("8 images are in both")
+
+
+def test_an_interval_with_one_end_tells_the_error_by_it(records):
+    point = records[0][0].curve[3]
+    one_ended = point.model_copy(update={"cdc_um": 0.1, "ci_low_um": 0.0, "ci_high_um": 0.1 * np.exp(1.959964 * 0.2)})
+    assert log_error(one_ended) == pytest.approx(0.2)
+    assert log_error(one_ended.model_copy(update={"ci_low_um": 0.08, "ci_high_um": None})) == pytest.approx(
+        np.log(1.25) / 1.959964
+    )
+    assert np.isnan(log_error(point.model_copy(update={"ci_low_um": None, "ci_high_um": None})))
 
 
 def test_a_censored_point_has_no_ratio():
@@ -195,11 +205,11 @@ def test_quaac_holds_each_measurement_once_under_its_digest(records, tmp_path):
     assert [len(document[kind]) for kind in ("equipment", "users", "attachments")] == [2, 2, 0]
     point = next(p for p in document["datapoints"] if "0.25 mm" in p["name"])
     assert point["perform datetime"] == "2026-01-15T00:00:00"
-    assert (point["measurement_unit"], point["reference_value"]) == ("µm", 0.352)
-    assert point["measurement_value"] == next(p.cdc_um for p in first.curve if p.diameter_mm == 0.25)
-    assert point["primary_equipment"] in {entry["hash"] for entry in document["equipment"]}
+    assert (point["measurement unit"], point["reference value"]) == ("µm", 0.352)
+    assert point["measurement value"] == next(p.cdc_um for p in first.curve if p.diameter_mm == 0.25)
+    assert point["primary equipment"] in {f"({entry['name']}) {entry['hash']}" for entry in document["equipment"]}
     for entry in [*document["equipment"], *document["users"], *document["datapoints"]]:
-        content = {("perform_datetime" if k == "perform datetime" else k): v for k, v in entry.items() if k != "hash"}
+        content = {key.replace(" ", "_"): value for key, value in entry.items() if key != "hash"}
         assert entry["hash"] == hashlib.md5(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -176,6 +176,9 @@ def plot_trend(trend: Trend) -> Figure:
         axes.set_title(f"{TITLES.get(chart.name, chart.name)}: {last}", fontsize=7.5)
     for axes in panels[len(charts) :]:
         axes.axis("off")
+    drawn = np.concatenate([values for chart in charts for values in (chart.average, chart.limit)])
+    panels[0].set_ylim(*(np.array([-1.1, 1.1]) * max(np.nanmax(np.abs(drawn), initial=0), 1.5)))
+    panels[0].set_xlim(-0.3, max(len(steps) - 0.7, 0.3))
     shown = steps[:: max(1, -(-len(steps) // 6))]
     for axes in panels[max(0, len(charts) - columns) : len(charts)]:
         axes.tick_params(labelbottom=True)

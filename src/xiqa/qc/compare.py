@@ -50,9 +50,11 @@ def pairs_of(first: dict[str, Record], second: dict[str, Record]) -> list[tuple[
 
 
 def log_error(point: Point) -> float:
-    """Standard error of ln cdc_um from the 95 % interval; NaN where it has none, or no end."""
-    low, high = point.ci_low_um, point.ci_high_um
-    return math.log(high / low) / (2 * Z_95) if low and high else math.nan
+    """Standard error of ln cdc_um from the 95 % interval, or from its one end; NaN where it has none."""
+    ends = [end for end in (point.ci_low_um, point.ci_high_um) if end]
+    if len(ends) == 2:
+        return math.log(ends[1] / ends[0]) / (2 * Z_95)
+    return abs(math.log(ends[0] / point.cdc_um)) / Z_95 if ends else math.nan
 
 
 def ratios(first: Record, second: Record) -> pd.DataFrame:

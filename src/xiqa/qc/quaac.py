@@ -60,7 +60,7 @@ def add_to_quaac(path: str | os.PathLike, records: Iterable[Record], performer: 
                 "model": record.phantom,
             }
         )
-        for point in _points(record, user["hash"], system["hash"], phantom["hash"]):
+        for point in _points(record, *(_reference(entry) for entry in (user, system, phantom))):
             if _identity(point) in there:
                 known += 1
                 continue
@@ -90,8 +90,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _digested(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with its name: the MD5 of its JSON."""
-    return {**entry, "hash": hashlib.md5(json.dumps(entry, sort_keys=True).encode()).hexdigest()}
+    """An entry as the file has it: with its digest, and with blanks in its keys, which the digest does not have."""
+    digest = hashlib.md5(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    return {key.replace("_", " "): value for key, value in entry.items()} | {"hash": digest}
+
+
+def _reference(entry: dict[str, Any]) -> str:
+    """How a measurement names another entry."""
+    return f"({entry['name']}) {entry['hash']}"
 
 
 def _identity(point: dict[str, Any]) -> tuple:
@@ -150,6 +156,4 @@ def _points(record: Record, user: str, system: str, phantom: str) -> Iterable[di
             "ancillary_equipment": [phantom],
             "attachments": [],
         }
-        digested = _digested(entry)
-        # The file has a space in this key, the digest is of the name without.
-        yield {"perform datetime" if key == "perform_datetime" else key: value for key, value in digested.items()}
+        yield _digested(entry)
