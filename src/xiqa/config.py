@@ -415,6 +415,29 @@ class Cdmam(Section):
         return [*(g for g in SIMULATED_GROUPS if g in self.scenarios), *(["recorded"] if self.recordings else [])]
 
 
+class Generalise(Section):
+    """The study in which the shortcut cannot win: settings drawn independently, and two kinds of networks."""
+
+    training_settings: int = Field(0, ge=0, description="drawn settings that are trained on; 0: no such study")
+    validation_settings: int = Field(8, ge=2, description="drawn settings that calibrate the uncertainty")
+    test_settings: int = Field(12, ge=1, description="drawn settings that are held out")
+    drawn: Drawn = Drawn()
+    images: int = Field(16, ge=2, description="images per setting: read for its label, trained on or tested")
+    label_images: int = Field(
+        32, ge=2, description="further images per test setting, whose curve is the truth; the others are not in it"
+    )
+    margins_mm: tuple[Annotated[float, Field(ge=0, le=60)], ...] = Field(
+        (0.0, 6.0, 12.0), min_length=1, description="margins around the phantom, one image after the other"
+    )
+    members: int = Field(3, ge=1, description="members of each ensemble")
+    sampled: Network = Network(target="log")
+    sampled_training: Training = Training(epochs=(12, 0, 0, 0), learning_rate=3e-4, schedule="cosine", batch_size=25)
+    cells: CellsNetwork = CellsNetwork()
+    cells_training: Training = Training(epochs=(8, 0, 0, 0), learning_rate=1e-2, schedule="cosine", batch_size=4)
+    explained: int = Field(6, ge=1, description="images per test group whose OMIG maps are made")
+    samplings: int = Field(4, ge=1, description="samplings of each of them that the sampled network explains")
+
+
 DatasetFormat = Literal["object_cxr", "lvot", "brain_tumor", "brain_tumor_jpg", "covid_cxr", "ct_contrast", "folder"]
 Architecture = Literal[
     "small_resnet",
@@ -858,6 +881,7 @@ class Config(Section):
     )
     compute: Compute = Compute()
     cdmam: Cdmam
+    generalise: Generalise = Generalise()
     datasets: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Dataset] = Field(
         {}, description="classification studies by name; null leaves one out"
     )
