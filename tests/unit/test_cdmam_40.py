@@ -1,5 +1,7 @@
 """CDMAM 4.0: simulated, read, and turned into a curve."""
 
+import dataclasses
+
 import numpy as np
 import pydicom
 import pytest
@@ -9,6 +11,8 @@ from xiqa.cdmam.curve import human_equivalent, seldom_hit, smooth, standard_curv
 from xiqa.cdmam.limits import default_limits_um, verdicts
 from xiqa.cdmam.phantom import geometry_of, phantom
 from xiqa.cdmam.projection import discs_px, markers_px
+from xiqa.cdmam.reader import read_image
+from xiqa.cdmam.registered import structure_of_reading
 from xiqa.cdmam.simulator import noise_free, simulate, structure_labels, thickness_map
 from xiqa.cli import main
 from xiqa.config import Detector, Exposure
@@ -156,3 +160,65 @@ def test_matrices_of_another_version_are_refused_by_name():
         standard_curve(np.ones((1, 16, 16), np.int8), version="4.0")
     with pytest.raises(ValueError, match=r"expected 1 \(hit\) or 2 \(miss\) in its 336 cells"):
         standard_curve(np.zeros((1, 21, 16), np.int8), version="4.0")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The reader
+
+
+@pytest.fixture(scope="module")
+def with_margin():
+    return noise_free(EXPOSURE, Detector(pixel_mm=0.1), GEOMETRY, 2.0)
+
+
+@pytest.mark.parametrize("orientation", [0, 5, *(pytest.param(o, marks=pytest.mark.long) for o in (1, 2, 3, 4, 6, 7))])
+def test_all_discs_of_a_noise_free_image_are_found_in_every_orientation(with_margin, orientation):
+    image = np.rot90(with_margin[:, ::-1] if orientation >= 4 else with_margin, orientation % 4)
+    reading = read_image(image, 0.1)
+    assert reading.version == "4.0"  # as the grid shows
+    assert (reading.corner == 1).sum() == 336
+    assert (reading.centre == 1).sum() == 336
+    placed = reading.registration
+    assert placed.orientation == orientation
+    assert placed.pitch_mm == pytest.approx(GEOMETRY.detector_pitch_mm, rel=1e-3)
+    assert placed.eccentric_offset == pytest.approx(0.255, abs=0.002)
+    assert placed.displacement.largest_mm < 0.01
+    assert placed.discs_dark
+
+
+def test_without_discs_a_quarter_is_hit():
+    hits = []
+    for index in range(4):
+        image = simulate(EXPOSURE, Detector(pixel_mm=0.1), GEOMETRY, 2.0, index=index, discs=False)
+        reading = read_image(image.counts, 0.1)
+        assert not reading.registration.discs_visible
+        hits.append((reading.corner == 1).sum())
+    deviation = np.sqrt(0.25 * 0.75 / (4 * 336))
+    assert np.sum(hits) / (4 * 336) == pytest.approx(0.25, abs=3 * deviation)
+
+
+def test_discs_off_the_grid_and_another_pitch_and_offset_are_followed():
+    displaced = Detector(pixel_mm=0.1, disc_shift_mm=(0.3, -0.2), disc_rotation_deg=0.1, tilt_deg=1.5)
+    other = dataclasses.replace(GEOMETRY, pitch_mm=8.9, eccentric_offset=0.265)
+    image = simulate(Exposure(tube_voltage_kv=25, exposure_mas=110, noise_level=4), displaced, other, 5.0)
+    reading = read_image(image.counts, 0.1)
+    straight = simulate(EXPOSURE.model_copy(update={"noise_level": 4}), Detector(pixel_mm=0.1), GEOMETRY, 5.0)
+    assert (reading.corner == 1).sum() >= (read_image(straight.counts, 0.1).corner == 1).sum() - 7  # 2 %
+    placed = reading.registration
+    assert placed.pitch_mm == pytest.approx(8.9 * 1.035, rel=1e-3)
+    assert placed.eccentric_offset == pytest.approx(0.265, abs=0.004)
+    assert placed.displacement.shift_x_mm == pytest.approx(0.3, abs=0.04)
+    assert placed.displacement.shift_y_mm == pytest.approx(-0.2, abs=0.04)
+    found, true = structure_of_reading(reading, image.counts.shape, 0.1), image.structure
+    discs = (true >= 1) & (true <= 21) & (true != VERSION.label_grid)
+    assert (found[discs] == true[discs]).mean() > 0.8  # edges differ
+    assert (found[true == VERSION.label_grid] == VERSION.label_grid).mean() > 0.8
+
+
+def test_the_other_version_and_a_part_of_the_phantom_are_refused_by_name(with_margin):
+    with pytest.raises(ValueError, match=r"chest: not a CDMAM"):
+        read_image(with_margin, 0.1, name="chest", version="3.4")
+    with pytest.raises(ValueError, match=r"image 3: cropped grid: 21 of the matrix's 336 cells"):
+        read_image(with_margin[:, :-250], 0.1, name="image 3", version="4.0")
+    with pytest.raises(ValueError, match=r"image 4: wrong pixel spacing: .* expected 8\.1-10\.8 mm on the detector"):
+        read_image(with_margin, 0.2, name="image 4")

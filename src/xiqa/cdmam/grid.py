@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numba
 import numpy as np
 import scipy.fft
 import scipy.ndimage
 
-from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_STEPS, DIAMETER_AXIS, DIAMETERS_MM, THICKNESS_AXIS
+from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_STEPS, DIAMETER_AXIS, THICKNESS_AXIS, Phantom, phantom
 
 PITCH_RANGE_MM = (9.0, 12.7)
 """Pitch of the grid on the detector that a CDMAM phantom can have: 9.5-10.5 mm × magnification 1.00-1.15 ± 5 %."""
@@ -22,6 +22,17 @@ NOMINAL_OFFSET = 0.285
 
 BLOCK_CELLS = 8
 """Side, in cells, of the block whose corners are given where the grid is not found."""
+
+
+def nominal_pitch_mm(version: Phantom) -> float:
+    """Pitch in the phantom's own plane, from which the scale is counted."""
+    return version.file.geometry.pitch_mm.value
+
+
+def nominal_offset(version: Phantom) -> float:
+    """Eccentric offset (fraction of the cell) from which the search for the true one starts, and the fallback."""
+    return NOMINAL_OFFSET if version.version == "3.4" else version.file.geometry.eccentric_offset.value
+
 
 _MAX_TILT_DEG = 8.0
 
@@ -244,7 +255,9 @@ def vertex(values: np.ndarray, index: int) -> float:
     return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5)) if bend < 0 else 0.0
 
 
-def check_pitch(lattice: np.ndarray, factor: int, pixel_mm: float, name: str) -> float:
+def check_pitch(
+    lattice: np.ndarray, factor: int, pixel_mm: float, name: str, expected_mm: tuple[float, float] = PITCH_RANGE_MM
+) -> float:
     """Pitch of the grid on the detector, checked against those that a CDMAM phantom can have.
 
     Args:
@@ -252,16 +265,17 @@ def check_pitch(lattice: np.ndarray, factor: int, pixel_mm: float, name: str) ->
         factor: factor of the decimation.
         pixel_mm: pixel spacing of the image itself in mm.
         name: name of the image, for errors.
+        expected_mm: least and largest pitch.
 
     Returns:
         The pitch in mm.
 
     Raises:
-        ValueError: the pitch lies outside `PITCH_RANGE_MM`.
+        ValueError: the pitch lies outside.
     """
     pitch_px = math.sqrt(abs(lattice[1, 0] * lattice[2, 1] - lattice[1, 1] * lattice[2, 0])) * factor
     pitch_mm = pitch_px * pixel_mm
-    low, high = PITCH_RANGE_MM
+    low, high = expected_mm
     if not low <= pitch_mm <= high:
         raise ValueError(
             f"{name}: wrong pixel spacing: the grid has a pitch of {pitch_px:.1f} pixels, with {pixel_mm:g} mm per "
@@ -431,13 +445,15 @@ class Pose:
 
     Attributes:
         frame: (3, 2) centre of cell (0, 0), diameter step, thickness step, in pixels.
-        bend: (16, 16, 2) measured deviation of each cell from that frame in pixels.
+        bend: (D, T, 2) measured deviation of each cell from that frame in pixels.
         displaced: (3, 2) what the discs' frame differs by: they are printed apart from the grid.
+        phantom: what lies there, with D diameters and T thicknesses.
     """
 
     frame: np.ndarray
     bend: np.ndarray
     displaced: np.ndarray = field(default_factory=lambda: np.zeros((3, 2)))
+    phantom: Phantom = field(default_factory=lambda: phantom("3.4"))
 
     @property
     def discs(self) -> np.ndarray:
@@ -446,12 +462,12 @@ class Pose:
 
     @property
     def centres(self) -> np.ndarray:
-        """(16, 16, 2) centres of the cells."""
-        return in_frame(self.frame, *np.mgrid[0:16, 0:16]) + self.bend
+        """(D, T, 2) centres of the cells."""
+        return in_frame(self.frame, *self.phantom.cell_places) + self.bend
 
     def places(self, offset: float) -> np.ndarray:
-        """(5, 16, 16, 2) places in which discs may lie: the centre, then the corner codes 1-4."""
-        rows, columns = np.mgrid[0:16, 0:16]
+        """(5, D, T, 2) places in which discs may lie: the centre, then the corner codes 1-4."""
+        rows, columns = self.phantom.cell_places
         steps = offset * CORNER_STEPS[:, :, None, None]
         return in_frame(self.discs, rows + steps[:, 0], columns + steps[:, 1]) + self.bend
 
@@ -459,7 +475,7 @@ class Pose:
         """The same in the pixels of an image that was averaged over blocks of `factor` pixels."""
         frame = self.frame * factor
         frame[0] += (factor - 1) / 2
-        return Pose(frame, self.bend * factor, self.displaced * factor)
+        return replace(self, frame=frame, bend=self.bend * factor, displaced=self.displaced * factor)
 
 
 def in_frame(frame: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -564,16 +580,17 @@ def _sums_under(field: np.ndarray, template: np.ndarray) -> np.ndarray:
 _AXES = np.array([DIAMETER_AXIS, THICKNESS_AXIS])
 
 
-def orientation_axes(orientation: int) -> np.ndarray:
+def orientation_axes(orientation: int, nominal: np.ndarray = _AXES) -> np.ndarray:
     """Directions in which the matrix runs in an orientation.
 
     Args:
         orientation: 0-7, as in `Registration` of the reader.
+        nominal: (2, 2) those of orientation 0; without it those of CDMAM 3.4.
 
     Returns:
         (2, 2) unit steps of diameter and thickness index; x right, y down.
     """
-    axes = _AXES.copy()
+    axes = nominal.copy()
     if orientation >= 4:
         axes[:, 0] *= -1
     for _ in range(orientation % 4):  # a quarter turn counter-clockwise on the screen: (x, y) -> (y, -x)
@@ -581,17 +598,18 @@ def orientation_axes(orientation: int) -> np.ndarray:
     return axes
 
 
-def nearest_orientation(frame: np.ndarray) -> int:
+def nearest_orientation(frame: np.ndarray, nominal: np.ndarray = _AXES) -> int:
     """Orientation whose axes lie closest to those of a frame.
 
     Args:
         frame: (3, 2) as in `Pose`.
+        nominal: see `orientation_axes`.
 
     Returns:
         The orientation, 0-7.
     """
     steps = frame[1:] / np.linalg.norm(frame[1:], axis=1, keepdims=True)
-    return int(np.argmax([(steps * orientation_axes(k)).sum() for k in range(8)]))
+    return int(np.argmax([(steps * orientation_axes(k, nominal)).sum() for k in range(8)]))
 
 
 def check_inside(pose: Pose, pixel_mm: float, pitch_mm: float, shape: tuple[int, int], name: str) -> None:
@@ -607,11 +625,12 @@ def check_inside(pose: Pose, pixel_mm: float, pitch_mm: float, shape: tuple[int,
     Raises:
         ValueError: such a place lies outside.
     """
-    radius = (DIAMETERS_MM * pitch_mm / NOMINAL_PITCH_MM / 2 / pixel_mm)[:, None, None]
-    places = pose.places(NOMINAL_OFFSET)
-    cut = ((places < radius - 0.5) | (places > np.array(shape[::-1]) - 0.5 - radius)).any(axis=(0, 3)) & CELL_PRESENT
+    known = pose.phantom
+    radius = (known.diameters_mm * pitch_mm / nominal_pitch_mm(known) / 2 / pixel_mm)[:, None, None]
+    places = pose.places(nominal_offset(known))
+    cut = ((places < radius - 0.5) | (places > np.array(shape[::-1]) - 0.5 - radius)).any(axis=(0, 3)) & known.present
     if cut.any():
         raise ValueError(
-            f"{name}: cropped grid: {int(cut.sum())} of the matrix's 205 cells lie wholly or partly outside the image, "
-            "expected all of them inside; image the whole phantom"
+            f"{name}: cropped grid: {int(cut.sum())} of the matrix's {int(known.present.sum())} cells lie wholly or "
+            "partly outside the image, expected all of them inside; image the whole phantom"
         )

@@ -180,6 +180,21 @@ class Phantom:
         """Its name, such as "3.4"."""
         return self.file.version
 
+    @cached_property
+    def cell_places(self) -> np.ndarray:
+        """(2, D, T) row place and column place of each cell, in cells from the first one."""
+        return _constant(np.array(np.meshgrid(self.row_places, np.arange(self.present.shape[1]), indexing="ij")))
+
+    @cached_property
+    def own_corners(self) -> np.ndarray:
+        """(2, D, T, 2) directions of a cell's central and eccentric disc, in diameter and thickness index."""
+        return _constant(np.stack([np.zeros((*self.present.shape, 2), int), CORNER_STEPS[self.corner_codes]]))
+
+    @cached_property
+    def empty_corners(self) -> np.ndarray:
+        """(4, D, T) which of the corners 1-4 of each cell hold no disc."""
+        return _constant(self.present & (np.arange(1, 5)[:, None, None] != self.corner_codes))
+
     @property
     def curve_diameters_mm(self) -> np.ndarray:
         """(n,) diameters of the contrast-detail curve, falling."""
@@ -430,12 +445,6 @@ def place_to_mm(geometry: Geometry, row_place: np.ndarray, column_place: np.ndar
     return geometry.detector_pitch_mm * (along * version.axes[0] + across * version.axes[1])
 
 
-def _cells(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """Row places and column places (D, T) of all cells."""
-    version = geometry.phantom
-    return np.meshgrid(version.row_places, np.arange(version.present.shape[1]), indexing="ij")
-
-
 def cell_centres_mm(geometry: Geometry) -> np.ndarray:
     """Centres of all cells, also of those that the phantom leaves out.
 
@@ -446,7 +455,7 @@ def cell_centres_mm(geometry: Geometry) -> np.ndarray:
         (D, T, 2) float64, rows diameters, columns thicknesses; x (right) and y (down) in mm on the detector from
         the matrix centre.
     """
-    return place_to_mm(geometry, *_cells(geometry))
+    return place_to_mm(geometry, *geometry.phantom.cell_places)
 
 
 def disc_centres_mm(geometry: Geometry) -> np.ndarray:
@@ -459,7 +468,7 @@ def disc_centres_mm(geometry: Geometry) -> np.ndarray:
         (2, D, T, 2) float64: [0] central, [1] eccentric disc; x (right) and y (down) in mm on the detector from the
         matrix centre; NaN where there is no cell.
     """
-    rows, columns = _cells(geometry)
+    rows, columns = geometry.phantom.cell_places
     step = geometry.eccentric_offset * CORNER_STEPS[geometry.phantom.corner_codes]
     eccentric = place_to_mm(geometry, rows + step[..., 0], columns + step[..., 1])
     centres = np.stack([cell_centres_mm(geometry), eccentric])
@@ -477,7 +486,7 @@ def corner_places_mm(geometry: Geometry) -> np.ndarray:
         (4, D, T, 2) float64: [k] the place of corner code k + 1; x (right) and y (down) in mm on the detector from
         the matrix centre.
     """
-    rows, columns = _cells(geometry)
+    rows, columns = geometry.phantom.cell_places
     steps = geometry.eccentric_offset * CORNER_STEPS[1:, :, None, None]
     return place_to_mm(geometry, rows + steps[:, 0], columns + steps[:, 1])
 

@@ -1,4 +1,4 @@
-"""The reader: from an image of the CDMAM 3.4 phantom to the matrix of what was detected."""
+"""The reader: from an image of the CDMAM phantom to the matrix of what was detected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from xiqa.cdmam import signals
 from xiqa.cdmam.grid import (
-    NOMINAL_PITCH_MM,
+    Pose,
     candidate_poses,
     check_inside,
     check_pitch,
@@ -21,10 +21,12 @@ from xiqa.cdmam.grid import (
     in_frame,
     lattice_of_block,
     nearest_orientation,
+    nominal_pitch_mm,
     orientation_axes,
 )
-from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES
+from xiqa.cdmam.phantom import Phantom, phantom
 from xiqa.cdmam.signals import Discs, choose_pose, observe, settle_discs
+from xiqa.cdmam.upright import find_upright
 
 HIT, MISS, NO_CELL = 1, 2, -1
 SEARCH_MM = 0.225
@@ -64,10 +66,10 @@ class Registration:
 
     Attributes:
         origin_mm: (x, y) of the matrix centre from the image's upper left corner.
-        angle_deg: tilt of the phantom against its nominal 45° stand, clockwise on the screen.
-        scale: pitch of the grid on the detector over the nominal 10 mm.
+        angle_deg: tilt of the phantom against its nominal stand (CDMAM 3.4 on its corner), clockwise on the screen.
+        scale: pitch of the grid on the detector over the nominal one (10 mm for CDMAM 3.4, 9 mm for 4.0).
         orientation: quarter turns counter-clockwise (0-3), plus 4 where the phantom was mirrored left-right before
-            the turn; 0 is thick and large on the left, thick and small on top.
+            the turn; 0 is thick and large on the left, thick and small on top (CDMAM 4.0: large on top, thick right).
         residual_mm: root mean square distance of the grid lines' sides from the fitted lattice.
         pitch_mm: pitch of the grid on the detector.
         eccentric_offset: place of the eccentric discs as a fraction of the cell.
@@ -102,13 +104,14 @@ class Reading:
 
     Attributes:
         name: name of the image.
-        corner: (16, 16) int8: eccentric disc found (1 hit, 2 miss, -1 no cell).
-        centre: (16, 16) int8: central disc found, likewise.
-        choice: (16, 16) int8: corner code chosen (1-4), 0 where there is no cell.
-        scores: (4, 16, 16) float32: signal in the place of corner code k + 1: counts by which the disc-shaped area
+        corner: (D, T) int8: eccentric disc found (1 hit, 2 miss, -1 no cell).
+        centre: (D, T) int8: central disc found, likewise.
+        choice: (D, T) int8: corner code chosen (1-4), 0 where there is no cell.
+        scores: (4, D, T) float32: signal in the place of corner code k + 1: counts by which the disc-shaped area
             there stands out of the background, positive in the discs' direction; NaN where there is no cell.
-        centre_scores: (16, 16) float32: the same in the centre.
+        centre_scores: (D, T) float32: the same in the centre.
         registration: where the phantom lies.
+        version: version of the phantom; it has D diameters and T thicknesses.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Reading:
     scores: np.ndarray
     centre_scores: np.ndarray
     registration: Registration
+    version: str = "3.4"
 
 
 def read_image(
@@ -128,6 +132,7 @@ def read_image(
     search_mm: float = SEARCH_MM,
     block_px: np.ndarray | None = None,
     orientation: int | None = None,
+    version: str | None = None,
 ) -> Reading:
     """Find the phantom in an image and decide on each of its discs.
 
@@ -147,6 +152,7 @@ def read_image(
             reader does; 0 is the observer who knows the place, whose thresholds are about a third lower.
         block_px: (4, 2) x, y in pixels of the corners of a block of 8 × 8 cells, where the grid is not found without.
         orientation: 0-7, as in `Registration`, where it is known; None: outline and discs settle it.
+        version: version of the phantom; None: what the grid shows. Corners are those of CDMAM 3.4.
 
     Returns:
         What was detected, with the scores behind it and the registration.
@@ -173,32 +179,60 @@ def read_image(
         raise ValueError(f"{name}: found values that are not finite, expected pixel values")
     flat = flatten(small, name)
 
-    if block_px is None:
-        lattice, line_sign = find_lattice(flat, name)
-    else:
-        lattice, line_sign = lattice_of_block((np.asarray(block_px, float) + 0.5) / factor - 0.5, flat, name)
-    lattice, sides = fit_lattice(flat * line_sign, lattice, name)
-    poses = candidate_poses(lattice, sides, name)
+    poses, line_sign, pitch_mm, residual_mm = _locate(flat, version, factor, pixel_mm, name, block_px)
     if orientation is not None:
-        possible = [nearest_orientation(pose.frame) for pose in poses]
+        possible = [nearest_orientation(pose.frame, pose.phantom.axes) for pose in poses]
         if orientation not in possible:
             shown = " or ".join(map(str, sorted(possible)))
             raise ValueError(f"{name}: found orientation {orientation}, expected {shown}, which the outline allows")
         poses = [poses[possible.index(orientation)]]
-    pitch_mm = check_pitch(lattice, factor, pixel_mm, name)
-    residual_mm = sides.residual_px * factor * pixel_mm
-    if residual_mm > 0.3:
-        raise ValueError(
-            f"{name}: the grid lines lie {residual_mm:.2f} mm (root mean square) off a regular lattice, expected at "
-            "most 0.3 mm; is this a CDMAM 3.4 image without distortion?"
-        )
     pose, disc_sign, visible = choose_pose(small, poses, pixel_mm * factor, pitch_mm, line_sign)
     pose = pose.enlarged(factor)
     check_inside(pose, pixel_mm, pitch_mm, image.shape, name)
 
     discs = settle_discs(image, pose, pixel_mm, pitch_mm, disc_sign, visible)
     signal = observe(image, discs.pose, pixel_mm, discs.magnification, discs.offset, disc_sign, search_mm)
-    return _decide(name, signal, _registration(discs, pixel_mm, residual_mm, disc_sign))
+    return _decide(name, signal, _registration(discs, pixel_mm, residual_mm, disc_sign), pose.phantom)
+
+
+def _locate(
+    flat: np.ndarray, version: str | None, factor: int, pixel_mm: float, name: str, block_px: np.ndarray | None
+) -> tuple[list[Pose], int, float, float]:
+    """Poses that the grid allows, sign of the lines, pitch and residual in mm.
+
+    Where no version is given, an image that does not show CDMAM 3.4 may show 4.0, whose grid stands otherwise.
+    """
+    if version is None and block_px is None:
+        try:
+            return _locate(flat, "3.4", factor, pixel_mm, name, None)
+        except ValueError as error:
+            try:
+                return _locate(flat, "4.0", factor, pixel_mm, name, None)
+            except ValueError as other:
+                raise (error if "not a CDMAM 4.0" in str(other) else other) from None
+    known = phantom(version or "3.4")
+    if known.version == "3.4":
+        if block_px is None:
+            lattice, line_sign = find_lattice(flat, name)
+        else:
+            lattice, line_sign = lattice_of_block((np.asarray(block_px, float) + 0.5) / factor - 0.5, flat, name)
+        lattice, sides = fit_lattice(flat * line_sign, lattice, name)
+        poses = candidate_poses(lattice, sides, name)
+        pitch_mm = check_pitch(lattice, factor, pixel_mm, name)
+        residual_px = sides.residual_px
+    else:
+        found = find_upright(flat, known, name)
+        poses = [Pose(frame, np.zeros((*known.present.shape, 2)), phantom=known) for frame in found.frames]
+        nominal = nominal_pitch_mm(known)
+        pitch_mm = check_pitch(found.frames[0], factor, pixel_mm, name, (0.9 * nominal, 1.2 * nominal))
+        line_sign, residual_px = found.line_sign, found.residual_px
+    residual_mm = residual_px * factor * pixel_mm
+    if residual_mm > 0.3:
+        raise ValueError(
+            f"{name}: the grid lines lie {residual_mm:.2f} mm (root mean square) off a regular lattice, expected at "
+            f"most 0.3 mm; is this a CDMAM {known.version} image without distortion?"
+        )
+    return poses, line_sign, pitch_mm, residual_mm
 
 
 def is_compiled() -> bool:
@@ -207,41 +241,41 @@ def is_compiled() -> bool:
     return any(Path(signals._means._cache.cache_path).glob(f"signals._means-{line}.*nbi"))
 
 
-def _decide(name: str, signal: np.ndarray, registration: Registration) -> Reading:
-    """Turn signals (5, 16, 16) [centre, corner codes 1-4] into decisions."""
-    corners = np.where(CELL_PRESENT, signal[1:], -np.inf)
-    choice = np.where(CELL_PRESENT, corners.argmax(axis=0) + 1, 0).astype(np.int8)
-    empty = np.arange(1, 5)[:, None, None] != CORNER_CODES
-    best_empty = np.where(empty, corners, -np.inf).max(axis=0)
+def _decide(name: str, signal: np.ndarray, registration: Registration, known: Phantom) -> Reading:
+    """Turn signals (5, D, T) [centre, corner codes 1-4] into decisions."""
+    corners = np.where(known.present, signal[1:], -np.inf)
+    choice = np.where(known.present, corners.argmax(axis=0) + 1, 0).astype(np.int8)
+    best_empty = np.where(known.empty_corners, corners, -np.inf).max(axis=0)
 
     def matrix(hit: np.ndarray) -> np.ndarray:
-        return np.where(CELL_PRESENT, np.where(hit, HIT, MISS), NO_CELL).astype(np.int8)
+        return np.where(known.present, np.where(hit, HIT, MISS), NO_CELL).astype(np.int8)
 
-    absent = np.where(CELL_PRESENT, 0.0, np.nan)
+    absent = np.where(known.present, 0.0, np.nan)
     return Reading(
         name=name,
-        corner=matrix(choice == CORNER_CODES),
+        corner=matrix(choice == known.corner_codes),
         centre=matrix(signal[0] > best_empty),
         choice=choice,
         scores=(signal[1:] + absent).astype(np.float32),
         centre_scores=(signal[0] + absent).astype(np.float32),
         registration=registration,
+        version=known.version,
     )
 
 
 def _registration(discs: Discs, pixel_mm: float, residual_mm: float, disc_sign: int) -> Registration:
     """Describe where grid and discs lie in the field's terms."""
-    frame = discs.pose.frame
-    orientation = nearest_orientation(frame)
-    axes = orientation_axes(orientation)
+    frame, known = discs.pose.frame, discs.pose.phantom
+    orientation = nearest_orientation(frame, known.axes)
+    axes = orientation_axes(orientation, known.axes)
     steps = frame[1:]
     turn = sum(a[0] * s[1] - a[1] * s[0] for a, s in zip(axes, steps, strict=True))
     along = float((axes * steps).sum())
     pitch_mm = math.sqrt(abs(np.linalg.det(steps))) * pixel_mm
     return Registration(
-        origin_mm=tuple(float(v) for v in (_MIDDLE @ frame + 0.5) * pixel_mm),
+        origin_mm=tuple(float(v) for v in (_middle(known) @ frame + 0.5) * pixel_mm),
         angle_deg=math.degrees(math.atan2(turn, along)),
-        scale=pitch_mm / NOMINAL_PITCH_MM,
+        scale=pitch_mm / nominal_pitch_mm(known),
         orientation=orientation,
         residual_mm=residual_mm,
         pitch_mm=pitch_mm,
@@ -255,17 +289,18 @@ def _registration(discs: Discs, pixel_mm: float, residual_mm: float, disc_sign: 
     )
 
 
-_MIDDLE = np.array([1.0, 7.5, 7.5])
+def _middle(known: Phantom) -> np.ndarray:
+    """Place of the matrix centre in a frame."""
+    return np.array([1.0, *known.middle])
 
 
 def _displacement(discs: Discs, pixel_mm: float) -> Displacement:
     """Describe the affine map from cells to discs by its polar decomposition."""
-    frame, displaced = discs.pose.frame, discs.pose.displaced
+    frame, displaced, known = discs.pose.frame, discs.pose.displaced, discs.pose.phantom
     linear = np.linalg.solve(frame[1:], discs.pose.discs[1:]).T
     larger, smaller = np.linalg.svd(linear, compute_uv=False)
-    rows, columns = np.nonzero(CELL_PRESENT)
-    moves = in_frame(displaced, rows, columns) * pixel_mm
-    shift = _MIDDLE @ displaced * pixel_mm
+    moves = in_frame(displaced, *known.cell_places[:, known.present]) * pixel_mm
+    shift = _middle(known) @ displaced * pixel_mm
     return Displacement(
         shift_x_mm=float(shift[0]),
         shift_y_mm=float(shift[1]),

@@ -8,7 +8,7 @@ import numpy as np
 from skimage.draw import disk, polygon
 
 from xiqa.cdmam.grid import in_frame
-from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETERS_MM, LABEL_GRID
+from xiqa.cdmam.phantom import CORNER_STEPS, phantom
 from xiqa.cdmam.reader import Reading, Registration
 
 LARGE_DISPLACEMENT_MM = 0.15
@@ -72,24 +72,26 @@ def structure_of_reading(
         grid_line_mm: width that the grid's lines are taken to have on the detector.
 
     Returns:
-        (h, w) uint8: 0 background, 1..16 disc of diameter index + 1, 17 grid.
+        (h, w) uint8: 0 background, 1 to D disc of the diameter index + 1, then the grid (17 for CDMAM 3.4, 22 for 4.0).
     """
+    known = phantom(reading.version)
     registration = reading.registration
     frame, discs = (np.asarray(frame, float) for frame in (registration.frame_px, registration.disc_frame_px))
     smaller, thicker = frame[1:]
     labels = np.zeros(shape, np.uint8)
     half = grid_line_mm / pixel_mm / 2
-    for i, j in zip(*np.nonzero(CELL_PRESENT), strict=True):
-        centre = in_frame(frame, i, j)
+    for row, column in known.cell_places[:, known.present].T:
+        centre = in_frame(frame, row, column)
         corners = [centre + (a * smaller + b * thicker) / 2 for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1))]
         for start, end in zip(corners, [*corners[1:], corners[0]], strict=True):
             along = (end - start) / np.linalg.norm(end - start)
             across = half * np.array([-along[1], along[0]])
             band = np.array([start + across, end + across, end - across, start - across])
-            labels[polygon(band[:, 1], band[:, 0], shape)] = LABEL_GRID
-    for i, j in zip(*np.nonzero(CELL_PRESENT), strict=True):
-        radius = max(DIAMETERS_MM[i] * registration.magnification / pixel_mm / 2, 0.5)
-        for step in (np.zeros(2), registration.eccentric_offset * CORNER_STEPS[CORNER_CODES[i, j]]):
-            x, y = in_frame(discs, i + step[0], j + step[1])
+            labels[polygon(band[:, 1], band[:, 0], shape)] = known.label_grid
+    for i, j in zip(*np.nonzero(known.present), strict=True):
+        row, column = known.cell_places[:, i, j]
+        radius = max(known.diameters_mm[i] * registration.magnification / pixel_mm / 2, 0.5)
+        for step in (np.zeros(2), registration.eccentric_offset * CORNER_STEPS[known.corner_codes[i, j]]):
+            x, y = in_frame(discs, row + step[0], column + step[1])
             labels[disk((y, x), radius, shape=shape)] = i + 1
     return labels

@@ -9,8 +9,7 @@ from functools import lru_cache
 import numba
 import numpy as np
 
-from xiqa.cdmam.grid import NOMINAL_OFFSET, NOMINAL_PITCH_MM, Pose, vertex
-from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETERS_MM
+from xiqa.cdmam.grid import Pose, nominal_offset, nominal_pitch_mm, vertex
 
 _GRID_CLEARANCE_MM = 0.75  # half the widest grid line (0.8 mm), its blur and the registration error
 _DISC_CLEARANCE_MM = 0.35  # blur and registration error around a disc that the background fit leaves out
@@ -105,23 +104,24 @@ def cell_planes(image: np.ndarray, pose: Pose, pixel_mm: float, magnification: f
         offset: place of the eccentric discs as a fraction of the cell.
 
     Returns:
-        (16, 16, 4): counts in the cell's centre, slopes along x and y, standard deviation of the pixels about that;
+        (D, T, 4): counts in the cell's centre, slopes along x and y, standard deviation of the pixels about that;
         NaN where there is no cell.
     """
-    radii = DIAMETERS_MM * magnification / 2 / pixel_mm + _DISC_CLEARANCE_MM / pixel_mm
-    places = np.ascontiguousarray(np.moveaxis(pose.places(offset), 0, 2)[CELL_PRESENT])
+    known = pose.phantom
+    radii = (known.diameters_mm * magnification / 2 + _DISC_CLEARANCE_MM) / pixel_mm
+    places = np.ascontiguousarray(np.moveaxis(pose.places(offset), 0, 2)[known.present])
     sums = np.zeros((len(places), 10))
-    rows = np.nonzero(CELL_PRESENT)[0]
+    rows = np.nonzero(known.present)[0]
     clearance = _GRID_CLEARANCE_MM / pixel_mm
-    _cell_sums(image, pose.centres[CELL_PRESENT], places, pose.frame[1], pose.frame[2], radii[rows], clearance, sums)
+    _cell_sums(image, pose.centres[known.present], places, pose.frame[1], pose.frame[2], radii[rows], clearance, sums)
     enough = sums[:, 0] >= _LEAST_PIXELS
     matrices = sums[:, [[0, 1, 2], [1, 3, 4], [2, 4, 5]]]
     found = np.full((len(places), 4), np.nan)
     found[enough, :3] = np.linalg.solve(matrices[enough], sums[enough, 6:9, None])[..., 0]
     rest = sums[:, 9] - (found[:, :3] * sums[:, 6:9]).sum(axis=1)
     found[:, 3] = np.sqrt(np.maximum(rest, 0) / np.maximum(sums[:, 0], 1))
-    planes = np.full((16, 16, 4), np.nan)
-    planes[CELL_PRESENT] = found
+    planes = np.full((*known.present.shape, 4), np.nan)
+    planes[known.present] = found
     return planes
 
 
@@ -209,13 +209,13 @@ def means_near(
         pose: the pose in pixels of the image.
         pixel_mm: pixel spacing in mm.
         magnification: size of the discs on the detector over their nominal size.
-        planes: (16, 16, 4) as from `cell_planes`.
-        places: (n, 16, 16, 2) places in pixels; each has the disc's size of its row.
+        planes: (D, T, 4) as from `cell_planes`.
+        places: (n, D, T, 2) places in pixels; each has the disc's size of its row.
         reach_mm: how far around a place the disc is moved, along both axes.
         step_mm: in which steps.
 
     Returns:
-        (n, 16, 16, k, k) counts; [..., row, column] of the disc's place; 0 where there is no cell.
+        (n, D, T, k, k) counts; [..., row, column] of the disc's place; 0 where there is no cell.
     """
     reach = int(reach_mm / step_mm + 1e-9)
     found = np.zeros((*places.shape[:-1], 2 * reach + 1, 2 * reach + 1))
@@ -223,8 +223,8 @@ def means_near(
     pitch = 1 / math.sqrt(abs(np.linalg.det(gradients)))
     limit = 0.5 - _GRID_CLEARANCE_MM / pixel_mm / pitch
     centres = pose.centres
-    for i, radius in enumerate(DIAMETERS_MM * magnification / 2):
-        cells = np.flatnonzero(CELL_PRESENT[i])
+    for i, radius in enumerate(pose.phantom.diameters_mm * magnification / 2):
+        cells = np.flatnonzero(pose.phantom.present[i])
         spots = np.ascontiguousarray(places[:, i, cells]).reshape(-1, 2)
         below, middle = (np.tile(part[i, cells], (len(places), 1)) for part in (planes, centres))
         out = np.empty((len(spots), *found.shape[-2:]))
@@ -255,7 +255,7 @@ def observe(
         search_mm: how far from its expected place a disc is looked for, in mm.
 
     Returns:
-        (5, 16, 16) [centre, corner codes 1-4] in counts, positive in the discs' direction; 0 where there is no cell.
+        (5, D, T) [centre, corner codes 1-4] in counts, positive in the discs' direction; 0 where there is no cell.
     """
     planes = cell_planes(image, pose, pixel_mm, magnification, offset)
     means = means_near(image, pose, pixel_mm, magnification, planes, pose.places(offset), search_mm, _STEP_MM)
@@ -298,20 +298,21 @@ def _fit(
 
     Args:
         pose, offset: where they were looked for.
-        corners: (n, 16, 16, 2) directions (in diameter and thickness index) of the discs from the cell's centre.
-        moves: (n, 16, 16, 2) distances from where they were looked for in pixels.
-        snr: (n, 16, 16) their signal-to-noise ratios, 0 where none was located.
+        corners: (n, D, T, 2) directions (in diameter and thickness index) of the discs from the cell's centre.
+        moves: (n, D, T, 2) distances from where they were looked for in pixels.
+        snr: (n, D, T) their signal-to-noise ratios, 0 where none was located.
         pixel_mm: pixel spacing in mm.
 
     Returns:
         Pose and offset of the fit, the weighted root mean square distance along an axis of the discs from it, and the
         largest standard error of a disc's place over all cells, both in pixels.
     """
-    used = snr > 0
+    known, used = pose.phantom, snr > 0
     # A disc is the better located the sharper its rim and the more it stands out (Cramér-Rao bound for a blurred rim).
-    spread = 0.4 * np.sqrt(DIAMETERS_MM)[:, None] / np.where(used, snr, np.inf)
+    spread = 0.4 * np.sqrt(known.diameters_mm)[:, None] / np.where(used, snr, np.inf)
     weight = (pixel_mm / np.hypot(spread, _LEAST_LOCATION_SD_MM)[used]) ** 2
-    rows, columns = np.mgrid[0:16, 0:16] - 7.5
+    middle = np.array([1.0, *known.middle])
+    rows, columns = known.cell_places - middle[1:, None, None]
     basis = np.stack([np.ones(snr.shape), rows + offset * corners[..., 0], columns + offset * corners[..., 1]], axis=-1)
     # Unknowns: by how much the frame about the matrix centre differs along x, then along y; the offset's difference.
     design = np.zeros((len(weight), 2, 7))
@@ -319,8 +320,8 @@ def _fit(
     design[:, :, 6] = (corners @ pose.frame[1:])[used]
     linear = _LINEAR_SD * math.sqrt(abs(np.linalg.det(pose.frame[1:])))
     expected = np.diag(np.array([*[_SHIFT_SD_MM / pixel_mm, linear, linear] * 2, _OFFSET_SD]) ** -2.0)
-    about_centre = np.vstack([_IN_MIDDLE @ pose.displaced, pose.displaced[1:]])
-    start = np.array([*about_centre.T.ravel(), offset - NOMINAL_OFFSET])
+    about_centre = np.vstack([middle @ pose.displaced, pose.displaced[1:]])
+    start = np.array([*about_centre.T.ravel(), offset - nominal_offset(known)])
     target = moves[used] + design @ start
     robust = np.ones(len(weight))
     for _ in range(10):
@@ -330,17 +331,11 @@ def _fit(
         square = ((target - design @ solution) ** 2).sum(axis=1)
         robust = 1 / (1 + weight * square / 9)  # Cauchy: a false place hardly counts
     about_centre = solution[:6].reshape(2, 3).T
-    displaced = np.vstack([about_centre[0] - (_IN_MIDDLE[1:] @ about_centre[1:]), about_centre[1:]])
+    displaced = np.vstack([about_centre[0] - (middle[1:] @ about_centre[1:]), about_centre[1:]])
     residual = math.sqrt((each * square).sum() / each.sum() / 2)
-    cells = basis[0][CELL_PRESENT]
+    cells = basis[0][known.present]
     standard = math.sqrt(np.einsum("np,pq,nq->n", cells, np.linalg.inv(normal)[:3, :3], cells).max())
-    return replace(pose, displaced=displaced), float(NOMINAL_OFFSET + solution[6]), residual, standard
-
-
-_IN_MIDDLE = np.array([1.0, 7.5, 7.5])
-_OWN_CORNERS = np.stack([np.zeros((16, 16, 2), int), CORNER_STEPS[CORNER_CODES]])
-_CODES = CORNER_CODES.astype(np.intp)[None, ..., None]
-_EMPTY = CELL_PRESENT & (np.arange(1, 5)[:, None, None] != CORNER_CODES)
+    return replace(pose, displaced=displaced), float(nominal_offset(known) + solution[6]), residual, standard
 
 
 def choose_pose(
@@ -362,26 +357,27 @@ def choose_pose(
         the pose whose outline fits best is kept and the discs are taken to be as dark or bright as the lines: a choice
         by chance agreement would make hits out of noise.
     """
-    magnification = pitch_mm / NOMINAL_PITCH_MM
-    used = CELL_PRESENT & (DIAMETERS_MM >= 0.3)[:, None]
+    known = poses[0].phantom
+    magnification, start = pitch_mm / nominal_pitch_mm(known), nominal_offset(known)
+    used = known.present & (known.diameters_mm >= 0.3)[:, None]
     n = int(used.sum())
-    area_px = np.maximum(np.pi * (DIAMETERS_MM * magnification / 2 / pixel_mm) ** 2, 1.0)[:, None]
+    area_px = np.maximum(np.pi * (known.diameters_mm * magnification / 2 / pixel_mm) ** 2, 1.0)[:, None]
     scored = []
     for order, pose in enumerate(poses):
         around = small, pose, pixel_mm, magnification
-        planes = cell_planes(*around, NOMINAL_OFFSET)
+        planes = cell_planes(*around, start)
         means = means_near(*around, planes, pose.places(0)[:1], _COARSE_REACH_MM, pixel_mm)
         noise = np.where(used & (planes[..., 3] > 0), planes[..., 3] / np.sqrt(area_px), np.inf)
         for sign in (line_sign, -line_sign):
             moves, snr = _located(sign * means, noise, _COARSE_SNR)
             moved = pose
             if np.count_nonzero(snr) >= _LEAST_DISCS:
-                moved, *_ = _fit(pose, NOMINAL_OFFSET, _OWN_CORNERS[:1], moves, snr, pixel_mm)
+                moved, *_ = _fit(pose, start, known.own_corners[:1], moves, snr, pixel_mm)
             around = small, moved, pixel_mm, magnification
-            planes = cell_planes(*around, NOMINAL_OFFSET)
-            signal = means_near(*around, planes, moved.places(NOMINAL_OFFSET), 0, pixel_mm / 2)[..., 0, 0]
-            own = np.where(_EMPTY, -np.inf, sign * signal[1:]).max(axis=0)
-            hits = int((own > np.where(_EMPTY, sign * signal[1:], -np.inf).max(axis=0))[used].sum())
+            planes = cell_planes(*around, start)
+            signal = means_near(*around, planes, moved.places(start), 0, pixel_mm / 2)[..., 0, 0]
+            own = np.where(known.empty_corners, -np.inf, sign * signal[1:]).max(axis=0)
+            hits = int((own > np.where(known.empty_corners, sign * signal[1:], -np.inf).max(axis=0))[used].sum())
             scored.append(((hits, -order, sign == line_sign), moved, sign))
     (hits, *_), pose, sign = max(scored, key=lambda entry: entry[0])
     significant = hits > 0.25 * n + 6 * math.sqrt(n * 0.25 * 0.75)
@@ -427,7 +423,9 @@ def settle_discs(image: np.ndarray, pose: Pose, pixel_mm: float, pitch_mm: float
     Returns:
         Where the discs lie.
     """
-    magnification, offset = pitch_mm / NOMINAL_PITCH_MM, NOMINAL_OFFSET
+    known = pose.phantom
+    magnification, offset = pitch_mm / nominal_pitch_mm(known), nominal_offset(known)
+    codes = known.corner_codes.astype(np.intp)[None, ..., None]
     nominal = Discs(replace(pose, displaced=np.zeros((3, 2))), offset, magnification)
     if not visible:
         return nominal
@@ -441,27 +439,27 @@ def settle_discs(image: np.ndarray, pose: Pose, pixel_mm: float, pitch_mm: float
         noise = np.array(
             [
                 np.median(np.abs(row[free])) / 0.6745
-                for row, free in zip(empty.transpose(1, 0, 2), _EMPTY.transpose(1, 0, 2), strict=True)
+                for row, free in zip(empty.transpose(1, 0, 2), known.empty_corners.transpose(1, 0, 2), strict=True)
             ]
         )
-        own = np.stack([places[0], np.take_along_axis(places, _CODES, axis=0)[0]])
+        own = np.stack([places[0], np.take_along_axis(places, codes, axis=0)[0]])
         means = sign * means_near(*around, planes, own, reach_mm, step_mm)
         moves, snr = _located(means, np.maximum(noise, 1e-12)[:, None], least_snr)
         located = int(np.count_nonzero(snr))
         if located < _LEAST_DISCS:
             return nominal
         moves *= step_mm / pixel_mm
-        pose, offset, residual, standard_error = _fit(pose, offset, _OWN_CORNERS, moves, snr, pixel_mm)
+        pose, offset, residual, standard_error = _fit(pose, offset, known.own_corners, moves, snr, pixel_mm)
         if standard_error * pixel_mm > _MOST_STANDARD_ERROR_MM:
             return nominal
 
     # The size: mean × √area is the signal-to-noise ratio, largest where the template ends at the disc's half level. A
     # cap keeps a handful of thick discs from deciding alone.
-    large = np.where((DIAMETERS_MM >= 0.4)[:, None], np.minimum(snr, 40.0), 0.0)
+    large = np.where((known.diameters_mm >= 0.4)[:, None], np.minimum(snr, 40.0), 0.0)
     if np.count_nonzero(large) >= _LEAST_DISCS:
         weight = np.divide(large, means.max(axis=(-1, -2)), out=np.zeros_like(large), where=large > 0)
         places = pose.places(offset)
-        own = np.stack([places[0], np.take_along_axis(places, _CODES, axis=0)[0]])
+        own = np.stack([places[0], np.take_along_axis(places, codes, axis=0)[0]])
         sizes = np.arange(0.90, 1.26, 0.02)
         ratio = [
             size * sign * (weight * means_near(image, pose, pixel_mm, size, planes, own, 0, _STEP_MM)[..., 0, 0]).sum()

@@ -135,8 +135,8 @@ def _match_lines(profile: np.ndarray, lines: np.ndarray) -> tuple[float, float]:
     typical = np.median(values[:, : len(lines)], axis=1, keepdims=True)
     share = np.clip(values / np.maximum(typical, 1e-12), 0, 1)
     score = share[:, : len(lines)].mean(axis=1) - share[:, len(lines) :].sum(axis=1) / len(lines)
-    noise = 1.4826 * np.median(np.abs(profile)) + 1e-12
-    score = np.where(typical[:, 0] > noise, score, 0.0)
+    # Between the lines all values are alike too, but small.
+    score = np.where(typical[:, 0] > 0.5 * max(typical.max(), 1e-12), score, 0.0)
     best = int(np.argmax(score + 1e-6 * typical[:, 0] / max(typical.max(), 1e-12)))
     return float(score[best]), float(shifts[best] / _BINS)
 
@@ -221,7 +221,9 @@ def find_upright(flat: np.ndarray, phantom: Phantom, name: str) -> Upright:
             f"{name}: not a CDMAM {phantom.version} image: {50 * max(starts[0][0], 0):.0f} % of the lines of its "
             "upright grid stand out; image the whole phantom"
         )
-    fits = [(*_fit_frame(flat * sign, frame, phantom), sign) for score, frame, sign in starts[:3] if score >= 1.2]
+    fits = [
+        (*_fit_frame(flat * sign, frame, phantom), sign) for score, frame, sign in starts if score > starts[0][0] - 0.2
+    ]
     frame, residual, share, sign = max(fits, key=lambda fit: fit[2])
     if share < 0.85:
         raise ValueError(
