@@ -3,11 +3,14 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
+from pypdf import PdfReader
 
 from xiqa.cdmam import beam
 from xiqa.cdmam.curve import human_equivalent, seldom_hit, smooth, standard_curve, thresholds
+from xiqa.cdmam.dicom import write_dicom
 from xiqa.cdmam.limits import default_limits_um, verdicts
 from xiqa.cdmam.phantom import geometry_of, phantom
 from xiqa.cdmam.projection import discs_px, markers_px
@@ -16,6 +19,7 @@ from xiqa.cdmam.registered import structure_of_reading
 from xiqa.cdmam.simulator import noise_free, simulate, structure_labels, thickness_map
 from xiqa.cli import main
 from xiqa.config import Detector, Exposure
+from xiqa.qc.record import read_record
 
 VERSION = phantom("4.0")
 GEOMETRY = geometry_of("4.0")
@@ -222,3 +226,49 @@ def test_the_other_version_and_a_part_of_the_phantom_are_refused_by_name(with_ma
         read_image(with_margin[:, :-250], 0.1, name="image 3", version="4.0")
     with pytest.raises(ValueError, match=r"image 4: wrong pixel spacing: .* expected 8\.1-10\.8 mm on the detector"):
         read_image(with_margin, 0.2, name="image 4")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The record
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with two images, from noisy enough a system to have thresholds among the discs."""
+    folder = tmp_path_factory.mktemp("images")
+    exposure, detector = EXPOSURE.model_copy(update={"noise_level": 30}), Detector(pixel_mm=0.1)
+    for index in range(2):
+        counts = simulate(exposure, detector, GEOMETRY, 2.0, index=index).counts
+        write_dicom(folder / f"{index}.dcm", counts, exposure, detector, image_name=f"{index}", version="4.0")
+    return folder
+
+
+def test_the_record_names_the_phantom_and_what_rests_on_one_source_and_gives_no_verdict(files, tmp_path):
+    assert main(["read", str(files), "--out", str(tmp_path), "--bootstrap", "20", "--jobs", "1"]) == 4
+    record = read_record(tmp_path / "results.json")
+    assert record.phantom == "CDMAM 4.0"
+    assert (record.verdict, record.limits, record.options.limits) == ("not determined", (), None)
+    assert record.options.human == "contrast"
+    assert [point.diameter_mm for point in record.curve] == VERSION.diameters_mm.tolist()
+    assert all(point.single_source for point in record.curve)
+    assert set(VERSION.statements) <= set(record.warnings)
+    assert any("simulated" in words for words in record.warnings)
+    assert any("no limits are published" in words for words in record.warnings)
+    assert len(record.images[0].corner) == 21
+    table = pd.read_csv(tmp_path / "curve.csv")
+    assert table["single_source"].all()
+    assert len((tmp_path / "0.corner.txt").read_text().split()) == 336
+    words = " ".join(" ".join(page.extract_text() for page in PdfReader(tmp_path / "qa.pdf").pages).split())
+    assert "CDMAM 4.0: contrast-detail curve" in words
+    assert "No verdict: no limits" in words
+    assert "280 of the 336 cells" in words
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+def test_limits_of_the_user_give_a_verdict_at_diameters_of_the_phantom(files, tmp_path, capsys):
+    limits = tmp_path / "own.yaml"
+    limits.write_text("name: own\ndecides: remedial\nlimits_um: {remedial: {0.42: 0.9, 0.88: 0.5}}\n", encoding="utf-8")
+    options = ["--limits", str(limits), "--bootstrap", "20", "--no-pictures", "--jobs", "1", "--phantom", "4.0"]
+    assert main(["read", str(files), "--out", str(tmp_path / "out"), *options]) == 0
+    assert "CDMAM 4.0: 2 images; remedial limit met" in capsys.readouterr().out
+    assert read_record(tmp_path / "out" / "results.json").limits[0].verdict == "met"

@@ -172,7 +172,7 @@ def test_the_packaged_limits_are_the_european_ones():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: x\ndecides: a\nlimits_um: {a: {0.3: 1}}", r"\[0.3\] mm, expected some of the curve's"),
+        ("name: x\ndecides: a\nlimits_um: {a: {0.33: 1}}", r"\[0.33\] mm, expected some of the curve's"),
         ("name: x\ndecides: b\nlimits_um: {a: {0.5: 1}}", "decides"),
         ("name: x\ndecides: a\nlimits_um: {a: {0.5: -1}}", "greater than 0"),
         ("name: x\ndecides: a\nlimits_um: {a: {}}", "expected some of the curve's"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, THICKNESSES_UM
+from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, THICKNESSES_UM, VERSIONS, Phantom, phantom
 
 LIMIT_DIAMETERS_MM = np.array([2.0, 1.0, 0.5, 0.25, 0.1])
 LIMITS = {
@@ -58,10 +58,19 @@ def limit_curve(limit: str, diameter_mm: np.ndarray) -> np.ndarray:
     return third_order_curve(LIMIT_COEFFICIENTS[limit], diameter_mm)
 
 
+def phantom_of_curve(curve: pd.DataFrame) -> Phantom:
+    """The phantom that a curve was measured with, by its diameters."""
+    for version in VERSIONS:
+        if set(curve["diameter_mm"]) <= set(phantom(version).diameters_mm.tolist()):
+            return phantom(version)
+    raise ValueError(f"found a curve at {list(curve['diameter_mm'])} mm, expected the diameters of a CDMAM phantom")
+
+
 def censored_side(curve: pd.DataFrame) -> np.ndarray:
-    """Where the censored thresholds of a curve lie: (12,) of "below" (0.03 µm), "above" (2 µm) or ""."""
-    t_auto = curve["t_auto_um"].to_numpy()
-    side = np.where(t_auto <= RANGE_UM[0], "below", "above")
+    """Where the censored thresholds of a curve lie: (n,) of "below" the thinnest disc, "above" the thickest or ""."""
+    known = phantom_of_curve(curve)
+    thinnest = known.thicknesses_um[np.searchsorted(-known.diameters_mm, -curve["diameter_mm"].to_numpy(float)), 0]
+    side = np.where(curve["t_auto_um"] <= thinnest, "below", "above")
     return np.where(curve["censored"].to_numpy(dtype=bool), side, "")
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from xiqa.cdmam.folder import find_all
+from xiqa.cdmam.phantom import VERSIONS
 from xiqa.cdmam.reader import is_compiled
 from xiqa.cli.common import cores, count, each, number, point
 from xiqa.qc.analysis import Analysis, analyse, few
@@ -46,9 +47,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     read.add_argument(
         "--human",
         choices=("thickness", "contrast"),
-        default="thickness",
-        help="what the human-equivalent factor multiplies",
+        help="what the human-equivalent factor multiplies (default: thickness for CDMAM 3.4, contrast for 4.0)",
     )
+    read.add_argument("--phantom", choices=VERSIONS, help="version of the phantom (default: what the grid shows)")
     read.add_argument("--bootstrap", type=count(0), default=500, help="bootstrap draws over images (default: 500)")
     read.add_argument("--seed", type=count(0), default=0, help="seed of the bootstrap (default: 0)")
     read.add_argument("--one-setting", action="store_true", help="take all images as one setting, whatever they say")
@@ -111,6 +112,7 @@ def read_all(options: argparse.Namespace) -> tuple[Found, dict[str, dict[str, by
     how = {
         "pixel_mm": options.pixel_mm,
         "frame": options.frame,
+        "version": options.phantom,
         "corners_px": options.corners,
         "orientation": options.rotate,
         "graded": options.method == "graded",

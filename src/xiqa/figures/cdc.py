@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from xiqa.cdmam.limits import EUROPEAN_LIMITS_UM, RANGE_UM, censored_side, limit_curve
-from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 from xiqa.figures import style
 
 _LINES = ("-", (0, (4, 2)), ":", "-.")
@@ -49,11 +48,12 @@ def plot_cdc(
         raise ValueError("curves: found none, expected at least one table of fit_curve")
     figure = style.new_figure(5.4, 4.2)
     axes = figure.subplots()
+    measured_at = next(iter(curves.values()))["diameter_mm"].to_numpy(float)
     black = {"color": style.BLACK, "linewidth": 0.9}
     european = limits_um == EUROPEAN_LIMITS_UM
     for line, (limit, at) in zip(itertools.cycle(_LINES), limits_um.items()):
         sizes = np.array(sorted(at))
-        fine = np.geomspace(CDC_DIAMETERS_MM[-1], CDC_DIAMETERS_MM[0], 100) if european else sizes
+        fine = np.geomspace(measured_at[-1], measured_at[0], 100) if european else sizes
         axes.plot(fine, limit_curve(limit, fine) if european else [at[d] for d in sizes], linestyle=line, **black)
         axes.plot(sizes, [at[d] for d in sizes], ".", markersize=3.5, **black)
     arrows = set()
@@ -85,16 +85,17 @@ def plot_cdc(
                 )  # fmt: skip
     for line, limit in zip(itertools.cycle(_LINES), limits_um):
         axes.plot([], [], linestyle=line, label=f"{'European' if european else 'local'} limit: {limit}", **black)
-    ends = {"below": f"threshold below the thinnest disc ({RANGE_UM[0]:g} µm × r)"}
-    ends["above"] = f"threshold above the thickest disc ({RANGE_UM[1]:g} µm × r)"
+    ends = {"below": "threshold below the thinnest disc", "above": "threshold above the thickest disc"}
+    if len(measured_at) <= 12:  # CDMAM 3.4, whose thicknesses are the same for all diameters
+        ends = {where: f"{words} ({end:g} µm × r)" for (where, words), end in zip(ends.items(), RANGE_UM, strict=True)}
     for where in sorted(arrows, reverse=True):
         axes.plot(
             [], [], _ARROWS[where], color=style.GREY, markerfacecolor="white", markeredgewidth=0.9, markersize=4.5,
             label=ends[where],
         )  # fmt: skip
-    if arrows:
+    if arrows and len(measured_at) <= 12:
         axes.plot([], [], linestyle="none", label="r: human over automatic threshold")
-    style.detail_axes(axes, CDC_DIAMETERS_MM)
+    style.detail_axes(axes, measured_at if len(measured_at) <= 12 else measured_at[::2])
     axes.minorticks_off()
     columns = ["t_human_um", "cdc_um", "ci_low_um", "ci_high_um"]
     drawn = np.concatenate([curve[columns].to_numpy(float).ravel() for curve in curves.values()])

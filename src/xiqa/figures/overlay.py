@@ -10,7 +10,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from xiqa.cdmam.grid import in_frame
-from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETERS_MM
+from xiqa.cdmam.phantom import CORNER_STEPS, Phantom, phantom
 from xiqa.cdmam.reader import HIT, Registration
 from xiqa.figures import style
 from xiqa.qc.load import ReadImage
@@ -37,27 +37,28 @@ def hit_map(image: ReadImage) -> Image.Image:
             arm = _FINE * 4
             for sign in (-1, 1):
                 draw.line((x - arm, y - sign * arm, x + arm, y + sign * arm), fill=style.VERMILION, width=4)
-    found, cells = int(hit.sum()), int(CELL_PRESENT.sum())
-    return _captioned(
-        canvas, [(style.SKY, f"corner disc found ({found})"), (style.VERMILION, f"missed ({cells - found})")]
-    )
+    known = _phantom(image)
+    found, cells = int(hit.sum()), int(known.present.sum())
+    words = [(style.SKY, f"corner disc found ({found})"), (style.VERMILION, f"missed ({cells - found})")]
+    if known.single_source.any():
+        words.append((style.GREY, f"{int(known.single_source.sum())} cells are known from one source alone"))
+    return _captioned(canvas, words)
 
 
 def grid_overlay(image: ReadImage) -> Image.Image:
     """The image with the fitted grid, the cell of the largest and thickest disc marked, and the discs' displacement."""
     canvas, draw = _canvas(image)
     placed = image.reading.registration
-    first, smaller, thicker = (_FINE * vector for vector in _frame(image))
+    known, (_, smaller, thicker) = _phantom(image), (_FINE * vector for vector in _frame(image))
     for _, centre in _cells(image):
         corners = [
             tuple(centre + (a * smaller + b * thicker) / 2) for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1), (-1, -1))
         ]
         draw.line(corners, fill=style.ORANGE, width=2)
-    for (i, j), words in (((0, 5), "2.00 mm"), ((15, 11), "0.06 mm"), ((7, 0), "0.03 µm"), ((7, 15), "2.00 µm")):
-        place = first + i * smaller + j * thicker
-        _text(draw, place, words)
+    for k, words in _marked(known).items():
+        _text(draw, dict(_cells(image))[k], words)
     words = [(style.ORANGE, f"grid, pitch {placed.pitch_mm:.2f} mm, tilt {placed.angle_deg:z.2f}°")]
-    arrows = displacement_px(placed)
+    arrows = displacement_px(placed, known.version)
     if arrows is not None:
         for (i, j), centre in _cells(image):
             end = centre + _FINE * ARROW_SCALE * arrows[i, j] / image.picture_factor
@@ -73,11 +74,11 @@ def image_pictures(image: ReadImage) -> dict[str, bytes]:
     return {"hits": png(hit_map(image)), "grid": png(grid_overlay(image))}
 
 
-def displacement_px(placed: Registration) -> np.ndarray | None:
-    """Where the discs of each cell lie against the grid: (16, 16, 2) x, y in pixels of the image; None: unknown."""
+def displacement_px(placed: Registration, version: str = "3.4") -> np.ndarray | None:
+    """Where the discs of each cell lie against the grid: (D, T, 2) x, y in pixels of the image; None: unknown."""
     if placed.displacement is None:
         return None
-    return in_frame(np.asarray(placed.disc_frame_px) - placed.frame_px, *np.mgrid[0:16, 0:16])
+    return in_frame(np.asarray(placed.disc_frame_px) - placed.frame_px, *phantom(version).cell_places)
 
 
 def lost_phantom(picture: np.ndarray, factor: int) -> Image.Image:
@@ -127,21 +128,41 @@ def _frame(image: ReadImage, discs: bool = False) -> np.ndarray:
 
 def _cells(image: ReadImage, discs: bool = False):
     """Yield ((diameter index, thickness index), centre, or place of its disc, in pixels of the canvas) of each cell."""
-    first, smaller, thicker = _frame(image, discs)
-    for i, j in zip(*np.nonzero(CELL_PRESENT), strict=True):
-        yield (int(i), int(j)), _FINE * (first + i * smaller + j * thicker + 0.5) - 0.5
+    known = _phantom(image)
+    centres = in_frame(_frame(image, discs), *known.cell_places)
+    for i, j in zip(*np.nonzero(known.present), strict=True):
+        yield (int(i), int(j)), _FINE * (centres[i, j] + 0.5) - 0.5
+
+
+def _phantom(image: ReadImage) -> Phantom:
+    return phantom(image.reading.version)
+
+
+def _marked(known: Phantom) -> dict[tuple[int, int], str]:
+    """Cells on which the overlay says how it understands the matrix: largest, smallest, thinnest and thickest."""
+    if known.version == "3.4":
+        return {(0, 5): "2.00 mm", (15, 11): "0.06 mm", (7, 0): "0.03 µm", (7, 15): "2.00 µm"}
+    rows, columns = known.present.shape
+    largest, smallest = (f"{known.diameters_mm[row]:.2f} mm" for row in (0, -1))
+    middle = (rows // 2, columns // 2)
+    return {
+        (0, middle[1]): largest,
+        (rows - 1, middle[1]): smallest,
+        (middle[0], 0): "thinnest",
+        (middle[0], columns - 1): "thickest",
+    }
 
 
 def _corner_disc(image: ReadImage, i: int, j: int, centre: np.ndarray) -> np.ndarray:
     _, smaller, thicker = _frame(image, discs=True)
-    step = CORNER_STEPS[CORNER_CODES[i, j]]
+    step = CORNER_STEPS[_phantom(image).corner_codes[i, j]]
     offset = image.reading.registration.eccentric_offset
     return centre + _FINE * offset * (step[0] * smaller + step[1] * thicker)
 
 
 def _disc_radius(image: ReadImage, i: int) -> float:
     """Radius of the ring about a disc in pixels of the picture: a little larger than the disc."""
-    size_mm = DIAMETERS_MM[i] * image.reading.registration.magnification
+    size_mm = _phantom(image).diameters_mm[i] * image.reading.registration.magnification
     return 0.5 * size_mm / image.header.pixel_mm / image.picture_factor + 2
 
 

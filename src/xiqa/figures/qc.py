@@ -26,12 +26,16 @@ def plot_psychometric(record: Record) -> Figure:
     figure = style.new_figure(style.DOUBLE_COLUMN, 5.2)
     figure.set_layout_engine("none")  # twelve panels take a second to lay out
     panels = figure.subplots(
-        3, 4, sharex=True, sharey=True,
+        -(-len(record.curve) // 4), 4, sharex=True, sharey=True,
         gridspec_kw={"left": 0.07, "right": 0.99, "bottom": 0.09, "top": 0.9, "hspace": 0.3, "wspace": 0.08},
     )  # fmt: skip
-    fine = np.geomspace(0.025, 2.4, 200)
+    for axes in panels.ravel()[len(record.curve) :]:
+        axes.set_visible(False)
+    low = min(0.03, *(fit.thickness_um[0] for fit in record.psychometric)) / 1.2
+    high = max(2.0, *(fit.thickness_um[-1] for fit in record.psychometric)) * 1.2
+    fine = np.geomspace(low, high, 200)
     contrast = np.log(-np.expm1(-GOLD_ATTENUATION_PER_UM * fine))
-    for axes, fit, point in zip(panels.ravel(), record.psychometric, record.curve, strict=True):
+    for axes, fit, point in zip(panels.ravel(), record.psychometric, record.curve, strict=False):
         at = np.log(-np.expm1(-GOLD_ATTENUATION_PER_UM * fit.threshold_um))
         line = "-" if not point.censored else ":"
         axes.plot(fine, 0.25 + 0.75 / (1 + np.exp(-fit.slope * (contrast - at))), color=style.BLUE, linestyle=line)
@@ -45,7 +49,7 @@ def plot_psychometric(record: Record) -> Figure:
         axes.set_xscale("log")
         style.plain_ticks(axes.xaxis, (0.03, 0.1, 0.3, 1))
         axes.minorticks_off()
-        axes.set(xlim=(0.025, 2.4), ylim=(0, 1.04))
+        axes.set(xlim=(low, high), ylim=(0, 1.04))
     figure.supxlabel("gold thickness (µm)", fontsize=8, y=0.01)
     figure.supylabel("corner discs found (fraction of images)", fontsize=8, x=0.005)
     handles = [

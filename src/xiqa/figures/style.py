@@ -291,12 +291,13 @@ def colour_bar(axes: Axes | Sequence[Axes], shown: ScalarMappable, label: str, *
 
 
 def detail_axes(axes: Axes, diameters_mm: Sequence[float] | None = None) -> None:
-    """Logarithmic axes of a contrast-detail diagram: disc diameter in mm (0.08 ... 1.00), threshold thickness in µm."""
+    """Logarithmic axes of a contrast-detail diagram: disc diameter (by default 0.08 ... 1.00 mm), threshold in µm."""
     axes.set_xscale("log")
     axes.set_yscale("log")
+    shown = (0.08, 0.13, 0.2, 0.31, 0.5, 0.8, 1.0) if diameters_mm is None else diameters_mm
     plain_ticks(axes.xaxis, (0.08, 0.13, 0.2, 0.31, 0.5, 0.8) if diameters_mm is None else diameters_mm)
     plain_ticks(axes.yaxis, (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5))
-    axes.set_xlim(0.07, 1.15)
+    axes.set_xlim(0.875 * min(shown), 1.15 * max(shown))
     axes.set_xlabel("disc diameter (mm)")
     axes.set_ylabel("threshold gold thickness (µm)")
     axes.grid(True, which="major", linewidth=0.3, color="#DDDDDD")

@@ -18,17 +18,17 @@ import xiqa
 from xiqa.cdmam.curve import CurveResult, smooth, standard_curve, thresholds
 from xiqa.cdmam.dicom import SIMULATOR
 from xiqa.cdmam.graded import graded_curve
-from xiqa.cdmam.limits import overall_verdict, verdicts
-from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, THICKNESSES_UM
+from xiqa.cdmam.limits import NOT_DETERMINED, overall_verdict, verdicts
+from xiqa.cdmam.phantom import Phantom, phantom
 from xiqa.cdmam.reader import HIT
 from xiqa.cdmam.registered import registration_warnings
 from xiqa.provenance import git_commit
 from xiqa.qc import record as r
 from xiqa.qc.constancy import contrast_to_noise
+from xiqa.qc.limits_file import load_limits
 from xiqa.qc.load import CURVE_OF_RECORD, SAME_MAS, ReadImage, Setting
 
 _PARTS = 16
-_FIRST_ROW = 3  # of the curve's diameters, 1.00 mm
 
 
 @dataclass(frozen=True)
@@ -63,24 +63,43 @@ def analyse(setting: Setting, options: r.Options) -> Analysis:
         setting: its images, of `xiqa.qc.load.settings_of`.
         options: how the curve is made.
     """
+    known = _phantom_of(setting.images)
+    options = _settled(options, known)
     curve = curve_of(setting.images, options)
-    judged = verdicts(curve.table, options.limits.limits_um)
+    judged = verdicts(curve.table, options.limits.limits_um if options.limits else {})
     limits = tuple(_judged(name, rows) for name, rows in judged.groupby("limit", sort=False))
     record = r.Record(
+        phantom=f"CDMAM {known.version}",
         exposure=_exposure(setting),
-        verdict=next(limit.verdict for limit in limits if limit.limit == options.limits.decides),
+        verdict=next((limit.verdict for limit in limits if limit.limit == options.limits.decides), NOT_DETERMINED),
         limits=limits,
         iqf_inverse=iqf_inverse(curve),
         iqf_log_error=_iqf_log_error(setting.images, options),
         **_mean_contrast_to_noise(setting.images),
         curve=tuple(_points(curve)),
         psychometric=tuple(_psychometric(setting.images)),
-        warnings=tuple(_warnings(setting, curve)),
+        warnings=tuple(_warnings(setting, curve, options)),
         images=tuple(_image(image, options) for image in setting.images),
         options=options,
         provenance=_provenance(setting.images),
     )
     return Analysis(setting, curve, record)
+
+
+def _phantom_of(images: Sequence[ReadImage]) -> Phantom:
+    versions = sorted({image.reading.version for image in images})
+    if len(versions) > 1:
+        raise ValueError(f"found images of CDMAM {' and '.join(versions)} in one setting, expected one phantom")
+    return phantom(versions[0])
+
+
+def _settled(options: r.Options, known: Phantom) -> r.Options:
+    """What the options leave open, as it suits the phantom: the European limits are those of CDMAM 3.4."""
+    human = options.human or known.file.curve.human_multiplies.value
+    limits = None if known.version != "3.4" and options.limits == load_limits() else options.limits
+    if known.version != "3.4" and options.method != "standard":
+        raise ValueError(f"method: found {options.method!r} with CDMAM {known.version}, expected 'standard'")
+    return options.model_copy(update={"human": human, "limits": limits})
 
 
 def curve_of(images: Sequence[ReadImage], options: r.Options, *, bootstrap: int | None = None) -> CurveResult:
@@ -101,12 +120,16 @@ def curve_of(images: Sequence[ReadImage], options: r.Options, *, bootstrap: int 
             [image.graded for image in images], human=options.human, draws=max(draws, 1), seed=options.seed
         )
     return standard_curve(
-        np.stack([image.reading.corner for image in images]), human=options.human, bootstrap=draws, seed=options.seed
+        np.stack([image.reading.corner for image in images]),
+        human=options.human,
+        bootstrap=draws,
+        seed=options.seed,
+        version=images[0].reading.version,
     )
 
 
 def iqf_inverse(curve: CurveResult) -> float:
-    """Inverse image quality figure: 100 over the sum of threshold (µm) times diameter (mm) over the 12 diameters."""
+    """Inverse image quality figure: 100 over the sum of threshold (µm) times diameter (mm) over all diameters."""
     return float(100 / (curve.table["cdc_um"] * curve.table["diameter_mm"]).sum())
 
 
@@ -146,6 +169,7 @@ def _points(curve: CurveResult) -> Iterable[r.Point]:
             censored=row.censored,
             side=side,
             extrapolated=beyond,
+            single_source=getattr(row, "single_source", False),
             **known,
         )
 
@@ -163,16 +187,16 @@ def _judged(name: str, rows: pd.DataFrame) -> r.Judged:
 
 
 def _psychometric(images: Sequence[ReadImage]) -> Iterable[r.Psychometric]:
+    known = _phantom_of(images)
     rate = np.mean([image.reading.corner == HIT for image in images], axis=0)
-    smoothed, fitted = smooth(rate), thresholds(rate)
-    for index, diameter in enumerate(CDC_DIAMETERS_MM):
-        row = index + _FIRST_ROW
-        there = CELL_PRESENT[row]
+    smoothed, fitted = smooth(rate, version=known.version), thresholds(rate, version=known.version)
+    for index, row in enumerate(known.curve_rows):
+        there = known.present[row]
         yield r.Psychometric(
-            diameter_mm=float(diameter),
+            diameter_mm=float(known.diameters_mm[row]),
             slope=float(fitted.slope),
             threshold_um=float(fitted.t_auto_um[index]),
-            thickness_um=tuple(THICKNESSES_UM[there].tolist()),
+            thickness_um=tuple(known.thicknesses_um[row, there].tolist()),
             hit_rate=tuple(rate[row, there].tolist()),
             smoothed=tuple(smoothed[row, there].tolist()),
         )
@@ -247,9 +271,11 @@ def image_warnings(image: ReadImage) -> list[str]:
     return found
 
 
-def _warnings(setting: Setting, curve: CurveResult) -> list[str]:
+def _warnings(setting: Setting, curve: CurveResult, options: r.Options) -> list[str]:
     headers = [image.header for image in setting.images]
     found = [warning.message for warning in curve.warnings]
+    if options.limits is None:
+        found.append("no limits are published for this phantom: there is no verdict unless --limits gives some")
     if any(header.system == SIMULATOR for header in headers):
         found.append("the images are simulated")
     if any(header.for_presentation for header in headers):

@@ -61,12 +61,14 @@ def ratios(first: Record, second: Record) -> pd.DataFrame:
     """Ratio of two curves, first over second: below 1, the first sees thinner discs.
 
     Returns:
-        12 rows: diameter_mm; first_um and second_um, the curves; ratio; ci_low and ci_high, its 95 % interval from both
-        intervals, as if the images were different ones; verdict: "lower", "higher" or "no difference shown", and "not
-        measured" where one of the thresholds lies outside the phantom's discs.
+        A row for each diameter that both have: diameter_mm; first_um and second_um, the curves; ratio; ci_low and
+        ci_high, its 95 % interval from both intervals, as if the images were different ones; verdict: "lower",
+        "higher" or "no difference shown", and "not measured" where one of the thresholds lies outside the phantom's
+        discs.
     """
     rows = []
-    for a, b in zip(first.curve, second.curve, strict=True):
+    beside = {point.diameter_mm: point for point in second.curve}
+    for a, b in ((point, beside[point.diameter_mm]) for point in first.curve if point.diameter_mm in beside):
         ratio, error = a.cdc_um / b.cdc_um, math.hypot(log_error(a), log_error(b))
         low, high = ratio * math.exp(-Z_95 * error), ratio * math.exp(Z_95 * error)
         verdict = "lower" if high < 1 else "higher" if low > 1 else "no difference shown"

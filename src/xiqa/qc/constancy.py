@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from xiqa.cdmam.curve import GOLD_ATTENUATION_PER_UM
-from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, THICKNESSES_UM
+from xiqa.cdmam.phantom import phantom
 from xiqa.cdmam.reader import Reading
 
-ROWS = range(5, 13)
-"""Diameters that count, 0.63 -> 0.13 mm: larger discs sit on structure, smaller ones drown in noise."""
+DIAMETERS_MM = (0.13, 0.63)
+"""Diameters that count, from and to: larger discs sit on structure, smaller ones drown in noise."""
 
 
 def contrast_to_noise(reading: Reading) -> float | None:
@@ -26,15 +26,17 @@ def contrast_to_noise(reading: Reading) -> float | None:
     Returns:
         The ratio; None where the discs do not stand out.
     """
-    full = -np.expm1(-GOLD_ATTENUATION_PER_UM * THICKNESSES_UM)
+    known = phantom(reading.version)
+    full = -np.expm1(-GOLD_ATTENUATION_PER_UM * known.thicknesses_um)
     places = np.arange(1, 5)[:, None, None]
     logs = []
-    for i in ROWS:
-        there = CELL_PRESENT[i]
-        codes, scores = CORNER_CODES[i, there], reading.scores[:, i, there].astype(float)
+    least, largest = DIAMETERS_MM
+    for i in np.flatnonzero((known.diameters_mm >= least) & (known.diameters_mm <= largest)):
+        there = known.present[i]
+        codes, scores = known.corner_codes[i, there], reading.scores[:, i, there].astype(float)
         empty = scores[places[:, 0] != codes]
         discs = np.concatenate([scores[codes - 1, np.arange(there.sum())], reading.centre_scores[i, there]])
-        weights = np.tile(full[there], 2)
+        weights = np.tile(full[i, there], 2)
         amplitude = np.sum((discs - empty.mean()) * weights) / np.sum(weights**2)
         noise = empty.std(ddof=1)
         if not (amplitude > 0 and noise > 0):

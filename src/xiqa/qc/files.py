@@ -22,10 +22,10 @@ def matrix_text(matrix: np.ndarray) -> str:
     """A detection matrix in the form of the field's standard reader.
 
     Args:
-        matrix: (16, 16) 1 hit, 2 miss, -1 no cell.
+        matrix: (D, T) 1 hit, 2 miss, -1 no cell.
 
     Returns:
-        16 lines of 16 numbers in columns of four characters, CR LF, and an empty line.
+        D lines of T numbers in columns of four characters, CR LF, and an empty line.
     """
     lines = ["".join(f"{value:2d}  " for value in row) for row in np.asarray(matrix).tolist()]
     return "".join(f"{line}\r\n" for line in [*lines, ""])
@@ -52,7 +52,10 @@ def curve_figure(analysis: Analysis) -> Figure:
     """The contrast-detail diagram of a setting with its limits."""
     images = len(analysis.record.images)
     label = f"{analysis.record.exposure.name} ({images} image{'s' * (images > 1)})"
-    return plot_cdc({label: analysis.curve.table}, limits_um=analysis.record.options.limits.limits_um)
+    if any(point.single_source for point in analysis.record.curve):
+        label += f"\n{analysis.record.phantom}, of whose cells most are known from one source"
+    limits = analysis.record.options.limits
+    return plot_cdc({label: analysis.curve.table}, limits_um=limits.limits_um if limits else {})
 
 
 def publish(path: Path, analysis: Analysis, pictures: Mapping[str, bytes] | None = None) -> dict[str, bytes]:

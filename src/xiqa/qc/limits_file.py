@@ -10,7 +10,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
+from xiqa.cdmam.phantom import VERSIONS, phantom
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -32,11 +32,12 @@ class Limits(BaseModel):
         if self.decides not in self.limits_um:
             raise ValueError(f"decides: found {self.decides!r}, expected one of {sorted(self.limits_um)}")
         for name, limits in self.limits_um.items():
-            unknown = sorted(set(limits) - set(CDC_DIAMETERS_MM.tolist()))
+            known = sorted({d for version in VERSIONS for d in phantom(version).curve_diameters_mm.tolist()})
+            unknown = sorted(set(limits) - set(known))
             if unknown or not limits:
                 raise ValueError(
                     f"limits_um: {name}: found the diameters {unknown} mm, expected some of the curve's: "
-                    f"{', '.join(f'{diameter:g}' for diameter in CDC_DIAMETERS_MM)} mm"
+                    f"{', '.join(f'{diameter:g}' for diameter in known)} mm"
                 )
         return self
 

@@ -80,6 +80,7 @@ def read_recording(
     *,
     pixel_mm: float | None = None,
     frame: int | None = None,
+    version: str | None = None,
     corners_px: np.ndarray | None = None,
     orientation: int | None = None,
     graded: bool = False,
@@ -91,6 +92,7 @@ def read_recording(
         name: name of the image in results.
         file: what the file is called in results and messages; empty: its name.
         pixel_mm, frame: see `xiqa.cdmam.dicom.read_dicom`.
+        version: version of the phantom; None: what the grid shows.
         corners_px: `block_px` of `xiqa.cdmam.reader.read_image`, taken where the grid is not found without.
         orientation: see there.
         graded: measure the graded signals as well; an image whose discs do not stand out has none.
@@ -102,7 +104,7 @@ def read_recording(
     recording = None
     try:
         recording = read_dicom(path, pixel_mm=pixel_mm, frame=frame)
-        reading = _found(recording, file, corners_px, orientation)
+        reading = _found(recording, file, version, corners_px, orientation)
     except (ValueError, OSError) as error:
         reason = str(error).replace(str(path), file)
         if recording is None or recording.counts.ndim != 2 or np.ptp(recording.counts) == 0:
@@ -110,18 +112,22 @@ def read_recording(
         return Unread(name, file, reason, *_picture(recording.counts), recording.pixel_mm)
     picture, factor = _picture(recording.counts)
     header = dataclasses.replace(recording, counts=np.empty((0, 0), np.float32))
+    graded = graded and reading.version == "3.4"  # the method is calibrated for this one
     measured = measure_visible(recording.counts, recording.pixel_mm, reading, name) if graded else {}
     return ReadImage(name, file, header, recording.pixel_digest, reading, picture, factor, measured.get(name))
 
 
-def _found(recording: Recording, name: str, corners_px: np.ndarray | None, orientation: int | None) -> Reading:
+def _found(
+    recording: Recording, name: str, version: str | None, corners_px: np.ndarray | None, orientation: int | None
+) -> Reading:
     """Read an image; where the grid is not found, with the corners that somebody gave."""
+    how = {"name": name, "orientation": orientation, "version": version}
     try:
-        return read_image(recording.counts, recording.pixel_mm, name=name, orientation=orientation)
+        return read_image(recording.counts, recording.pixel_mm, **how)
     except ValueError:
         if corners_px is None:
             raise
-    return read_image(recording.counts, recording.pixel_mm, name=name, orientation=orientation, block_px=corners_px)
+    return read_image(recording.counts, recording.pixel_mm, **how, block_px=corners_px)
 
 
 def _picture(counts: np.ndarray) -> tuple[np.ndarray, int]:
@@ -181,14 +187,14 @@ class Setting:
 def settings_of(images: Iterable[ReadImage], *, one: bool = False) -> list[Setting]:
     """Sort images by exposure setting, from their headers.
 
-    One setting has one system, target and filter, tube voltage, pixel size and kind of pixels; its exposures follow
-    each other within `SAME_MAS`.
+    One setting has one phantom, system, target and filter, tube voltage, pixel size and kind of pixels; its exposures
+    follow each other within `SAME_MAS`.
 
     Args:
         images: the images.
         one: take all as one setting, whatever their headers say.
     """
-    groups = [list(images)] if one else cluster(images, lambda image: _key(image.header), lambda i: _mas(i.header))
+    groups = [list(images)] if one else cluster(images, _key, lambda image: _mas(image.header))
     names = setting_names([[image.header for image in group] for group in groups])
     named = zip(names, groups, strict=True)
     return [Setting(name, tuple(sorted(group, key=lambda image: image.file))) for name, group in sorted(named)]
@@ -209,9 +215,10 @@ def cluster(items: Iterable[Item], key: Callable[[Item], Any], mas: Callable[[It
     return groups
 
 
-def _key(header: Recording) -> tuple:
+def _key(image: ReadImage) -> tuple:
+    header = image.header
     return (
-        header.system, header.serial_number, header.anode, header.filter, header.tube_voltage_kv,
+        image.reading.version, header.system, header.serial_number, header.anode, header.filter, header.tube_voltage_kv,
         round(header.pixel_mm, 4), header.for_presentation, header.intensity_relationship, header.frame,
     )  # fmt: skip
 

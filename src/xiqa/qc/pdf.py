@@ -130,13 +130,13 @@ def _dates(record: Record) -> str:
 
 def _verdict(record: Record) -> Table:
     """The verdict on the limit that decides, large; the others below it."""
-    deciding = next(judged for judged in record.limits if judged.limit == record.options.limits.decides)
-    others = [judged for judged in record.limits if judged is not deciding]
+    limits = record.options.limits
+    judged = sorted(record.limits, key=lambda judged: judged.limit != limits.decides)
     large = ParagraphStyle("verdict", parent=_TEXT, fontName=_BOLD, fontSize=14, leading=18, textColor=white)
     small = ParagraphStyle("others", parent=_TEXT, textColor=white)
-    rows = [[_paragraph(f"{deciding.limit.capitalize()} limit: {deciding.verdict}", large)]]
-    rows += [[_paragraph(f"{_where(judged)}", small)] for judged in (deciding, *others)]
-    rows.append([_paragraph(f"Limits: {record.options.limits.name}; {_count(record)}", small)])
+    words = f"{judged[0].limit.capitalize()} limit: {judged[0].verdict}" if judged else "No verdict: no limits"
+    rows = [[_paragraph(words, large)], *([_paragraph(_where(each), small)] for each in judged)]
+    rows.append([_paragraph(f"Limits: {limits.name if limits else 'none'}; {_count(record)}", small)])
     return Table(
         rows,
         colWidths=[_WIDTH],
@@ -190,7 +190,8 @@ def _table(rows: Sequence[Sequence[str]], widths: Sequence[float], marked: Itera
 def _limits_table(record: Record) -> Table:
     """The curve at the diameters of limits, each beside its limits and verdicts; and at 0.08 mm, which has none."""
     at = {judged.limit: {point.diameter_mm: point for point in judged.at} for judged in record.limits}
-    sizes = {diameter for points in at.values() for diameter in points} | {record.curve[-1].diameter_mm}
+    sizes = {diameter for points in at.values() for diameter in points} or {1.0, 0.5, 0.25, 0.1}
+    sizes = sizes | {record.curve[-1].diameter_mm}
     rows, marked = [["diameter (mm)", "curve (µm)", "95 % interval (µm)", *(f"{limit} (µm)" for limit in at)]], []
     for point in record.curve:
         if point.diameter_mm not in sizes:
@@ -302,7 +303,7 @@ def _option_facts(record: Record) -> dict[str, str]:
         "Method": f"{o.method} ({_METHODS[o.method]})",
         "Human factor r(d) multiplies": o.human,
         "Intervals": f"95 %, {o.bootstrap} draws, seed {o.seed}",
-        "Limits": f"{o.limits.name}. {o.limits.source}",
+        "Limits": f"{o.limits.name}. {o.limits.source}" if o.limits else "none",
     }
 
 

@@ -111,8 +111,10 @@ def _identity(point: dict[str, Any]) -> tuple:
 
 def _points(record: Record, user: str, system: str, phantom: str) -> Iterable[dict[str, Any]]:
     """The measurements of a record."""
-    deciding = next(judged for judged in record.limits if judged.limit == record.options.limits.decides)
-    limits = {at.diameter_mm: at.limit_um for at in deciding.at}
+    chosen = record.options.limits
+    limits = {
+        at.diameter_mm: at.limit_um for judged in record.limits if judged.limit == chosen.decides for at in judged.at
+    }
     exposure = record.exposure
     parameters = {
         "setting": exposure.name,
@@ -123,7 +125,7 @@ def _points(record: Record, user: str, system: str, phantom: str) -> Iterable[di
         "images": len(record.images),
         "method": record.options.method,
         "human_factor_multiplies": record.options.human,
-        "limits": record.options.limits.name,
+        "limits": chosen.name if chosen else "none",
         "images_digest": record.provenance.images_digest,
     }
     quantities: list[tuple] = [("inverse image quality figure", record.iqf_inverse, "1/(µm mm)", None, {})]

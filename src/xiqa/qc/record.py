@@ -33,10 +33,12 @@ class Options(Part):
     """How the curve was made."""
 
     method: Method = Field("standard", description="`standard` counts hits as the field does; `graded` uses signals")
-    human: Human = Field("thickness", description="what the human-equivalent factor r(d) multiplies")
+    human: Human | None = Field(
+        None, description="what the human-equivalent factor r(d) multiplies; null, before: what suits the phantom"
+    )
     bootstrap: int = Field(500, ge=0, description="draws for the intervals: over images, or (`graded`) of thresholds")
     seed: int = Field(0, ge=0, description="seed of the draws")
-    limits: Limits = Field(description="what the curve is held against")
+    limits: Limits | None = Field(description="what the curve is held against; null: none are known for the phantom")
 
 
 class Exposure(Part):
@@ -72,6 +74,7 @@ class Point(Part):
     censored: bool = Field(description="only a bound of the threshold is known")
     side: Side = Field(description="where the threshold lies outside the phantom's discs: below the thinnest, or above")
     extrapolated: bool = Field(description="cdc_um lies outside the range in which the phantom has discs")
+    single_source: bool = Field(False, description="what the phantom holds there is known from one source alone")
     known_place_um: float | None = Field(
         description="threshold in µm of the observer who knows each disc's place; null where it is not measured, as by "
         "`standard`"
@@ -122,7 +125,7 @@ class Displacement(Part):
     largest_mm: float = Field(description="largest distance of a central disc from the centre of its cell in mm")
     residual_mm: float = Field(description="distance of single discs from this map along an axis, rms, in mm")
     standard_error_mm: float = Field(description="largest standard error of a disc's place by this map in mm")
-    discs: int = Field(description="discs located one by one, of 410")
+    discs: int = Field(description="discs located one by one, of two for each cell")
 
 
 class Registration(Part):
@@ -130,7 +133,7 @@ class Registration(Part):
 
     origin_x_mm: float = Field(description="matrix centre from the image's left edge in mm")
     origin_y_mm: float = Field(description="matrix centre from the image's upper edge in mm")
-    angle_deg: float = Field(description="tilt against the nominal 45° stand, clockwise, in degrees")
+    angle_deg: float = Field(description="tilt against the nominal stand, clockwise, in degrees")
     orientation: int = Field(description="quarter turns counter-clockwise, plus 4 where mirrored left-right before")
     pitch_mm: float = Field(description="pitch of the grid on the detector in mm")
     residual_mm: float = Field(
@@ -153,8 +156,8 @@ class ImageRecord(Part):
     exposure_mas: float | None = Field(description="current-exposure time product in mAs")
     pixel_digest: str = Field(description="SHA-256 of the pixels: the same image in another file has the same")
     registration: Registration = Field(description="where the phantom lies")
-    corner_hits: int = Field(description="corner discs found, of 205")
-    centre_hits: int = Field(description="central discs found, of 205")
+    corner_hits: int = Field(description="corner discs found, of the phantom's cells")
+    centre_hits: int = Field(description="central discs found, of the phantom's cells")
     contrast_to_noise: float | None = Field(description="as in the record, of this image alone")
     corner: tuple[str, ...] = Field(description="a row per diameter: 1 hit, 2 miss, . no cell; thicknesses rise")
     centre: tuple[str, ...] = Field(description="the same of the central discs")
@@ -182,7 +185,7 @@ class Record(Part):
     verdict: Verdict = Field(description="the verdict on the limit that decides")
     limits: tuple[Judged, ...] = Field(description="the verdict on each limit")
     iqf_inverse: float = Field(
-        description="inverse image quality figure 100 / Σ cdc_um × diameter_mm over the 12 diameters; larger is better"
+        description="inverse image quality figure 100 / Σ cdc_um × diameter_mm over all diameters; larger is better"
     )
     iqf_log_error: float | None = Field(
         description="standard error of its logarithm, by leaving out images; null for fewer than 3"
@@ -194,7 +197,7 @@ class Record(Part):
     contrast_to_noise_log_error: float | None = Field(
         description="standard error of its logarithm, from the spread between images; null for fewer than 3"
     )
-    curve: tuple[Point, ...] = Field(description="the curve, 1.00 -> 0.08 mm")
+    curve: tuple[Point, ...] = Field(description="the curve, from the largest diameter on")
     psychometric: tuple[Psychometric, ...] = Field(description="the psychometric fit of each diameter")
     warnings: tuple[str, ...] = Field(description="what makes the record doubtful, in words")
     images: tuple[ImageRecord, ...] = Field(min_length=1, description="the images")

@@ -15,8 +15,8 @@ def summary(record: Record) -> str:
         for hits in ([i.corner_hits for i in record.images], [i.centre_hits for i in record.images])
     )
     lines = [
-        f"{record.exposure.name}: {len(images)} image{'s' * (len(images) > 1)}; "
-        f"{record.options.limits.decides} limit {record.verdict}",
+        f"{record.exposure.name}, {record.phantom}: {len(images)} image{'s' * (len(images) > 1)}; "
+        + (f"{record.options.limits.decides} limit {record.verdict}" if record.options.limits else "no verdict"),
         f"  grid pitch {min(pitch):.2f}-{max(pitch):.2f} mm, tilt {min(tilt):z.2f} to {max(tilt):z.2f}°, "
         f"lines within {max(i.residual_mm for i in images):.3f} mm (rms) of the lattice",
         f"  found: {corner:.1f} % of the corner discs, {centre:.1f} % of the central discs",
