@@ -17,7 +17,7 @@ PATCH = 16
 @pytest.fixture(scope="module")
 def seen():
     exposure = Exposure(tube_voltage_kv=28, exposure_mas=115, noise_level=6.0)
-    detector = Detector(pixel_mm=0.1, scatter_to_primary=0.1, writing=False)
+    detector = Detector(pixel_mm=0.1, scatter_to_primary=0.1, writing=False, disc_shift_mm=(0.3, -0.3))
     image = simulate(exposure, detector, GEOMETRIES["standard_reader"], seed=3)
     return image, read_image(image.counts, 0.1).registration
 

@@ -21,8 +21,8 @@ def mosaic_pixels(registration: Registration, patch_px: int, shape: tuple[int, i
 
     Cell (i, j) of the matrix has the block (i, j) of the mosaic: its central disc upper left, its eccentric disc lower
     right, and the two corners beside the eccentric disc, which are empty. Each place is a square of whole pixels about
-    the place that the registration gives, turned as the phantom lies in the image: an image in any other of the eight
-    orientations has the same mosaic.
+    the place that the registration gives, wherever the discs lie against the grid, turned as the phantom lies in the
+    image: an image in any other of the eight orientations has the same mosaic.
 
     Args:
         registration: where the phantom lies, standing on its corner.
