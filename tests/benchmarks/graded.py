@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xiqa.cdmam.curve import CDC_ROWS, standard_curve
-from xiqa.cdmam.detectability import THRESHOLD_DETECTABILITY, detectability_threshold_um
+from xiqa.cdmam.curve import CDC_ROWS, THRESHOLD_DETECTABILITY, standard_curve
+from xiqa.cdmam.detectability import detectability_threshold_um
 from xiqa.cdmam.dicom import read_dicom
 from xiqa.cdmam.graded import blurred_disc, graded_curve, measure
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, GEOMETRIES

@@ -64,6 +64,33 @@ def test_displaced_discs_are_measured_where_they_lie(image, measured):
     np.testing.assert_allclose(found.ln_threshold, measured.ln_threshold, atol=0.03)
 
 
+def test_a_turned_and_mirrored_image_has_the_same_thresholds(image, measured):
+    turned = np.ascontiguousarray(np.rot90(image[0])[:, ::-1])
+    found = graded.measure(turned, DETECTOR.pixel_mm, read_image(turned, DETECTOR.pixel_mm).registration)
+    np.testing.assert_allclose(found.ln_threshold, measured.ln_threshold, atol=0.002)
+
+
+def test_images_of_another_exposure_are_named_and_widen_the_interval(measured):
+    other = replace(measured, ln_threshold=measured.ln_threshold + 0.2, pattern=-measured.pattern)
+    alike = replace(measured, ln_threshold=measured.ln_threshold + 0.005, pattern=-measured.pattern)
+    mixed, single = graded.graded_curve([measured, other]), graded.graded_curve([measured, alike])
+    assert [warning.name for warning in mixed.warnings] == ["images_differ"]
+    assert not single.warnings
+    width = [np.log(c.known_place_high_um / c.known_place_low_um) for c in (mixed, single)]
+    assert (width[0] > 3 * width[1]).all()
+
+
+def test_a_table_holds_what_the_curve_needs(measured):
+    noted = replace(measured, warnings=(curve.CurveWarning("saturated", "a sentence"),))
+    again = graded.from_table(graded.to_table({"a": measured, "b": noted}))
+    assert list(again) == ["a", "b"]
+    assert names(again["a"]) == []
+    assert names(again["b"]) == ["saturated"]
+    expected, found = graded.graded_curve([measured]).table, graded.graded_curve([again["a"]]).table
+    np.testing.assert_allclose(found.drop(columns="censored"), expected.drop(columns="censored"))
+    assert graded.from_table(graded.to_table({})) == {}
+
+
 def test_inverted_pixel_values_give_the_same_curve(image, measured):
     counts, registration = image
     inverted = replace(registration, discs_dark=False)

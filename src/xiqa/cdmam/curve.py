@@ -20,7 +20,10 @@ GOLD_ATTENUATION_PER_UM = 0.19
 """µ of C = ln(1 - exp(-µ t))."""
 
 THRESHOLD = 0.625
-"""Fraction correct at the threshold: half-way between the guess rate 0.25 and 1; d' = 1.235 in a four-way choice."""
+"""Fraction correct at the threshold: half-way between the guess rate 0.25 and 1."""
+
+THRESHOLD_DETECTABILITY = 1.235
+"""d' that gives this fraction correct in a four-alternative choice."""
 
 CDC_ROWS = slice(3, 15)  # the curve's diameters among those of CDMAM 3.4
 _SLOPE_RANGE = (0.5, 10.0)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from xiqa.cdmam import beam
+from xiqa.cdmam.curve import THRESHOLD_DETECTABILITY
 from xiqa.cdmam.detector import gaussian_taps, noise_parameters, total_blur_px
 from xiqa.cdmam.phantom import Geometry
 from xiqa.cdmam.projection import disc_cover
 from xiqa.config import Detector, Exposure
-
-THRESHOLD_DETECTABILITY = 1.235
-"""d' that gives 62.5 % correct in a four-alternative choice."""
-
 
 # A disc lies anywhere on the pixels: d' of discs not much larger than a pixel depends on where by up to 15 %. By the
 # symmetry of pixels and disc these four places stand for sixteen evenly spread ones.

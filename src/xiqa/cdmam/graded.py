@@ -22,6 +22,7 @@ from scipy.special import chdtrc, chndtr
 from xiqa.cdmam.curve import (
     CDC_ROWS,
     SIDES,
+    THRESHOLD_DETECTABILITY,
     CurveResult,
     CurveWarning,
     Human,
@@ -29,7 +30,6 @@ from xiqa.cdmam.curve import (
     third_order_curves,
     thresholds,
 )
-from xiqa.cdmam.detectability import THRESHOLD_DETECTABILITY
 from xiqa.cdmam.grid import Pose
 from xiqa.cdmam.limits import RANGE_UM
 from xiqa.cdmam.phantom import (

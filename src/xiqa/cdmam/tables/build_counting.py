@@ -17,7 +17,8 @@ import yaml
 from scipy.optimize import minimize
 
 from xiqa.cdmam.beam import gold_contrast
-from xiqa.cdmam.detectability import THRESHOLD_DETECTABILITY, detectability_threshold_um
+from xiqa.cdmam.curve import THRESHOLD_DETECTABILITY
+from xiqa.cdmam.detectability import detectability_threshold_um
 from xiqa.cdmam.phantom import CELL_PRESENT, DIAMETERS_MM, GEOMETRIES, THICKNESSES_UM
 from xiqa.config import Cdmam, load_config
 
