@@ -220,7 +220,9 @@ def measure(counts: np.ndarray, pixel_mm: float, registration: Registration, nam
 
 
 def measure_visible(counts: np.ndarray, pixel_mm: float, reading: Reading, name: str) -> dict[str, GradedImage]:
-    """The measurement by the image's name; nothing where its discs do not stand out of the noise."""
+    """The measurement by the image's name; nothing where its discs do not stand out, or of another phantom than 3.4."""
+    if reading.version != "3.4":
+        return {}
     try:
         return {name: measure(counts, pixel_mm, reading.registration, name)}
     except ValueError:
