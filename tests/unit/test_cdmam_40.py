@@ -19,6 +19,7 @@ from xiqa.cdmam.registered import structure_of_reading
 from xiqa.cdmam.simulator import noise_free, simulate, structure_labels, thickness_map
 from xiqa.cli import main
 from xiqa.config import Detector, Exposure
+from xiqa.qc import CDMAM
 from xiqa.qc.record import read_record
 
 VERSION = phantom("4.0")
@@ -256,6 +257,8 @@ def test_the_record_names_the_phantom_and_what_rests_on_one_source_and_gives_no_
     assert any("simulated" in words for words in record.warnings)
     assert any("no limits are published" in words for words in record.warnings)
     assert len(record.images[0].corner) == 21
+    python = CDMAM(files, version="4.0").analyze(bootstrap=20).results_data()
+    assert python.curve == record.curve
     table = pd.read_csv(tmp_path / "curve.csv")
     assert table["single_source"].all()
     assert len((tmp_path / "0.corner.txt").read_text().split()) == 336

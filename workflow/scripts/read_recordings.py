@@ -21,7 +21,7 @@ def read_recordings(
     """Read each DICOM file; images are named by setting and number, so that file names stay out of the results."""
     detections, measured, rows, seen = [], {}, [], {}
     for number, path in enumerate(paths_to_recordings):
-        image = read_recording(path, f"{setting}-{number}", path, graded=True)
+        image = read_recording(path, f"{setting}-{number}", path, version="3.4", graded=True)
         if isinstance(image, Unread):
             raise ValueError(image.reason)
         if (first := seen.setdefault(image.pixel_digest, path)) != path:

@@ -24,6 +24,7 @@ class CDMAM:
         places: folders with DICOM images, or single files.
         pixel_mm: pixel size on the detector in mm, where the files are wrong.
         frame: which frame of several, counted from 1.
+        version: version of the phantom, "3.4" or "4.0"; None: what the grid shows.
         corners_px, orientation: where the grid is not found, see `xiqa.qc.load.read_recording`.
         skip_unreadable: leave out what cannot be read (see `left_out`) instead of raising.
 
@@ -45,12 +46,14 @@ class CDMAM:
         *places: str | os.PathLike,
         pixel_mm: float | None = None,
         frame: int | None = None,
+        version: str | None = None,
         corners_px: np.ndarray | None = None,
         orientation: int | None = None,
         skip_unreadable: bool = False,
     ):
         images = find_all(places)
-        how = {"pixel_mm": pixel_mm, "frame": frame, "corners_px": corners_px, "orientation": orientation}
+        how = {"pixel_mm": pixel_mm, "frame": frame, "version": version}
+        how |= {"corners_px": corners_px, "orientation": orientation}
         results = [
             read_recording(path, name, images.shown[path], graded=True, **how)
             for path, name in zip(images.paths, images.names, strict=True)
