@@ -92,6 +92,11 @@ def test_an_unusual_image_is_named():
     assert any(words.startswith("image_0_01: no discs stand out") for words in record.warnings)
     assert any(words.startswith("image_0_01: the grid lines lie 0.20 mm") for words in record.warnings)
     assert [len(image.warnings) for image in record.images] == [0, 2, 0]
+    images[2] = dataclasses.replace(
+        images[2], reading=dataclasses.replace(images[2].reading, registration=registration(residual_mm=0.3))
+    )
+    record = analyse(setting_of(images), options(bootstrap=0)).record
+    assert any(words.startswith("image_0_01, image_0_02: the grid lines lie 0.20 mm") for words in record.warnings)
 
 
 # --- the record ------------------------------------------------------------------------------------------------------

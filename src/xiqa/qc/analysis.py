@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -311,11 +312,12 @@ def _warnings(setting: Setting, curve: CurveResult, options: r.Options) -> list[
         found.append(
             f"a curve by counting should rest on {CURVE_OF_RECORD} images or more, this one rests on {len(headers)}"
         )
-    unusual: dict[str, list[str]] = {}
+    unusual: dict[str, tuple[list[str], str]] = {}
     for image in setting.images:
         for words in image_warnings(image):
-            unusual.setdefault(words, []).append(image.name)
-    return found + [f"{few(names)}: {words}" for words, names in unusual.items()]
+            # What is said of several images is said once, with the numbers of the first.
+            unusual.setdefault(re.sub(r"[-\d.]+", "", words), ([], words))[0].append(image.name)
+    return found + [f"{few(names)}: {words}" for names, words in unusual.values()]
 
 
 def sorted_all(values: Iterable[Any]) -> list[Any]:
