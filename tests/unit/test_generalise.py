@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from xiqa.figures.generalise import plot_generalise
+from xiqa.files import read_table, write_table
 from xiqa.metrics.generalise import bounds, findings, scores, shortcut_spread
 
 
@@ -76,13 +77,15 @@ def test_the_spread_of_the_shortcut_is_that_of_measured_points():
     np.testing.assert_allclose(bounds(np.array([2.0]), np.array([0.1]), False), [[1.804], [2.196]])
 
 
-def test_findings_say_what_the_scores_say_and_the_figure_has_a_line_for_each_method(table):
+def test_findings_say_what_the_scores_say_and_the_figure_has_a_line_for_each_method(table, tmp_path):
     shares = pd.DataFrame(
         {
             "group": "all", "method": ["cells", "cells", "sampled"], "structure": ["disc", "background", "disc"],
             "share_abs": [0.3, 0.7, 0.02], "share_area": [0.02, 0.98, 0.02],
         }
     )  # fmt: skip
+    write_table(tmp_path / "scores.csv", table)
+    table = read_table(tmp_path / "scores.csv")
     told = findings(table, shares)
     sentences = [text for _, text in told if isinstance(text, str)]
     assert sentences[0] == (

@@ -106,7 +106,8 @@ def findings(table: pd.DataFrame, shares: pd.DataFrame) -> list[tuple[str, str |
                 continue
             row = whole.loc[(group, method)]
             sentence = f"At {name} the mean relative error of {called} is {row['relative_error']:.1%}."
-            if row["against_shortcut"]:
+            # The shortcut itself has none: an empty cell of the table, which is read as NaN.
+            if row["against_shortcut"] in VERDICTS:
                 sentence += f" {VERDICTS[row['against_shortcut']]}"
             found.append(("Errors", sentence))
     shown = whole.reset_index()[
