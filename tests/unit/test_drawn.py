@@ -81,6 +81,7 @@ def test_the_shortcut_fails_at_drawn_settings_and_not_at_those_of_the_default_st
     assert shortcut_error(training, validation, GEOMETRY).max() < 0.02
 
 
+@pytest.mark.long
 def test_more_settings_do_not_help_the_shortcut():
     error = shortcut_error(list(drawn(150).values()), list(drawn(20, "test").values()), GEOMETRY)
     assert error.min() > 0.25
