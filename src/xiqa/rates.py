@@ -28,7 +28,7 @@ from xiqa.config import Config, NetworkPlan, base_method
 from xiqa.datasets.base import DataError, Record
 from xiqa.datasets.limits import Reading, reading
 from xiqa.datasets.prepare import prepare
-from xiqa.files import read_array, read_table
+from xiqa.files import PackedMasks, read_array, read_table
 from xiqa.metrics.maps.fidelity import fidelity
 from xiqa.metrics.maps.insertion_deletion import insertion_deletion
 from xiqa.metrics.maps.localisation import curves_of_maps, scores_of_maps
@@ -216,7 +216,7 @@ class Rates:
                 progress=lambda *told: None,
             )  # fmt: skip
             prepared_s = self.clock() - start
-        images, masks = (np.array(read_array(paths[kind])) for kind in ("images", "masks"))
+        images, masks = np.array(read_array(paths["images"])), PackedMasks(paths["masks"])[:]
         return Examples(images, masks, written_s / len(images), prepared_s / len(images))
 
     def _write_twin(self, name: str) -> float:

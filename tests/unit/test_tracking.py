@@ -204,7 +204,7 @@ def killed_at(point: str, results: Path, store: Path) -> None:
     """Mirror the study in another process that ends itself by SIGKILL at the given point."""
     script = f"""
 import os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 from pathlib import Path
 from test_tracking import study_of
 from xiqa import tracking
