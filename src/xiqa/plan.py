@@ -103,8 +103,8 @@ def cdmam_work(config: Config, recordings: int = 0) -> list[Work]:
     draws = 2 * 2 * (max(1, upsampling.draws // 4) + upsampling.draws // 2)
     found.append(Work("CDMAM", "compare_designs", 1, draws * members, "gradients", ("gradient",)))
     maps = len(upsampling.methods) * upsampled + cdmam.checks.rotation
-    # Each map is merged and drawn; each image is made, its visits counted, and but for the rotated one it is checked; nine
-    # jobs come once.
+    # Each map is merged and drawn, each image made, its visits counted, and checked (the rotated one is not); nine jobs
+    # come once.
     small = 2 * maps + 3 * upsampled + 2 * cdmam.checks.rotation + 9
     pages = Work("CDMAM", "predictions, checks, tables, figures", small)
     return [*found, pages]
