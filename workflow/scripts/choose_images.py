@@ -1,7 +1,7 @@
 """Choose the images that are explained: by rule, the same for all networks of a split."""
 
 from xiqa.datasets.splits import explained_images
-from xiqa.files import read_array, read_table, write_table
+from xiqa.files import PackedMasks, read_table, write_table
 from xiqa.logs import log_to
 
 
@@ -11,7 +11,7 @@ def choose(
     """Write one row per chosen image; see `explained_images`."""
     table, part = read_table(path_to_table), read_table(path_to_split)["part"].to_numpy()
     # A mask may be there and empty, as for a healthy image.
-    table["has_mask"] = [bool(mask.any()) for mask in read_array(path_to_masks)]
+    table["has_mask"] = [bool(mask.any()) for mask in PackedMasks(path_to_masks)]
     write_table(path_to_chosen, explained_images(table, part, **numbers))
 
 

@@ -88,6 +88,30 @@ def flatten(small: np.ndarray, name: str) -> np.ndarray:
 
 
 @numba.njit(cache=True)
+def line_strength(magnitude, height, width, direction, spacing, harmonics):
+    """Sum of a spectrum's magnitudes at the first harmonics of one family of parallel lines.
+
+    The spectrum is laid out with columns >= 0, of an image (height, width), spacing in its pixels.
+    """
+    rows, columns = magnitude.shape
+    fx, fy = np.cos(direction) / spacing, np.sin(direction) / spacing
+    if fx < 0:
+        fx, fy = -fx, -fy
+    total = 0.0
+    for k in range(1, harmonics + 1):
+        column, row = k * fx * width, k * fy * height
+        x, y = int(np.floor(column)), int(np.floor(row))
+        if x + 1 >= columns or abs(row) >= rows // 2 - 1:
+            break
+        u, v = column - x, row - y
+        upper, lower = y % rows, (y + 1) % rows
+        total += (1 - v) * ((1 - u) * magnitude[upper, x] + u * magnitude[upper, x + 1]) + v * (
+            (1 - u) * magnitude[lower, x] + u * magnitude[lower, x + 1]
+        )
+    return total
+
+
+@numba.njit(cache=True)
 def _lattice_power(magnitude, height, width, angles, pitches, harmonics):
     """Strength (angles, pitches) of a square lattice of lines in a spectrum laid out (rows from -, columns >= 0).
 
@@ -95,27 +119,12 @@ def _lattice_power(magnitude, height, width, angles, pitches, harmonics):
     keeps a single family (stripes, plate edges) from winning.
     """
     power = np.empty((angles.size, pitches.size))
-    rows, columns = magnitude.shape
     for a in range(angles.size):
         for p in range(pitches.size):
             product = 1.0
             for family in range(2):
                 direction = angles[a] + family * np.pi / 2
-                fx, fy = np.cos(direction) / pitches[p], np.sin(direction) / pitches[p]
-                if fx < 0:
-                    fx, fy = -fx, -fy
-                total = 0.0
-                for k in range(1, harmonics + 1):
-                    column, row = k * fx * width, k * fy * height
-                    x, y = int(np.floor(column)), int(np.floor(row))
-                    if x + 1 >= columns or abs(row) >= rows // 2 - 1:
-                        break
-                    u, v = column - x, row - y
-                    upper, lower = y % rows, (y + 1) % rows
-                    total += (1 - v) * ((1 - u) * magnitude[upper, x] + u * magnitude[upper, x + 1]) + v * (
-                        (1 - u) * magnitude[lower, x] + u * magnitude[lower, x + 1]
-                    )
-                product *= total
+                product *= line_strength(magnitude, height, width, direction, pitches[p], harmonics)
             power[a, p] = np.sqrt(product)
     return power
 

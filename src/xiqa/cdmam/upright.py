@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import scipy.fft
 
-from xiqa.cdmam.grid import decimate, measure_edges, vertex
+from xiqa.cdmam.grid import decimate, line_strength, measure_edges, vertex
 from xiqa.cdmam.phantom import Phantom, block_rows
 
 _MAX_TILT_DEG = 8.0
@@ -36,23 +36,10 @@ class Upright:
 @numba.njit(cache=True)
 def _family_power(magnitude, size, angles, spacings, harmonics):
     """Sum (angles, spacings) of a spectrum's magnitudes at the first harmonics of one family of parallel lines."""
-    power = np.zeros((angles.size, spacings.size))
-    rows, columns = magnitude.shape
+    power = np.empty((angles.size, spacings.size))
     for a in range(angles.size):
         for s in range(spacings.size):
-            fx, fy = np.cos(angles[a]) / spacings[s], np.sin(angles[a]) / spacings[s]
-            if fx < 0:
-                fx, fy = -fx, -fy
-            for k in range(1, harmonics + 1):
-                column, row = k * fx * size, k * fy * size
-                x, y = int(np.floor(column)), int(np.floor(row))
-                if x + 1 >= columns or abs(row) >= rows // 2 - 1:
-                    break
-                u, v = column - x, row - y
-                upper, lower = y % rows, (y + 1) % rows
-                power[a, s] += (1 - v) * ((1 - u) * magnitude[upper, x] + u * magnitude[upper, x + 1]) + v * (
-                    (1 - u) * magnitude[lower, x] + u * magnitude[lower, x + 1]
-                )
+            power[a, s] = line_strength(magnitude, size, size, angles[a], spacings[s], harmonics)
     return power
 
 
