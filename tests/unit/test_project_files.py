@@ -3,14 +3,17 @@
 import ast
 import hashlib
 import re
+import shlex
 import tomllib
 from importlib.metadata import metadata
 
 import pytest
 import yaml
 from conftest import ROOT
+from snakemake.cli import get_argument_parser
 
 import xiqa
+from xiqa.cli import main
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DEPENDENCIES = [
@@ -18,6 +21,17 @@ DEPENDENCIES = [
     *(name for names in PROJECT["optional-dependencies"].values() for name in names),
 ]
 PERMISSIVE = r"MIT|BSD|Apache|PSF|Python Software Foundation"
+WRITTEN = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "config").glob("*.yaml")),
+]
+"""Files that tell people what to type."""
+RULES = {
+    name
+    for path in (ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk"))
+    for name in re.findall(r"^(?:rule|checkpoint) (\w+):", path.read_text(encoding="utf-8"), re.MULTILINE)
+}
 FILE_COPYLEFT = {"hypothesis"}
 """Tools of the tests under MPL-2.0, which asks for its own files only."""
 YEAR = re.compile(r"\b(?:19|20)\d\d\b(?!\.\d)")  # 2003.11597 is an arXiv number
@@ -73,6 +87,47 @@ def test_each_dependency_has_a_permissive_licence(requirement):
     licence = " | ".join(filter(None, texts))
     assert not re.search(r"GPL|General Public|non-?commercial|-NC\b|proprietary", licence, re.IGNORECASE)
     assert re.search(r"MPL-2\.0" if name in FILE_COPYLEFT else PERMISSIVE, licence), f"{name}: found '{licence}'"
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_that_are_written_down_can_be_given(path, capsys):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)[1].split()
+    for program, *words in _commands(path.read_text(encoding="utf-8")):
+        if program == "make":
+            assert {word for word in words if "=" not in word} <= set(targets)
+        elif program == "snakemake":
+            _check_snakemake(words)
+        else:
+            with pytest.raises(SystemExit, match="0"):
+                main([words[0], "--help"])
+            told = re.findall(r"--[\w-]+", capsys.readouterr().out)
+            assert {word for word in words if word.startswith("--")} <= {*told, "--version"}
+
+
+def _check_snakemake(words: list[str]) -> None:
+    """`--configfile` swallows every word up to the next option: a target after it is taken for a file."""
+    plugin = {"slurm": "local"}  # executors of clusters are installed by who needs them
+    given = get_argument_parser().parse_args([plugin.get(word, word) for word in words])
+    for config in given.configfile or ():
+        assert config.suffix == ".yaml", f"{words}: {config} is taken for a configuration"
+        assert config.parts[0] != "config" or (ROOT / config).is_file(), f"{words}: no {config}"
+    for target in given.targets:
+        assert target in RULES or target.startswith("results/"), f"{words}: {target} is no rule"
+
+
+def _commands(text: str):
+    """The words of each command of ours in a block of code, a code span or a comment of a configuration."""
+    blocks = re.findall(r"^ *```.*?\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    pieces = [
+        *"\n".join(blocks).splitlines(),
+        *re.findall(r"`([^`\n]+)`", text),
+        *re.findall(r"^# .*: (.+)$", text, re.M),
+    ]
+    for piece in pieces:
+        for command in piece.partition(" #")[0].split(";"):
+            if words := re.match(r"\s*(?:\.venv/bin/)?((?:make|snakemake|xiqa) .+)", command):
+                yield shlex.split(words[1])
 
 
 def _cited():

@@ -128,7 +128,7 @@ rule generalise_report:
         "../scripts/generalise_report.py"
 
 
-# Only this study: `snakemake --cores all --configfile config/generalise.yaml generalise`.
+# Only this study: `snakemake generalise --cores all --configfile config/generalise.yaml`.
 rule generalise:
     input:
         GENERAL_RESULTS,
