@@ -104,6 +104,11 @@ errors on the same images: {"; ".join(f"{verdict} in {groups}" for verdict, grou
 
 ![Ensemble, shortcut, training mean](pictures/shortcut.png)
 
+Ways to a curve against the analytic curve of each simulated group (docs/graded.md), from so many images each:
+
+{markdown(table("curve_methods"))}
+![Ways to a curve](pictures/curve_methods.png)
+
 Calibration of the uncertainty on validation settings, each judged by the factor from the others:
 
 {markdown(table("uncertainty_calibration"))}

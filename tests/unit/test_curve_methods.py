@@ -8,6 +8,7 @@ from xiqa.cdmam.graded import GradedImage, counted_threshold_um
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, DIAMETERS_MM, GEOMETRIES
 from xiqa.config import Detector, Exposure
 from xiqa.metrics.curve_methods import analytic_curve_um, curve_methods, score_curves
+from xiqa.metrics.statistics import interval
 
 EXPOSURE = Exposure(tube_voltage_kv=26, exposure_mas=100, noise_level=20)
 
@@ -21,6 +22,13 @@ def test_scores_by_hand():
     assert row["relative_bias"] == pytest.approx(0, abs=1e-12)
     assert row["coverage_95"] == 1.0
     assert np.isnan(score_curves("shortcut", truth, found)["coverage_95"])
+    assert np.isnan(row["relative_error_low"])
+    many = np.linspace(0.5, 0.6, 11)[:, None] * np.ones(12)
+    row = score_curves("counting", truth, many, 0.95 * many, 1.06 * many)
+    assert row["relative_error_low"] < row["relative_error"] < row["relative_error_high"]
+    assert (row["relative_error_low"], row["relative_error_high"]) == pytest.approx(interval(abs(many[:, 0] / 0.5 - 1)))
+    assert 0 <= row["coverage_95_low"] < row["coverage_95"] < row["coverage_95_high"] <= 1
+    assert row["coverage_95"] == pytest.approx(3 / 11)
     assert score_curves("counting", truth, found, 0.51, np.inf)["coverage_95"] == 0.0
 
 

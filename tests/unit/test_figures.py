@@ -280,6 +280,22 @@ def test_coverage_and_shortcut_are_drawn_in_the_order_of_the_paper():
     assert shown["ensemble"][0] == 0.06
 
 
+def test_ways_to_a_curve_are_drawn_for_every_system():
+    ways = ["graded signals", "ensemble", "shortcut", "counting"]
+    table = pd.DataFrame({"group": np.repeat(GROUPS, 4), "method": ways * 6, "images": [1, 1, 1, 16] * 6})
+    error = np.tile([0.021, 0.083, 0.31, 0.059], 6) * np.repeat(1 + 0.1 * np.arange(6), 4)
+    coverage = np.where(table["method"] == "shortcut", np.nan, 0.95 - 2 * error)
+    for name, values in (("relative_error", error), ("coverage_95", coverage)):
+        one = table["method"] == "counting"
+        ends = {"low": np.where(one, np.nan, 0.9 * values), "high": np.where(one, np.nan, 1.04 * values)}
+        table = table.assign(**{name: values}, **{f"{name}_{end}": part for end, part in ends.items()})
+    figure = draw(prediction.plot_curve_methods(table.iloc[::-1]), "curve_methods")
+    for panel, column in enumerate(("relative_error", "coverage_95")):
+        assert_drawn(figure, table.filter(like=column), along="x", axes=panel)
+    assert "counting, 16 images" in texts_of(figure)
+    assert_printed(texts_of(figure), table[["images"]], phrases=["95 %"])
+
+
 def test_error_over_uncertainty_is_drawn_before_and_after_for_every_group():
     table = predictions()
     by_diameter = diameter_scores(

@@ -166,6 +166,7 @@ PREDICTION_FIGURES = {
     "coverage": f"{FIGURES}/coverage.png",
     "calibration": f"{FIGURES}/uncertainty_by_diameter.png",
     "shortcut": f"{FIGURES}/shortcut.png",
+    "curve_methods": f"{FIGURES}/curve_methods.png",
 }
 MAP_FIGURES = {"maps": f"{FIGURES}/figure_03_sampled_maps.png"}
 if "omig" in EXPLAIN.methods:

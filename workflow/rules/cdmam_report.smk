@@ -34,6 +34,7 @@ rule draw_predictions:
         predictions=f"{CDMAM}/tables/predictions.csv",
         scores=f"{CDMAM}/tables/prediction_scores.csv",
         by_diameter=f"{CDMAM}/tables/prediction_scores_by_diameter.csv",
+        curve_methods=f"{CDMAM}/tables/curve_methods.csv",
     output:
         **PREDICTION_FIGURES,
     log:
@@ -138,6 +139,7 @@ rule write_findings:
         scores=f"{CDMAM}/tables/prediction_scores.csv",
         uncertainty=f"{CDMAM}/tables/uncertainty_dependence.csv",
         calibration=f"{CDMAM}/tables/uncertainty_calibration.csv",
+        methods=f"{CDMAM}/tables/curve_methods.csv",
         modified=f"{CDMAM}/tables/modified_image_summary.csv",
         shares=f"{CDMAM}/tables/structure_share_summary.csv",
         designs=f"{CDMAM}/tables/upsampling_designs.csv",

@@ -7,6 +7,7 @@ from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 from xiqa.figures.cdc import plot_cdc
 from xiqa.figures.prediction import (
     plot_coverage,
+    plot_curve_methods,
     plot_error_against_uncertainty,
     plot_error_over_uncertainty,
     plot_predicted_curves,
@@ -24,6 +25,7 @@ def draw_predictions(
     path_to_predictions: str,
     path_to_scores: str,
     path_to_diameter_scores: str,
+    path_to_curve_methods: str,
     groups: list[str],
     paths: dict[str, str],
 ) -> None:
@@ -48,6 +50,7 @@ def draw_predictions(
     by_diameter = read_table(path_to_diameter_scores)
     write_figure(paths["calibration"], plot_error_over_uncertainty(by_diameter, data=data))
     write_figure(paths["shortcut"], plot_shortcut(scores, data=data))
+    write_figure(paths["curve_methods"], plot_curve_methods(read_table(path_to_curve_methods)))
 
 
 if "snakemake" in globals():
@@ -58,6 +61,7 @@ if "snakemake" in globals():
             path_to_predictions=snakemake.input.predictions,
             path_to_scores=snakemake.input.scores,
             path_to_diameter_scores=snakemake.input.by_diameter,
+            path_to_curve_methods=snakemake.input.curve_methods,
             groups=snakemake.params.groups,
             paths=dict(snakemake.output.items()),
         )

@@ -229,6 +229,50 @@ def plot_shortcut(scores: pd.DataFrame, data: str = "simulated") -> Figure:
     return figure
 
 
+@style.styled
+def plot_curve_methods(table: pd.DataFrame, data: str = "simulated") -> Figure:
+    """Relative error and coverage of curves from one image, or many, by each way to them, on each simulated system.
+
+    Bars are 95 % intervals over the curves. A way without an interval of its own (shortcut) has no coverage.
+
+    Args:
+        table: rows of curve_methods.csv: group, method, images, relative_error and coverage_95 as shares, and their
+            intervals (_low, _high; NaN where one curve or few were scored).
+        data: `simulated`, `recorded` or `mixed`.
+    """
+    looks = {
+        "graded signals": {"marker": "o", "color": style.BLUE},
+        "ensemble": {"marker": "^", "color": style.GREEN},
+        "shortcut": {"marker": "D", "color": style.VERMILION},
+        "counting": {"marker": "s", "color": style.BLACK, "markerfacecolor": "white"},
+    }
+    groups = style.groups_in_order(table["group"])
+    figure = style.new_figure(style.DOUBLE_COLUMN, 0.42 * len(groups) + 1.3)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, column in zip(panels, ("relative_error", "coverage_95"), strict=True):
+        for y in range(1, len(groups), 2):
+            axes.axhspan(y - 0.5, y + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
+        for place, (method, look) in enumerate(looks.items()):
+            rows = table[table["method"] == method].set_index("group").reindex(groups)
+            y = np.arange(len(groups)) + 0.2 * (place - 1.5)
+            axes.hlines(y, 100 * rows[f"{column}_low"], 100 * rows[f"{column}_high"], color=look["color"], linewidth=1)
+            number = rows["images"].max()
+            label = f"{method}, {number:.0f} image{'s' if number > 1 else ''}" if pd.notna(number) else method
+            axes.plot(100 * rows[column], y, linestyle="none", label=label, **look)
+    panels[0].set_xscale("log")
+    style.plain_ticks(panels[0].xaxis, (0.5, 1, 2, 5, 10, 20, 50, 100, 200))
+    panels[0].set_xlabel("mean error of a curve (% of the analytic curve)")
+    panels[0].grid(True, axis="x", linewidth=0.3, color="#DDDDDD")
+    panels[0].set_yticks(range(len(groups)), [style.group_name(group) for group in groups])
+    panels[0].set_ylim(len(groups) - 0.5, -0.5)
+    panels[1].axvline(95, color=style.GREY, linewidth=0.8, linestyle="--")
+    panels[1].set_xlim(-3, 103)
+    panels[1].set_xlabel("95 % intervals that hold the analytic curve (%)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    style.note_data(figure, data)
+    return figure
+
+
 def _before_and_after(figure: Figure, axes) -> None:
     """Legend of open and filled markers."""
     for face, label in (("white", "as predicted"), (style.GREY, "calibrated on validation settings")):

@@ -13,6 +13,7 @@ from xiqa.cdmam.detectability import detectability_threshold_um
 from xiqa.cdmam.graded import GradedImage, counted_threshold_um, graded_curve
 from xiqa.cdmam.phantom import DIAMETERS_MM, Geometry
 from xiqa.config import Detector, Exposure
+from xiqa.metrics.statistics import interval
 
 
 def analytic_curve_um(exposure: Exposure, detector: Detector, geometry: Geometry, human: Human) -> np.ndarray:
@@ -34,13 +35,21 @@ def score_curves(method: str, truth_um: np.ndarray, found_um: np.ndarray, low_um
 
     Returns:
         method; curves, how many; diameters, the share with a value; relative_error, mean of |found / truth - 1|;
-        relative_bias, mean of found / truth - 1; coverage_95, share of the intervals that hold the truth.
+        relative_bias, mean of found / truth - 1; coverage_95, share of the intervals that hold the truth. Of error and
+        coverage also the ends of a 95 % interval over curves (_low, _high), NaN with fewer than six.
     """
     error = np.asarray(found_um) / truth_um - 1
     low, high = (np.broadcast_to(end, error.shape) for end in (low_um, high_um))
     there = np.isfinite(error)
     known = there & ~np.isnan(low)
     held = (low <= truth_um) & (truth_um <= high)
+    ends = {}
+    for name, values, part, bounds in (
+        ("relative_error", abs(error), there, (0.0, np.inf)),
+        ("coverage_95", held, known, (0.0, 1.0)),
+    ):
+        of_curve = [row[measured].mean() for row, measured in zip(values, part, strict=True) if measured.any()]
+        ends[f"{name}_low"], ends[f"{name}_high"] = interval(of_curve, bounds=bounds)
     return {
         "method": method,
         "curves": len(error),
@@ -48,6 +57,7 @@ def score_curves(method: str, truth_um: np.ndarray, found_um: np.ndarray, low_um
         "relative_error": float(abs(error[there]).mean()) if there.any() else np.nan,
         "relative_bias": float(error[there].mean()) if there.any() else np.nan,
         "coverage_95": float(held[known].mean()) if known.any() else np.nan,
+        **ends,
     }
 
 

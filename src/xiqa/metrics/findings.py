@@ -25,6 +25,7 @@ def describe_findings(
     scores: pd.DataFrame,
     uncertainty: pd.DataFrame,
     calibration: pd.DataFrame,
+    methods: pd.DataFrame,
     modified: pd.DataFrame,
     shares: pd.DataFrame,
     designs: pd.DataFrame,
@@ -36,6 +37,7 @@ def describe_findings(
         scores: prediction_scores.csv.
         uncertainty: uncertainty_dependence.csv.
         calibration: uncertainty_calibration.csv.
+        methods: curve_methods.csv.
         modified: modified_image_summary.csv.
         shares: structure_share_summary.csv.
         designs: upsampling_designs.csv.
@@ -47,6 +49,7 @@ def describe_findings(
         "Shortcut": _shortcut(scores),
         "Accuracy": _accuracy(scores),
         "Uncertainty": [_dependence(uncertainty), *_coverage(scores, calibration)],
+        "Ways to a curve": _ways(methods),
         "Censoring": [_censoring(curves, list(scores["group"]))],
         "Modified image": _modified(modified),
         "Structures": _structures(shares),
@@ -144,6 +147,18 @@ def _coverage(scores: pd.DataFrame, calibration: pd.DataFrame) -> list[str]:
             f"{_each_percent(foreign['coverage_95'])}."
         )
     return sentences
+
+
+def _ways(methods: pd.DataFrame) -> list[str]:
+    """Error of each way to a curve over the systems, and coverage of those that give intervals."""
+    sentences = []
+    for method, rows in methods.dropna(subset=["relative_error"]).groupby("method", sort=False):
+        number, covered = int(rows["images"].max()), rows["coverage_95"].dropna()
+        which = "one image" if number == 1 else f"{number} images"
+        what = f"Curves from {which} by {method} are off by {_percent(rows['relative_error'])} of the analytic curve"
+        told = f"their 95 % intervals hold it at {_percent(covered)} of the diameters" if len(covered) else ""
+        sentences.append(f"{what}; {told}." if told else f"{what}.")
+    return sentences or ["No way to a curve is scored: no test group is simulated, so no analytic curve is known."]
 
 
 def _censoring(curves: pd.DataFrame, groups: list[str]) -> str:
