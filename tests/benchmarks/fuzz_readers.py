@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fuzz_readers as fuzzing
+from fuzz_pixels import pixel_seeds
 
 MUTANTS = 5000
 
@@ -17,7 +18,7 @@ if __name__ == "__main__":
         f"| Damaged | {' | '.join(allowed)} | anything else | Memory in MB | Time in s |\n|---|---|---|---|---|---|---|"
     )
     failed = False
-    for name, seed in fuzzing.volume_seeds().items():
+    for name, seed in (fuzzing.volume_seeds() | pixel_seeds()).items():
         start = time.perf_counter()
         outcomes, grown_mb = fuzzing.run(seed, count, random_seed=1)
         seconds = time.perf_counter() - start
