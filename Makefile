@@ -69,6 +69,8 @@ bench: .venv/installed
 schema: .venv/installed
 	python -c "from xiqa.config import write_documents; write_documents('.')"
 	python -c "from xiqa.qc.record import write_documents; write_documents('.')"
+	python -m xiqa.report formats >docs/formats.md
+	python -m xiqa.report paper_settings docs/paper_settings.csv >docs/paper-settings.md
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'xiqa needs Python 3.11 or newer; name one with make PYTHON=...')"

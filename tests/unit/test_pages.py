@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from xiqa import pages
+from xiqa.report import pages
 
 
 def picture(path, side: int = 2400):

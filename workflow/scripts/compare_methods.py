@@ -12,7 +12,7 @@ from xiqa.metrics.maps.claims import published, test_claims
 from xiqa.metrics.maps.leaderboard import leaderboard
 from xiqa.metrics.maps.score_tables import in_both_forms
 from xiqa.metrics.maps.trust import describe_trust, trust
-from xiqa.pages import write_findings
+from xiqa.report.pages import write_findings
 
 VALUES = {"roc_auc": "roc_auc", "region_dice": "region_dice", "fidelity": "fidelity"}
 

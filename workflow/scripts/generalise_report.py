@@ -1,10 +1,10 @@
 """Figure and findings of the study in which the shortcut cannot win."""
 
-from xiqa import pages
 from xiqa.figures.generalise import plot_generalise
 from xiqa.files import read_table, write_figure
 from xiqa.logs import log_to
 from xiqa.metrics.generalise import findings
+from xiqa.report import pages
 
 
 def report(path_to_scores: str, path_to_shares: str, study: str, paths: dict[str, str]) -> None:

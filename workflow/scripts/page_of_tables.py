@@ -4,7 +4,7 @@ from pathlib import Path
 
 from xiqa.files import read_table
 from xiqa.logs import log_to
-from xiqa.pages import write_page
+from xiqa.report.pages import write_page
 
 SHOWN = {
     "classifier": "The networks: size, and scores on the test part with 95 % intervals (Brima 2023, table 3).",

@@ -6,7 +6,7 @@ from xiqa.figures.classification import plot_overview
 from xiqa.files import read_table, write_figure, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.classification_findings import describe_checks, describe_classification, over_seeds
-from xiqa.pages import write_findings
+from xiqa.report.pages import write_findings
 
 
 def summarise(datasets: list[str], paths_to_tables: dict[str, list[str]], paths: dict[str, str]) -> None:

@@ -1,9 +1,9 @@
 """Write the study's findings in sentences, the first page of the report, and a page of its figures."""
 
-from xiqa import pages
 from xiqa.files import read_table
 from xiqa.logs import log_to
 from xiqa.metrics.findings import describe_findings
+from xiqa.report import pages
 
 
 def write_findings(

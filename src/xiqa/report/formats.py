@@ -1,6 +1,4 @@
-"""Write docs/formats.md anew: `python docs/formats_page.py`. A test compares the page with the list of formats."""
-
-from pathlib import Path
+"""The page of the formats of images; a test compares docs/formats.md with the list of formats."""
 
 from xiqa.datasets.formats import format_table
 
@@ -68,9 +66,5 @@ Links to anywhere else, links within HDF5 files, and their external or virtual d
 
 
 def page() -> str:
-    """The page as it should be."""
+    """The page as Markdown."""
     return TEXT.format(table=format_table())
-
-
-if __name__ == "__main__":
-    Path(__file__).with_name("formats.md").write_text(page(), encoding="utf-8")

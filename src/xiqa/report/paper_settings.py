@@ -1,8 +1,8 @@
-"""Print docs/paper-settings.md: python docs/paper_settings_page.py > docs/paper-settings.md"""
-
-from pathlib import Path
+"""The page of what the papers print and what is ours, made from docs/paper_settings.csv."""
 
 import pandas as pd
+
+from xiqa.report.pages import markdown
 
 HEAD = """# What the papers print, and what is ours
 
@@ -40,14 +40,6 @@ def page(settings: pd.DataFrame) -> str:
 
 def _table(rows: pd.DataFrame, columns: tuple[str, ...]) -> str:
     names = {"note": "reason" if "printed" in columns else "remark"}
-    heading = [names.get(name, name).capitalize() for name in columns]
-    lines = [f"| {' | '.join(heading)} |", "|---" * len(columns) + "|"]
-    for row in rows.to_dict("records"):
-        cells = [f"`{row[name]}`" if name in ("key", "value") and row[name] else row[name] for name in columns]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    table = Path(__file__).with_name("paper_settings.csv")
-    print(page(pd.read_csv(table, dtype=str, keep_default_na=False)), end="")
+    code = {name: rows[name].map(lambda cell: f"`{cell}`" if cell else "") for name in ("key", "value")}
+    table = rows.assign(**code)[list(columns)]
+    return markdown(table.set_axis([names.get(name, name).capitalize() for name in columns], axis=1)) + "\n"
