@@ -2,8 +2,9 @@
 
 Records of 16 images are simulated as detection matrices: in each cell a choice between four corners with the
 psychometric probability of a system of scenario #3, whose threshold contrast rises with the root of the lost dose.
-Curves, figures and their errors come from the same functions as a record's. How the contrast-to-noise ratio goes with
-dose, and its spread, are measured on simulated images. Run: python tests/benchmarks/trend_alarms.py
+Curves, figures and their errors come from the same functions as a record's. How contrast and contrast-to-noise ratio of
+the discs go with dose, and their spread, are measured on simulated images. Between sessions the dose itself may vary.
+Run: python tests/benchmarks/trend_alarms.py
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
 from xiqa.qc.compare import Z_95
-from xiqa.qc.constancy import contrast_to_noise
-from xiqa.qc.trend import LEAST_RECORDS, LIMIT, LIMIT_DIAMETER, control_chart
+from xiqa.qc.constancy import constancy
+from xiqa.qc.trend import LEAST_RECORDS, OVERALL, control_chart
 
 SLOPE = 2.3
 IMAGES = 16
@@ -59,33 +60,37 @@ def errors(found: np.ndarray) -> np.ndarray:
     return np.concatenate([[math.sqrt((IMAGES - 1) * np.var(figures))], spread])
 
 
-def ratio_and_dose(images: int) -> tuple[float, float]:
-    """Exponent of the contrast-to-noise ratio by dose, and the spread of its logarithm between images, simulated."""
+def constancy_and_dose(images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Exponents (2,) of contrast and contrast-to-noise ratio by dose, and the covariance (2, 2) of their logarithms."""
     doses, logs = np.repeat([1.0, 0.85], images), []
     for number, dose in enumerate(doses):
         exposure = Exposure(anode="W", filter="Rh", tube_voltage_kv=28, exposure_mas=110 * dose, noise="physical")
         image = simulate(exposure, Detector(pixel_mm=0.085), GEOMETRIES["standard_reader"], 2.0, 0, number)
-        logs.append(math.log(contrast_to_noise(read_image(image.counts, 0.085))))
-    exponent, level = np.polyfit(np.log(doses), logs, 1)
-    return float(exponent), float(np.std(logs - (level + exponent * np.log(doses)), ddof=2))
+        logs.append(np.log(constancy(read_image(image.counts, 0.085))))
+    exponents, level = np.polyfit(np.log(doses), logs, 1)
+    residuals = logs - level - np.outer(np.log(doses), exponents)
+    return exponents, residuals.T @ residuals / (len(doses) - 2)
 
 
-def alarms(values: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Which records (n,) alarm, of values and errors (n, quantities): two overall ones, then the diameters.
+def alarms(values: np.ndarray, spread: np.ndarray, names: list[str]) -> np.ndarray:
+    """Which records (n,) alarm on which chart (quantities,), of values and errors (n, quantities).
 
     Diameters that are not measured are not charted.
     """
-    limits = [*[LIMIT] * (values.shape[1] - 12), *[LIMIT_DIAMETER] * 12]
-    charts = [
-        control_chart("", values[:, k], spread[:, k], limits[k]).alarm
-        for k in range(values.shape[1])
-        if np.isfinite(spread[:, k]).all()
-    ]
-    return np.any(charts, axis=0)
+    measured = np.isfinite(spread).all(axis=0)
+    diameters = sum(measured[k] for k, name in enumerate(names) if name not in OVERALL)
+    return np.column_stack(
+        [
+            control_chart(name, values[:, k], spread[:, k], diameters).alarm
+            if measured[k]
+            else np.zeros(len(values), bool)
+            for k, name in enumerate(names)
+        ]
+    )
 
 
 def main() -> None:
-    """Print the table of docs/physicist.md."""
+    """Print the tables of docs/physicist.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=400, help="records simulated at each dose")
     parser.add_argument("--images", type=int, default=30, help="images simulated at each of two doses")
@@ -97,35 +102,48 @@ def main() -> None:
     spreads = np.array([errors(matrices(1.0, rng)) for _ in range(60)])
     logs = np.log(pools[1.0])
     print(f"spread of ln figure {logs[:, 0].std():.4f} (its error as estimated {np.mean(spreads[:, 0]):.4f})")
-    for k, diameter in enumerate(CDC_DIAMETERS_MM, 1):
-        print(f"  {diameter:.2f} mm: {logs[:, k].std():.4f} (as estimated {np.nanmean(spreads[:, k]):.4f})")
     print(f"figure at 85 % dose over that at 100 %: {np.exp(np.log(pools[DRIFT[-1]]).mean(0) - logs.mean(0))[0]:.4f}")
+    exponents, covariance = constancy_and_dose(options.images)
+    for name, exponent, variance in zip(("contrast", "ratio"), exponents, np.diag(covariance), strict=True):
+        print(f"{name}: dose to the power {exponent:.2f}, spread between images {math.sqrt(variance):.3f}")
+    names = [*OVERALL, *(f"{diameter:.2f} mm" for diameter in CDC_DIAMETERS_MM)]
 
-    exponent, spread = ratio_and_dose(options.images)
-    print(f"contrast-to-noise ratio: dose to the power {exponent:.2f}, spread between images {spread:.3f}")
-
-    def draw(dose: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Values and errors (count, 14) of records at a dose."""
-        images = rng.normal(exponent * math.log(dose), spread, (count, IMAGES))
-        ratio, error = np.exp(images.mean(axis=1)), images.std(axis=1, ddof=1) / math.sqrt(IMAGES)
-        chosen = pools[dose][rng.choice(options.records, count, replace=False)]
-        return np.column_stack([ratio, chosen]), np.column_stack([error, spreads[rng.choice(len(spreads), count)]])
-
-    for length in (12, 60):
-        false = np.array([alarms(*draw(1.0, length)) for _ in range(options.series)])[:, LEAST_RECORDS - 1 :]
-        print(
-            f"stable, {length} records: {100 * false.mean():.2f} % of the records alarm, "
-            f"{100 * false.any(axis=1).mean():.1f} % of the series"
+    def draw(dose: float, count: int, between: float) -> tuple[np.ndarray, np.ndarray]:
+        """Values and errors (count, 15) of records at a dose, which varies from session to session."""
+        there = math.log(dose) + rng.normal(0, between, count)
+        images = (
+            rng.multivariate_normal([0, 0], covariance, (count, IMAGES)) + np.multiply.outer(there, exponents)[:, None]
         )
-    for charts, which in (("all charts", slice(None)), ("counted hits alone", slice(1, None))):
-        for stable in (3, 6, 12, 24):
-            caught = np.zeros(6)
+        constancies, error = np.exp(images.mean(axis=1)), images.std(axis=1, ddof=1) / math.sqrt(IMAGES)
+        chosen = pools[dose][rng.choice(options.records, count, replace=False)]
+        return np.column_stack([constancies, chosen]), np.column_stack(
+            [error, spreads[rng.choice(len(spreads), count)]]
+        )
+
+    for between in (0, 0.01, 0.03):
+        print(f"the dose varies by {100 * between:.0f} % from session to session")
+        for length in (12, 60):
+            series = options.series // (length // 12)
+            false = np.array([alarms(*draw(1.0, length, between), names) for _ in range(series)])
+            shares = 100 * false[:, LEAST_RECORDS - 1 :].mean(axis=(0, 1))
+            any_chart = false.any(axis=2)
+            print(
+                f"  stable, {length} records: {100 * any_chart[:, LEAST_RECORDS - 1 :].mean():.2f} % of the records "
+                f"alarm, {100 * any_chart.any(axis=1).mean():.1f} % of the series; by chart "
+                + ", ".join(f"{name} {share:.2f}" for name, share in zip(names, shares, strict=True) if share)
+            )
+        for stable in (0, 3, 6, 12):
+            caught = {"all charts": [], "without the contrast": [], "counted hits alone": []}
             for _ in range(options.series):
-                parts = [draw(1.0, stable), *(draw(dose, 1) for dose in DRIFT)]
-                values, errors_of = (np.concatenate(part)[:, which] for part in zip(*parts, strict=True))
-                caught += np.maximum.accumulate(alarms(values, errors_of)[stable:])
-            shown = " ".join(f"{100 * share / options.series:.0f}" for share in caught)
-            print(f"{charts}, drift after {stable} stable records: alarm by its record 1-6 in {shown} % of the series")
+                parts = [draw(1.0, stable, between), *(draw(dose, 1, between) for dose in DRIFT)]
+                found = alarms(*(np.concatenate(part) for part in zip(*parts, strict=True)), names)[stable:]
+                for (_, shares), first in zip(caught.items(), (0, 1, 2), strict=True):
+                    shares.append(np.maximum.accumulate(found[:, first:].any(axis=1)))
+            for words, shares in caught.items():
+                shown = " ".join(f"{100 * share:.0f}" for share in np.mean(shares, axis=0))
+                print(
+                    f"  drift after {stable} stable records, {words}: alarm by its record 1-6 in {shown} %", flush=True
+                )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from qc_settings import analysed, options, read_images, registration, setting_of
 from xiqa.cdmam.curve import fit_curve
 from xiqa.figures.overlay import image_pictures, lost_phantom
 from xiqa.qc.analysis import analyse
+from xiqa.qc.constancy import constancy
 from xiqa.qc.files import publish
 from xiqa.qc.limits_file import Limits, load_limits
 from xiqa.qc.load import cluster, settings_of
@@ -116,6 +117,17 @@ def test_a_record_holds_the_curve_that_its_matrices_give(good):
     middle = 0.25 + 0.75 / 2
     assert at_half.diameter_mm == 0.5
     assert np.interp(at_half.threshold_um, at_half.thickness_um, at_half.smoothed) == pytest.approx(middle, abs=0.06)
+
+
+def test_contrast_goes_with_the_signals_and_its_ratio_to_the_noise_does_not():
+    image = read_images(1)[0].reading
+    found = constancy(image)
+    sizes = np.array([0.63, 0.50, 0.40, 0.31, 0.25, 0.20, 0.16, 0.13])
+    assert found.disc_contrast == pytest.approx(np.exp(np.log(sizes**1.5 / 0.002).mean()), rel=0.03)
+    assert found.contrast_to_noise == pytest.approx(found.disc_contrast, rel=0.1)  # the noise is 1
+    half = dataclasses.replace(image, scores=image.scores / 2, centre_scores=image.centre_scores / 2)
+    assert constancy(half) == pytest.approx((found.disc_contrast / 2, found.contrast_to_noise), rel=1e-6)
+    assert constancy(dataclasses.replace(image, centre_scores=-2 * image.centre_scores)) is None
 
 
 def test_a_record_survives_being_written_and_read(good, tmp_path):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from xiqa.files import write_table
 from xiqa.qc.compare import find_records
-from xiqa.qc.trend import LEAST_RECORDS, TITLES, Trend, chart_rows, trends_of
+from xiqa.qc.trend import LEAST_RECORDS, Chart, Trend, chart_rows, trends_of
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -18,8 +18,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "trend",
         help="follow a system over its results of xiqa read: control charts that alarm at a drift",
         description="Reads every results.json in DIR and the folders below it, sorts them by system, exposure setting "
-        "and date, and charts the image quality figure and the curve at each diameter. Writes trend.csv, a figure per "
-        "setting, and with --quaac a QuAAC file. Results of the same images count once.",
+        "and date, and charts contrast and contrast-to-noise ratio of the discs, image quality figure and curve. "
+        "Writes trend.csv, a figure per setting, and with --quaac a QuAAC file. Results of the same images count once.",
         epilog=f"Exit code: 0 no alarm at the newest record, 3 alarm, 4 fewer than {LEAST_RECORDS} records, 1 error.",
     )
     trend.add_argument("folder", metavar="DIR", type=Path, help="folder with results of xiqa read")
@@ -63,12 +63,24 @@ def _words(trend: Trend) -> str:
     lines = [f"{trend.name}: {count} record{'s' * (count > 1)}, {trend.dates[0]} to {trend.dates[-1]}"]
     if count < LEAST_RECORDS:
         lines.append(f"  too few records for an alarm, which takes {LEAST_RECORDS}")
-    for chart in trend.charts:
-        for t in chart.alarm.nonzero()[0]:
-            change = 100 * (chart.values[t] / chart.level[t] - 1)
-            way = "better" if (chart.average[t] > 0) == chart.larger_is_better else "worse"
-            name = TITLES.get(chart.name, chart.name)
-            lines.append(f"  alarm {trend.dates[t]}: {name} became {way} ({change:+.0f} % against the records before)")
-    if not trend.alarm.any() and count >= LEAST_RECORDS:
+    lines += [f"  {_alarm(chart, trend)}" for chart in trend.charts if chart.alarm.any()]
+    if trend.alarm.any():
+        lines.append("  (changes are against the mean of the records before the change began)")
+    elif count >= LEAST_RECORDS:
         lines.append("  no alarm")
     return "\n".join(lines)
+
+
+def _alarm(chart: Chart, trend: Trend) -> str:
+    """The alarms of one chart: since when, at how many records, which way, and by how much at the newest of them."""
+    (alarms,) = chart.alarm.nonzero()
+    first, last = alarms[[0, -1]]
+    change, low, high = 100 * (chart.changes[last] - 1)
+    rose = chart.average[last] > 0
+    way = "" if chart.name == "contrast" else " (better)" if rose == chart.larger_is_better else " (worse)"
+    when = trend.dates[first] if first == last else f"{trend.dates[first]} to {trend.dates[last]}"
+    count = f"{len(alarms)} record{'s' * (len(alarms) > 1)}"
+    return (
+        f"alarm {when} ({count}): {chart.title} {'rose' if rose else 'fell'}{way}, "
+        f"{change:+.1f} % at the last of them (95 % interval {low:+.1f} to {high:+.1f} %)"
+    )

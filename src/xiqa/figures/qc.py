@@ -13,7 +13,7 @@ from PIL import Image
 from xiqa.cdmam.curve import GOLD_ATTENUATION_PER_UM, THRESHOLD
 from xiqa.figures import style
 from xiqa.qc.record import Record
-from xiqa.qc.trend import TITLES, Trend
+from xiqa.qc.trend import OVERALL, Chart, Trend
 
 
 @style.styled
@@ -149,44 +149,48 @@ def plot_agreement(table: pd.DataFrame, limits: pd.DataFrame) -> Figure:
 
 @style.styled
 def plot_trend(trend: Trend) -> Figure:
-    """Control charts of a setting: the image quality figure and each diameter, with alarms.
+    """Control charts of a setting, with alarms.
 
-    Each panel shows the moving average of the standardised deviations from the records before (line), the deviations'
-    limits (grey band) and alarms (red). Upwards is always better.
+    Each panel shows the moving average of the deviations from the records before (line) within the limits beyond which
+    it alarms (grey); alarms are red. The title gives the newest value, and how far it has moved with the 95 % interval.
     """
-    charts = trend.charts
-    columns = 3
+    charts, columns = trend.charts, 3
     rows = -(-len(charts) // columns)
-    figure = style.new_figure(style.DOUBLE_COLUMN, 0.9 + 1.15 * rows)
+    height = 0.95 + 1.3 * rows
+    figure = style.new_figure(style.DOUBLE_COLUMN, height)
     figure.set_layout_engine("none")  # so many panels take seconds to lay out
-    height = figure.get_size_inches()[1]
     grid = {
-        "left": 0.08,
-        "right": 0.99,
-        "bottom": 0.7 / height,
-        "top": 1 - 0.45 / height,
-        "hspace": 0.4,
-        "wspace": 0.08,
-    }
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False, gridspec_kw=grid).ravel()
+        "left": 0.085, "right": 0.985, "bottom": 0.7 / height, "top": 1 - 0.6 / height, "hspace": 0.55, "wspace": 0.2,
+    }  # fmt: skip
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False, gridspec_kw=grid).ravel()
     steps = np.arange(len(trend.dates))
     for axes, chart in zip(panels, charts, strict=False):
-        up = 1 if chart.larger_is_better else -1
-        axes.fill_between(steps, -chart.limit, chart.limit, color="#DDDDDD", linewidth=0)
+        average, low, high = (100 * np.expm1(values) for values in (chart.average, -chart.limit, chart.limit))
+        axes.fill_between(steps, low, high, color="#DDDDDD", linewidth=0)
         axes.axhline(0, color=style.GREY, linewidth=0.5)
-        axes.plot(steps, up * chart.average, ".-", color=style.BLUE)
-        axes.plot(steps[chart.alarm], up * chart.average[chart.alarm], "o", color=style.VERMILION, markersize=5)
-        last = f"{chart.values[-1]:.3g}{'' if chart.larger_is_better else ' µm'}"
-        axes.set_title(f"{TITLES.get(chart.name, chart.name)}: {last}", fontsize=7.5)
+        axes.plot(steps, average, ".-", color=style.BLUE)
+        axes.plot(steps[chart.alarm], average[chart.alarm], "o", color=style.VERMILION, markersize=5)
+        axes.set_title(_newest(chart), fontsize=7)
+        # The first limits are wide and leave the panel.
+        bound = 1.2 * max(np.nanmax(np.abs(average), initial=0), np.nanmin(high, initial=100), 1)
+        axes.set_ylim(-bound, bound)
     for axes in panels[len(charts) :]:
         axes.axis("off")
-    drawn = np.concatenate([values for chart in charts for values in (chart.average, chart.limit)])
-    panels[0].set_ylim(*(np.array([-1.1, 1.1]) * max(np.nanmax(np.abs(drawn), initial=0), 1.5)))
     panels[0].set_xlim(-0.3, max(len(steps) - 0.7, 0.3))
     shown = steps[:: max(1, -(-len(steps) // 6))]
     for axes in panels[max(0, len(charts) - columns) : len(charts)]:
         axes.tick_params(labelbottom=True)
         axes.set_xticks(shown, [trend.dates[k] for k in shown], rotation=60, ha="right", fontsize=6)
-    figure.supylabel("moving average of deviations (SD), better upwards", fontsize=8, x=0.005)
-    figure.suptitle(f"{trend.name}: value of the newest record; grey: chance; red: alarm", fontsize=8)
+    figure.supylabel("moving average of deviations from the records before (%)", fontsize=8, x=0.005)
+    figure.suptitle(
+        f"{trend.name}, newest record; grey: chance, red: alarm; change since it began (95 % interval)", fontsize=8
+    )
     return figure
+
+
+def _newest(chart: Chart) -> str:
+    """What a chart measures, its newest value, and how far it has moved."""
+    unit = "" if chart.name in OVERALL else " µm"
+    change, low, high = 100 * (chart.changes[-1] - 1)
+    moved = f"\n{change:+.1f} % ({low:+.1f} to {high:+.1f} %)" if np.isfinite(change) else ""
+    return f"{chart.title}: {chart.values[-1]:.3g}{unit}{moved}"

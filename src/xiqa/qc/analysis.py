@@ -25,7 +25,7 @@ from xiqa.cdmam.reader import HIT
 from xiqa.cdmam.registered import registration_warnings
 from xiqa.provenance import git_commit
 from xiqa.qc import record as r
-from xiqa.qc.constancy import contrast_to_noise
+from xiqa.qc.constancy import Constancy, constancy
 from xiqa.qc.limits_file import load_limits
 from xiqa.qc.load import CURVE_OF_RECORD, SAME_MAS, ReadImage, Setting
 
@@ -76,7 +76,7 @@ def analyse(setting: Setting, options: r.Options) -> Analysis:
         limits=limits,
         iqf_inverse=iqf_inverse(curve),
         iqf_log_error=_iqf_log_error(setting.images, options),
-        **_mean_contrast_to_noise(setting.images),
+        **_constancy(setting.images),
         curve=tuple(_points(curve)),
         psychometric=tuple(_psychometric(setting.images)),
         warnings=tuple(_warnings(setting, curve, options)),
@@ -146,14 +146,18 @@ def _iqf_log_error(images: Sequence[ReadImage], options: r.Options) -> float | N
     return math.sqrt((parts - 1) * np.var(logs))
 
 
-def _mean_contrast_to_noise(images: Sequence[ReadImage]) -> dict[str, float | None]:
-    """Geometric mean over images, and the standard error of its logarithm."""
-    found = [contrast_to_noise(image.reading) for image in images]
+def _constancy(images: Sequence[ReadImage]) -> dict[str, float | None]:
+    """Geometric means over images, and the standard errors of their logarithms."""
+    found = [constancy(image.reading) for image in images]
+    names = [*Constancy._fields, *(f"{name}_log_error" for name in Constancy._fields)]
     if None in found:
-        return {"contrast_to_noise": None, "contrast_to_noise_log_error": None}
+        return dict.fromkeys(names)
     logs = np.log(found)
-    error = float(logs.std(ddof=1) / math.sqrt(len(logs))) if len(logs) > 2 else None
-    return {"contrast_to_noise": float(np.exp(logs.mean())), "contrast_to_noise_log_error": error}
+    errors = logs.std(axis=0, ddof=1) / math.sqrt(len(logs)) if len(logs) > 2 else (None, None)
+    return {
+        name: None if value is None else float(value)
+        for name, value in zip(names, (*np.exp(logs.mean(axis=0)), *errors), strict=True)
+    }
 
 
 def _points(curve: CurveResult) -> Iterable[r.Point]:
@@ -255,7 +259,7 @@ def _image(image: ReadImage, options: r.Options) -> r.ImageRecord:
         ),
         corner_hits=int((reading.corner == HIT).sum()),
         centre_hits=int((reading.centre == HIT).sum()),
-        contrast_to_noise=contrast_to_noise(reading),
+        **(found._asdict() if (found := constancy(reading)) else dict.fromkeys(Constancy._fields)),
         corner=_matrix_rows(reading.corner),
         centre=_matrix_rows(reading.centre),
         cdc_um=tuple(curve_of([image], options, bootstrap=0).table["cdc_um"].tolist()),

@@ -62,7 +62,8 @@ def write_pdf(path: str | os.PathLike, record: Record, pictures: Mapping[str, by
             "T auto: threshold of the automated reading at 62.5 % correct; T human: with the human factor r(d), which "
             f"multiplies the {record.options.human} here; curve: smooth curve through T human, which is held "
             f"against limits. Inverse image quality figure (100 / Σ curve × diameter): {record.iqf_inverse:.1f}. "
-            f"Contrast-to-noise ratio of the discs (for constancy): {_number(record.contrast_to_noise, '.1f')}.",
+            f"For constancy: contrast of the discs {_number(record.disc_contrast, '.4g')} counts, over noise "
+            f"{_number(record.contrast_to_noise, '.1f')}.",
             _CELL,
         ),
         _paragraph("Psychometric fits", _HEAD),

@@ -129,8 +129,12 @@ def _points(record: Record, user: str, system: str, phantom: str) -> Iterable[di
         "images_digest": record.provenance.images_digest,
     }
     quantities: list[tuple] = [("inverse image quality figure", record.iqf_inverse, "1/(µm mm)", None, {})]
-    if record.contrast_to_noise is not None:
-        quantities.append(("contrast-to-noise ratio of the discs", record.contrast_to_noise, "1", None, {}))
+    for name, value, unit in (
+        ("contrast of the discs", record.disc_contrast, "counts"),
+        ("contrast-to-noise ratio of the discs", record.contrast_to_noise, "1"),
+    ):
+        if value is not None:
+            quantities.append((name, value, unit, None, {}))
     quantities += [
         (
             f"threshold gold thickness at {point.diameter_mm:.2f} mm",

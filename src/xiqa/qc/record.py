@@ -158,7 +158,8 @@ class ImageRecord(Part):
     registration: Registration = Field(description="where the phantom lies")
     corner_hits: int = Field(description="corner discs found, of the phantom's cells")
     centre_hits: int = Field(description="central discs found, of the phantom's cells")
-    contrast_to_noise: float | None = Field(description="as in the record, of this image alone")
+    disc_contrast: float | None = Field(None, description="as in the record, of this image alone")
+    contrast_to_noise: float | None = Field(description="likewise")
     corner: tuple[str, ...] = Field(description="a row per diameter: 1 hit, 2 miss, . no cell; thicknesses rise")
     centre: tuple[str, ...] = Field(description="the same of the central discs")
     cdc_um: tuple[float, ...] = Field(description="the curve from this image alone in µm, at the diameters of `curve`")
@@ -190,13 +191,19 @@ class Record(Part):
     iqf_log_error: float | None = Field(
         description="standard error of its logarithm, by leaving out images; null for fewer than 3"
     )
+    disc_contrast: float | None = Field(
+        None,
+        description="counts by which a disc that lets nothing through would differ from its background, mean over "
+        "images: it goes with the dose, for control charts; null where the discs do not stand out",
+    )
+    disc_contrast_log_error: float | None = Field(
+        None, description="standard error of its logarithm, from the spread between images; null for fewer than 3"
+    )
     contrast_to_noise: float | None = Field(
         description="contrast of the discs over the noise under a disc of their size, mean over images; no physical "
         "ratio, but it follows the dose closely: for control charts; null where the discs do not stand out"
     )
-    contrast_to_noise_log_error: float | None = Field(
-        description="standard error of its logarithm, from the spread between images; null for fewer than 3"
-    )
+    contrast_to_noise_log_error: float | None = Field(description="standard error of its logarithm, likewise")
     curve: tuple[Point, ...] = Field(description="the curve, from the largest diameter on")
     psychometric: tuple[Psychometric, ...] = Field(description="the psychometric fit of each diameter")
     warnings: tuple[str, ...] = Field(description="what makes the record doubtful, in words")
