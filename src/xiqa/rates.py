@@ -37,7 +37,7 @@ from xiqa.metrics.maps.road import road
 from xiqa.models.cascade import cascade
 from xiqa.models.cdc_net import CDCNet
 from xiqa.models.classifier import Classifier, predictor
-from xiqa.models.classifier_training import train_classifier
+from xiqa.models.classifier_training import LabelledImages, train_classifier
 from xiqa.models.ensemble import Ensemble
 from xiqa.models.training import TrainingStep, train_member
 from xiqa.models.zoo import build, cam_layer, multi_layers
@@ -252,10 +252,9 @@ class Rates:
         labels = np.arange(number) % len(classifier.classes)
         with tempfile.TemporaryDirectory() as folder:
             train_classifier(
-                classifier.net, self._repeated(name, number), labels, np.arange(number), np.arange(0), training,
-                architecture=architecture, options=classifier.options, classes=classifier.classes,
-                channels=classifier.channels, seed=0, folder=folder, weights_source="rate",
-                threads=self.config.compute.threads, device=self.config.compute.device,
+                classifier, LabelledImages(self._repeated(name, number), labels, np.arange(number), np.arange(0)),
+                training, seed=0, folder=folder, weights_source="rate", threads=self.config.compute.threads,
+                device=self.config.compute.device,
                 progress=lambda row: ends.append(self.clock()),
             )  # fmt: skip
         return float(np.diff(ends).min()) / number

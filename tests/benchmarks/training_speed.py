@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from xiqa.config import TRAINING_PRESETS, ClassifierTraining
-from xiqa.models.classifier_training import computing_precision, train_classifier
+from xiqa.models.classifier import Classifier
+from xiqa.models.classifier_training import LabelledImages, computing_precision, train_classifier
 from xiqa.models.zoo import build
 
 
@@ -86,9 +87,9 @@ def main() -> None:
         np.save(path, images)
         mapped = np.load(path, mmap_mode="r")
         train_classifier(
-            fresh(), mapped, labels, np.arange(given.images), np.zeros(0, int), training, architecture=given.network,
-            options={}, classes=("0", "1"), channels=given.channels, seed=0, folder=folder, threads=given.threads,
-            progress=progress,
+            Classifier(fresh(), given.network, {}, ("0", "1"), given.channels, given.size, training.one_output),
+            LabelledImages(mapped, labels, np.arange(given.images), np.zeros(0, int)), training, seed=0, folder=folder,
+            threads=given.threads, progress=progress,
         )  # fmt: skip
     ours, bare_seconds = (np.median(times[name], axis=0) for name in ("ours", "bare"))
     ratios = np.array(times["bare"])[:, 0] / np.array(times["ours"])[:, 0]

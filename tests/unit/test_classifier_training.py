@@ -10,20 +10,21 @@ import torch
 from torch import nn
 
 from xiqa.config import Augmentation, ClassifierTraining
-from xiqa.models import classifier_training
-from xiqa.models.classifier import embed, load_classifier, logits, predict, probabilities
+from xiqa.models import training_loop
+from xiqa.models.classifier import Classifier, embed, load_classifier, logits, predict, probabilities
 from xiqa.models.classifier_training import (
+    LabelledImages,
     best_epoch,
     class_weights,
     computing_precision,
     data_digest,
     epoch_plan,
-    input_statistics,
     learning_rate,
     train_classifier,
     weighted_loss,
     weights_digest,
 )
+from xiqa.models.training_loop import input_statistics
 
 SIZE = 16
 OUTPUTS = ("weights.safetensors", "history.csv", "model.json")
@@ -64,9 +65,13 @@ def run(folder: Path, training: ClassifierTraining = QUICK, *, data=None, net=No
     n = len(images)
     outputs = 1 if training.one_output else len(classes)
     net = net or build(channels=given.get("channels", 1), outputs=outputs)
-    options = {"architecture": "tiny", "options": {}, "channels": 1, "seed": 1, "folder": folder}
     rows = {"train_rows": np.arange(n - n // 3), "validation_rows": np.arange(n - n // 3, n)}
-    return train_classifier(net, images, labels, training=training, classes=classes, **(options | rows | given))
+    rows |= {name: given.pop(name) for name in rows if name in given}
+    classifier = Classifier(
+        net, "tiny", {}, tuple(classes), given.pop("channels", 1), images.shape[1], training.one_output
+    )
+    options = {"seed": 1, "folder": folder}
+    return train_classifier(classifier, LabelledImages(images, labels, **rows), training, **(options | given))
 
 
 def with_(training: ClassifierTraining = QUICK, **changes) -> ClassifierTraining:
@@ -79,7 +84,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _checkpoints_after_short_epochs(monkeypatch):
-    monkeypatch.setattr(classifier_training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -413,7 +418,7 @@ def test_statistics_and_digest_are_those_of_the_rows():
     images, labels = blobs()
     rows = np.array([5, 3, 11])
     pixels = images[rows].astype(float)
-    assert input_statistics(images, rows) == pytest.approx((pixels.mean(), pixels.std()), rel=1e-9)
+    assert input_statistics(images[rows]) == pytest.approx((pixels.mean(), pixels.std()), rel=1e-9)
     before = data_digest(images, labels, rows)
     images[0], labels[0] = 0, 1 - labels[0]
     assert data_digest(images, labels, rows) == before

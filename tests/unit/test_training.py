@@ -10,16 +10,18 @@ import pytest
 import torch
 
 from xiqa.config import Network, Training
+from xiqa.models import training_loop
 from xiqa.models.cdc_net import CDCNet
 from xiqa.models.ensemble import load_ensemble, load_member, predict
 from xiqa.models.training import (
     TrainingStep,
     data_digest,
     epoch_batches,
-    input_statistics,
     learning_rate,
+    pixels_of,
     train_member,
 )
+from xiqa.models.training_loop import input_statistics
 
 SIZE = 20
 NETWORK = Network(channels=(4, 4, 8), hidden=16)
@@ -50,6 +52,11 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
+@pytest.fixture(autouse=True)
+def _checkpoints_after_short_epochs(monkeypatch):
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict[str, bytes]:
     return outputs(run(tmp_path_factory.mktemp("undisturbed")))
@@ -71,8 +78,10 @@ def test_members_and_seeds_differ(undisturbed, tmp_path, change):
 KILLED = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from test_training import run
+from test_training import run, training_loop
 from pathlib import Path
+
+training_loop.CHECKPOINT_SECONDS = 0.0
 
 def progress(row):
     if row["epoch"] == 4:
@@ -245,7 +254,7 @@ def test_images_and_labels_must_fit(tmp_path, images, labels, message):
 def test_input_statistics_are_those_of_all_pixels():
     steps = four_steps()
     pixels = np.concatenate([step.images.ravel() for step in steps]).astype(float)
-    mean, sd = input_statistics(steps)
+    mean, sd = input_statistics(pixels_of(steps))
     assert mean == pytest.approx(pixels.mean(), rel=1e-12)
     assert sd == pytest.approx(pixels.std(), rel=1e-9)
 

@@ -10,7 +10,8 @@ from xiqa.cdmam.samples import StackedImages
 from xiqa.config import CellsNetwork, Network, Training
 from xiqa.files import read_array, read_table
 from xiqa.logs import Progress, log_to
-from xiqa.models.training import TrainingStep, input_statistics, train_member
+from xiqa.models.training import TrainingStep, train_member
+from xiqa.models.training_loop import input_statistics
 
 
 def train(
@@ -32,7 +33,7 @@ def train(
     drawn = TrainingStep("drawn", images, labels)
     nothing = np.zeros((0, *images.shape[1:]), images.dtype)
     steps = [drawn, *(TrainingStep(f"empty {number}", nothing, labels[:0]) for number in (2, 3, 4))]
-    mean, sd = input_statistics([drawn])
+    mean, sd = input_statistics(images)
     training = Training(**settings["training"])
 
     def show(row: dict) -> None:

@@ -7,7 +7,8 @@ from xiqa.cdmam.samples import map_samples
 from xiqa.config import STEPS, Network, Training
 from xiqa.files import read_table
 from xiqa.logs import Progress, log_to
-from xiqa.models.training import TrainingStep, input_statistics, train_member
+from xiqa.models.training import TrainingStep, pixels_of, train_member
+from xiqa.models.training_loop import input_statistics
 
 
 def train(
@@ -31,7 +32,7 @@ def train(
             steps.append(TrainingStep(step, images, labels))
     epochs = [number for step, number in zip(STEPS, training.epochs, strict=True) if step in {s.name for s in steps}]
     training = training.model_copy(update={"epochs": tuple(epochs)})
-    mean, sd = input_statistics(steps)
+    mean, sd = input_statistics(pixels_of(steps))
 
     def show(row: dict) -> None:
         progress(row["epoch"], sum(epochs), f"epochs, step {row['step_name']}, rmse {row['rmse_midpoint_um']:.4f} µm")

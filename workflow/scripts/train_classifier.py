@@ -8,7 +8,8 @@ from xiqa.config import ClassifierTraining, NetworkPlan
 from xiqa.datasets.base import classes_of
 from xiqa.files import read_array, read_table
 from xiqa.logs import Progress, log_to
-from xiqa.models.classifier_training import train_classifier
+from xiqa.models.classifier import Classifier
+from xiqa.models.classifier_training import LabelledImages, train_classifier
 from xiqa.models.weights import initial_state
 from xiqa.models.zoo import check_size
 
@@ -31,11 +32,14 @@ def train(
         accuracy = row.get("validation_balanced_accuracy", row["balanced_accuracy"])
         progress(row["epoch"], training.epochs, f"epochs, balanced accuracy {accuracy:.3f}")
 
+    rows = [np.flatnonzero(part == name) for name in ("train", "validation")]
     train_classifier(
-        net, images, table["label"].to_numpy(), np.flatnonzero(part == "train"),
-        np.flatnonzero(part == "validation"), training, architecture=network.architecture, options=network.options,
-        classes=classes, channels=network.channels, seed=seed, folder=folder, weights_source=source,
-        threads=threads, device=device, progress=show,
+        Classifier(
+            net, network.architecture, network.options, tuple(classes), network.channels, images.shape[1],
+            training.one_output,
+        ),
+        LabelledImages(images, table["label"].to_numpy(), *rows), training, seed=seed, folder=folder,
+        weights_source=source, threads=threads, device=device, progress=show,
     )  # fmt: skip
 
 

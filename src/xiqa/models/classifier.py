@@ -45,8 +45,8 @@ class Classifier:
     channels: int
     size: int
     one_output: bool
-    input_mean: float
-    input_sd: float
+    input_mean: float = 0.0
+    input_sd: float = 1.0
 
     @property
     def outputs(self) -> int:

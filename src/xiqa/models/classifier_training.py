@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-import shutil
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from xiqa import files
@@ -25,32 +21,38 @@ from xiqa.models.augmentation import apply_changes, draw_changes
 from xiqa.models.classifier import Classifier, description, logits, write_classifier
 from xiqa.models.loader import even_batches, read_batches
 from xiqa.models.torch_settings import torch_settings
+from xiqa.models.training_loop import HISTORY_FILE, Row, check_loss, end_training, input_statistics, run_epochs
 from xiqa.seeds import stream_seed
 
-HISTORY_FILE = "history.csv"
-CHECKPOINT = "checkpoint/state.safetensors"
-CHECKPOINT_SECONDS = 10.0
-"""A checkpoint comes no sooner after the one before, or the start: short epochs would spend a tenth on them."""
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """What a classifier is trained on.
+
+    Attributes:
+        images: (n, size, size) in 0..1, float16 or float32, usually a memory map.
+        labels: (n,) class of each image.
+        train_rows: indices of the images to train on.
+        validation_rows: indices of the images that choose the epoch; empty keeps the last epoch.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    train_rows: np.ndarray
+    validation_rows: np.ndarray
 
 
 def train_classifier(
-    net: nn.Module,
-    images: np.ndarray,
-    labels: np.ndarray,
-    train_rows: np.ndarray,
-    validation_rows: np.ndarray,
+    classifier: Classifier,
+    data: LabelledImages,
     training: ClassifierTraining,
     *,
-    architecture: str,
-    options: dict[str, Any],
-    classes: Sequence[str],
-    channels: int,
     seed: int,
     folder: str | os.PathLike,
     weights_source: str = "all weights random",
     threads: int = 1,
     device: str = "cpu",
-    progress: Callable[[dict], None] | None = None,
+    progress: Callable[[Row], None] | None = None,
     resume: bool = True,
 ) -> Path:
     """Train a network and write `weights.safetensors`, `history.csv` and `model.json` into `folder`.
@@ -61,16 +63,10 @@ def train_classifier(
     `best_epoch`.
 
     Args:
-        net: (n, channels, size, size) -> logits (n, outputs), with its initial weights; it is trained in place.
-        images: (n, size, size) in 0..1, float16 or float32, usually a memory map.
-        labels: (n,) class of each image.
-        train_rows: indices of the images to train on.
-        validation_rows: indices of the images that choose the epoch; empty keeps the last epoch.
+        classifier: with its initial weights; its network is trained in place. The statistics of its input are those of
+            the training images.
+        data: the images.
         training: all settings.
-        architecture: name of the network, for model.json.
-        options: its options, for model.json.
-        classes: names in the order of the labels.
-        channels: input channels of the network.
         seed: seed of everything random but the initial weights.
         folder: where the outputs go, and the checkpoint as long as the training runs.
         weights_source: where the initial weights come from, for model.json.
@@ -88,83 +84,84 @@ def train_classifier(
         ValueError: images, labels, rows, classes and network do not fit each other.
         FloatingPointError: the loss or a weight is no longer a number.
     """
-    train_rows, validation_rows = np.asarray(train_rows, int), np.asarray(validation_rows, int)
-    _check(images, labels, train_rows, validation_rows, training, classes)
-    mean, sd = input_statistics(images, train_rows)
-    classifier = Classifier(
-        net, architecture, options, tuple(classes), channels, images.shape[1], training.one_output, mean, sd
-    )
-    precision = computing_precision(training.precision, device)
+    _check(data, training, classifier.classes)
+    mean, sd = input_statistics(data.images[row] for row in data.train_rows)
+    classifier = replace(classifier, input_mean=mean, input_sd=sd)
+    net, folder = classifier.net, Path(folder)
     details = {
         "state": "trained",
         "weights_source": weights_source,
         "training": training.model_dump(mode="json", exclude={"precision", "workers", "checkpoint_epochs"}),
-        "precision": precision,
+        "precision": computing_precision(training.precision, device),
         "seed": seed,
         "threads": threads,
         "device": device,
-        "training_data": data_digest(images, labels, train_rows),
-        "validation_data": data_digest(images, labels, validation_rows),
+        "training_data": data_digest(data.images, data.labels, data.train_rows),
+        "validation_data": data_digest(data.images, data.labels, data.validation_rows),
         "initial_weights": weights_digest(net),
     }
-    fingerprint = hashlib.sha256(json.dumps(details | description(classifier), sort_keys=True).encode()).hexdigest()
-    path = Path(folder) / CHECKPOINT
     with torch_settings(threads, device):
         net.to(device, memory_format=torch.channels_last)
-        _check_outputs(classifier, images, train_rows)
-        weights = torch.ones(len(classes), device=device)
-        if training.class_weights:
-            weights = torch.tensor(class_weights(labels[train_rows], len(classes))).to(weights)
+        _check_outputs(classifier, data.images, data.train_rows)
         optimiser = _optimiser(net, training)
-        history, best = _resume(path, fingerprint, net, optimiser) if resume else ([], {})
-        saved = time.monotonic()
-        for epoch in range(len(history), training.epochs):
-            plan = epoch_plan(train_rows, training, seed, epoch)
-            batches = read_batches(images, [rows for rows, _ in plan], training.workers)
-            first = epoch * len(plan)
-            outputs, targets = [], []
-            torch.manual_seed(stream_seed(seed, "dropout", epoch))
-            net.train()
-            for number, (batch, (rows, changes)) in enumerate(zip(batches, plan, strict=True)):
-                x = apply_changes(torch.from_numpy(batch).to(device, torch.float32), changes)
-                y = _targets(labels, rows, device)
-                for group in optimiser.param_groups:
-                    group["lr"] = learning_rate(training, first + number, len(plan))
-                optimiser.zero_grad()
-                with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-                    output = net(classifier.inputs(x)).float()
-                loss = weighted_loss(output, y, weights)
-                if not math.isfinite(loss.item()):
-                    raise FloatingPointError(
-                        f"training of {architecture}: the loss is {loss.item()} in epoch {epoch + 1}, batch "
-                        f"{number + 1} of {len(plan)}; lower training.learning_rate, or look for pixels that are no "
-                        "numbers"
-                    )
-                loss.backward()
-                optimiser.step()
-                outputs.append(output.detach())
-                targets.append(y)
-            row = {"epoch": epoch + 1, "learning_rate": learning_rate(training, first, len(plan))}
-            row |= _scores(torch.cat(outputs), torch.cat(targets), weights)
-            if len(validation_rows):
-                output = torch.from_numpy(logits(classifier, images, validation_rows, batch_size=training.batch_size))
-                scores = _scores(output.to(device), _targets(labels, validation_rows, device), weights)
-                row |= {f"validation_{name}": value for name, value in scores.items()}
-            _check_numbers(classifier, row)
-            history.append(row)
-            if best_epoch(history) == len(history):
-                best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in net.state_dict().items()}
-            if progress is not None:
-                progress(row)
-            due = len(history) % training.checkpoint_epochs == 0 and len(history) < training.epochs
-            if due and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                _save(path, fingerprint, net, optimiser, history, best)
-                saved = time.monotonic()
-    net.to("cpu").load_state_dict(best)
-    files.write_table(Path(folder) / HISTORY_FILE, pd.DataFrame(history))
+        history = run_epochs(
+            net, optimiser, training.epochs, _epoch(classifier, data, training, optimiser, seed, device),
+            folder=folder, description=details | description(classifier), checkpoint_epochs=training.checkpoint_epochs,
+            is_best=lambda rows: best_epoch(rows) == len(rows), progress=progress, resume=resume,
+        )  # fmt: skip
+    net.to("cpu")
+    files.write_table(folder / HISTORY_FILE, pd.DataFrame(history))
     write_classifier(folder, classifier, details | {"best_epoch": best_epoch(history)})
-    shutil.rmtree(path.parent, ignore_errors=True)
-    return Path(folder)
+    end_training(folder)
+    return folder
+
+
+def _epoch(
+    classifier: Classifier,
+    data: LabelledImages,
+    training: ClassifierTraining,
+    optimiser: torch.optim.Optimizer,
+    seed: int,
+    device: str,
+) -> Callable[[int], Row]:
+    """What trains one epoch and scores it."""
+    net, weights = classifier.net, torch.ones(len(classifier.classes), device=device)
+    bf16 = computing_precision(training.precision, device) == "bf16"
+    if training.class_weights:
+        weights = torch.tensor(class_weights(data.labels[data.train_rows], len(classifier.classes))).to(weights)
+
+    def train_epoch(epoch: int) -> Row:
+        plan = epoch_plan(data.train_rows, training, seed, epoch)
+        batches = read_batches(data.images, [rows for rows, _ in plan], training.workers)
+        first = epoch * len(plan)
+        outputs, targets = [], []
+        torch.manual_seed(stream_seed(seed, "dropout", epoch))
+        net.train()
+        for number, (batch, (rows, changes)) in enumerate(zip(batches, plan, strict=True)):
+            x = apply_changes(torch.from_numpy(batch).to(device, torch.float32), changes)
+            y = _targets(data.labels, rows, device)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(training, first + number, len(plan))
+            optimiser.zero_grad()
+            with torch.autocast(device, torch.bfloat16, enabled=bf16):
+                output = net(classifier.inputs(x)).float()
+            loss = weighted_loss(output, y, weights)
+            check_loss(loss, classifier.architecture, f"epoch {epoch + 1}", number, len(plan))
+            loss.backward()
+            optimiser.step()
+            outputs.append(output.detach())
+            targets.append(y)
+        row = {"epoch": epoch + 1, "learning_rate": learning_rate(training, first, len(plan))}
+        row |= _scores(torch.cat(outputs), torch.cat(targets), weights)
+        if len(data.validation_rows):
+            found = logits(classifier, data.images, data.validation_rows, batch_size=training.batch_size)
+            y = _targets(data.labels, data.validation_rows, device)
+            scores = _scores(torch.from_numpy(found).to(device), y, weights)
+            row |= {f"validation_{name}": value for name, value in scores.items()}
+        _check_numbers(classifier, row)
+        return row
+
+    return train_epoch
 
 
 def epoch_plan(
@@ -271,28 +268,6 @@ def computing_precision(precision: str, device: str) -> str:
     return "bf16" if native else "float32"
 
 
-def input_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation over all pixels of the images `rows`.
-
-    Raises:
-        ValueError: the images are constant, or hold what is no number.
-    """
-    n, total, squares = 0, 0.0, 0.0
-    for row in rows:
-        image = np.asarray(images[row], np.float64)
-        n += image.size
-        total += float(image.sum())
-        squares += float(np.square(image).sum())
-    mean = total / n
-    variance = squares / n - mean**2
-    if not variance > 0:
-        raise ValueError(
-            f"images: found variance {variance} over the training images, expected more than 0; look for pixels that "
-            "are no numbers, or for images that are all alike"
-        )
-    return mean, math.sqrt(variance)
-
-
 def data_digest(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> str:
     """SHA-256 over the images and labels of `rows` in order, 64 hexadecimal digits."""
     digest = hashlib.sha256(f"{images.shape[1:]} {images.dtype}".encode())
@@ -311,19 +286,13 @@ def weights_digest(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _check(
-    images: np.ndarray,
-    labels: np.ndarray,
-    train_rows: np.ndarray,
-    validation_rows: np.ndarray,
-    training: ClassifierTraining,
-    classes: Sequence[str],
-) -> None:
+def _check(data: LabelledImages, training: ClassifierTraining, classes: Sequence[str]) -> None:
+    images, labels = data.images, data.labels
     if images.ndim != 3 or images.shape[1] != images.shape[2] or labels.shape != images.shape[:1]:
         raise ValueError(
             f"found images {images.shape} and labels {labels.shape}, expected (n, size, size) and (n,); prepare again"
         )
-    used = labels[np.concatenate([train_rows, validation_rows])]
+    used = labels[np.concatenate([data.train_rows, data.validation_rows])]
     if used.dtype.kind not in "iu" or used.min() < 0 or used.max() >= len(classes):
         raise ValueError(
             f"labels: found {sorted(set(used.tolist()))}, expected whole numbers from 0 to {len(classes) - 1}, one "
@@ -331,9 +300,9 @@ def _check(
         )
     if training.one_output and len(classes) != 2:
         raise ValueError(f"training.one_output: found {len(classes)} classes, expected 2; set it to false")
-    if len(train_rows) < 2:
-        raise ValueError(f"found {len(train_rows)} training images, expected at least 2; change the split")
-    shared = np.intersect1d(train_rows, validation_rows)
+    if len(data.train_rows) < 2:
+        raise ValueError(f"found {len(data.train_rows)} training images, expected at least 2; change the split")
+    shared = np.intersect1d(data.train_rows, data.validation_rows)
     if len(shared):
         raise ValueError(f"found {len(shared)} images both in training and validation, expected none; split again")
 
@@ -380,46 +349,3 @@ def _optimiser(net: nn.Module, training: ClassifierTraining) -> torch.optim.Opti
     if training.optimiser == "adam":
         return torch.optim.Adam(net.parameters(), **options)
     return torch.optim.SGD(net.parameters(), momentum=training.momentum, **options)
-
-
-def _save(
-    path: Path,
-    fingerprint: str,
-    net: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    history: list[dict],
-    best: dict[str, Tensor],
-) -> None:
-    """Write weights, the optimiser's state, the best weights and the history so far, whole or not at all."""
-    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
-    for name, parameter in net.named_parameters():
-        slots = optimiser.state.get(parameter, {})
-        tensors |= {f"optimiser.{name}.{slot}": value for slot, value in slots.items() if value is not None}
-    files.write_tensors(path, tensors, {"history": json.dumps(history), "fingerprint": fingerprint})
-
-
-def _resume(
-    path: Path, fingerprint: str, net: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[list[dict], dict[str, Tensor]]:
-    """Load a checkpoint of the same training; return its history and best weights, both empty without one."""
-    if not path.is_file():
-        return [], {}
-    with safe_open(path, "pt") as stored:
-        metadata = stored.metadata()
-        if metadata["fingerprint"] != fingerprint:
-            return [], {}
-        tensors = {"net": {}, "best": {}, "optimiser": {}}
-        keys = stored.keys()
-        for key in keys:
-            kind, _, name = key.partition(".")
-            tensors[kind][name] = stored.get_tensor(key)
-    net.load_state_dict(tensors["net"])
-    parameters = dict(net.named_parameters())
-    for key, value in tensors["optimiser"].items():
-        name, _, slot = key.rpartition(".")
-        parameter = parameters[name]
-        # Moments take the parameter's own memory layout, which the file does not keep.
-        like = torch.empty_like(parameter if value.shape == parameter.shape else value, device=parameter.device)
-        optimiser.state[parameter][slot] = like.detach().copy_(value)
-    return json.loads(metadata["history"]), tensors["best"]

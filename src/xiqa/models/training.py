@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from xiqa import files
@@ -22,10 +20,8 @@ from xiqa.config import CellsNetwork, Network, Training
 from xiqa.models.cdc_net import CDCNet, CurveOutputs, gaussian_nll
 from xiqa.models.ensemble import MODEL_FILE, WEIGHTS_FILE, build_member, normalise
 from xiqa.models.torch_settings import torch_settings
+from xiqa.models.training_loop import HISTORY_FILE, Row, check_loss, end_training, run_epochs
 from xiqa.seeds import stream_seed
-
-HISTORY_FILE = "history.csv"
-CHECKPOINT_FOLDER = "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def train_member(
         network: widths and form of the network.
         training: epochs, batch size, learning rate, weight decay, distance of checkpoints.
         size: rows and columns of the images.
-        input_mean: mean of all training images in counts (see `input_statistics`).
+        input_mean: mean of all training images in counts (see `training_loop.input_statistics`).
         input_sd: standard deviation of all training images in counts.
         seed: seed of the study.
         member: number of the member; members differ in their initial weights, order, mirroring and dropout.
@@ -91,7 +87,6 @@ def train_member(
     Reference: Amanova et al. 2022, section 2.2 and appendix D; Adam with L2 on every parameter, as in torch.
     """
     folder = Path(folder)
-    checkpoint = folder / CHECKPOINT_FOLDER / "state.safetensors"
     for step in (*steps, *([validation] if validation is not None else [])):
         _check(step, size)
     if len(steps) != len(training.epochs):
@@ -108,7 +103,6 @@ def train_member(
         "training_data": data_digest(steps),
         "validation_data": data_digest([validation]) if validation is not None else None,
     }
-    plan = [number for number, epochs in enumerate(training.epochs) for _ in range(epochs)]
     with torch_settings(threads, device):
         torch.manual_seed(stream_seed(seed, "initial weights", member))
         net = build_member(size, network)
@@ -120,48 +114,67 @@ def train_member(
         _swap_feature_order(net, to_channels_last=True)
         net.to(device, memory_format=torch.channels_last)
         adam = torch.optim.Adam(_groups(net, training.variance_rate), weight_decay=training.weight_decay, fused=True)
-        history = _resume(checkpoint, net, adam, description)
-        for epoch in range(len(history), len(plan)):
-            data = steps[: plan[epoch] + 1]
-            rng = np.random.default_rng(stream_seed(seed, "batches", member, epoch))
-            torch.manual_seed(stream_seed(seed, "dropout", member, epoch))
-            row = {"step": plan[epoch] + 1, "step_name": steps[plan[epoch]].name, "epoch": epoch + 1}
-            batches = epoch_batches(data, epoch, training.batch_size, rng, net.mirrored)
-            n_batches = math.ceil(sum(len(step.images) for step in data) / training.batch_size)
-            sums = np.zeros(3)
-            net.train()
-            for number, (counts, labels_um) in enumerate(batches):
-                rate = learning_rate(training, epoch + number / n_batches)
-                for group in adam.param_groups:
-                    group["lr"] = rate * group["multiple"]
-                x, target_um = _tensors(counts, labels_um, input_mean, input_sd, device)
-                adam.zero_grad()
-                mean, log_variance = _forward(net, x)
-                loss = gaussian_nll(mean, log_variance, net.to_target(target_um))
-                if not math.isfinite(loss.item()):
-                    raise FloatingPointError(
-                        f"training of member {member}: the loss is {loss.item()} in step {row['step']} "
-                        f"({row['step_name']}), epoch {row['epoch']}, batch {number + 1} of {n_batches}; lower "
-                        "training.learning_rate, or look for images that are not counts"
-                    )
-                loss.backward()
-                adam.step()
-                sums += len(x) * _scores(net, loss, mean, log_variance, target_um)
-            row |= _row("", sums / sum(len(step.images) for step in data))
-            if validation is not None:
-                row |= _row("validation_", _validate(net, validation, training.batch_size, input_mean, input_sd))
-            history.append(row)
-            if progress is not None:
-                progress(row)
-            if len(history) % training.checkpoint_epochs == 0 and len(history) < len(plan):
-                _save(checkpoint, net, adam, history, description)
+        history = run_epochs(
+            net, adam, sum(training.epochs),
+            _epoch(net, adam, steps, training, _Streams(seed, member), (input_mean, input_sd), validation),
+            folder=folder, description=description, checkpoint_epochs=training.checkpoint_epochs, progress=progress,
+        )  # fmt: skip
     net.to("cpu", memory_format=torch.contiguous_format)
     _swap_feature_order(net, to_channels_last=False)
     files.write_tensors(folder / WEIGHTS_FILE, net.state_dict())
     files.write_table(folder / HISTORY_FILE, pd.DataFrame(history))
     files.write_json(folder / MODEL_FILE, description)
-    shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    end_training(folder)
     return folder
+
+
+class _Streams(NamedTuple):
+    """Where the random numbers of a training come from."""
+
+    seed: int
+    member: int
+
+
+def _epoch(
+    net: CurveOutputs,
+    adam: torch.optim.Adam,
+    steps: Sequence[TrainingStep],
+    training: Training,
+    streams: _Streams,
+    statistics: tuple[float, float],
+    validation: TrainingStep | None,
+) -> Callable[[int], Row]:
+    """What trains one epoch and scores it; statistics: mean and standard deviation of the input in counts."""
+    plan = [number for number, epochs in enumerate(training.epochs) for _ in range(epochs)]
+
+    def train_epoch(epoch: int) -> Row:
+        data = steps[: plan[epoch] + 1]
+        rng = np.random.default_rng(stream_seed(streams.seed, "batches", streams.member, epoch))
+        torch.manual_seed(stream_seed(streams.seed, "dropout", streams.member, epoch))
+        row = {"step": plan[epoch] + 1, "step_name": steps[plan[epoch]].name, "epoch": epoch + 1}
+        batches = epoch_batches(data, epoch, training.batch_size, rng, net.mirrored)
+        n_batches = math.ceil(sum(len(step.images) for step in data) / training.batch_size)
+        sums = np.zeros(3)
+        net.train()
+        for number, (counts, labels_um) in enumerate(batches):
+            rate = learning_rate(training, epoch + number / n_batches)
+            for group in adam.param_groups:
+                group["lr"] = rate * group["multiple"]
+            x, target_um = _tensors(counts, labels_um, *statistics, net.target_scale.device)
+            adam.zero_grad()
+            mean, log_variance = _forward(net, x)
+            loss = gaussian_nll(mean, log_variance, net.to_target(target_um))
+            where = f"step {row['step']} ({row['step_name']}), epoch {row['epoch']}"
+            check_loss(loss, f"member {streams.member}", where, number, n_batches)
+            loss.backward()
+            adam.step()
+            sums += len(x) * _scores(net, loss, mean, log_variance, target_um)
+        row |= _row("", sums / sum(len(step.images) for step in data))
+        if validation is not None:
+            row |= _row("validation_", _validate(net, validation, training.batch_size, *statistics))
+        return row
+
+    return train_epoch
 
 
 def learning_rate(training: Training, epoch: float) -> float:
@@ -213,19 +226,9 @@ def epoch_batches(
         yield np.stack(counts), np.stack(labels_um)
 
 
-def input_statistics(steps: Sequence[TrainingStep]) -> tuple[float, float]:
-    """Mean and standard deviation in counts over all pixels of all images of all steps.
-
-    Reference: Amanova et al. 2022, section 2.2: normalised by the training data set.
-    """
-    n, total, squares = 0, 0.0, 0.0
-    for step in steps:
-        for image in step.images:
-            n += image.size
-            total += float(image.sum(dtype=np.float64))
-            squares += float(np.square(image, dtype=np.float64).sum())
-    mean = total / n
-    return mean, math.sqrt(squares / n - mean**2)
+def pixels_of(steps: Sequence[TrainingStep]) -> Iterator[np.ndarray]:
+    """The images of all steps, one after the other, for `input_statistics`."""
+    return (image for step in steps for image in step.images)
 
 
 def data_digest(steps: Sequence[TrainingStep]) -> str:
@@ -253,7 +256,9 @@ def _check(step: TrainingStep, size: int) -> None:
         )
 
 
-def _tensors(counts: np.ndarray, labels_um: np.ndarray, mean: float, sd: float, device: str) -> tuple[Tensor, Tensor]:
+def _tensors(
+    counts: np.ndarray, labels_um: np.ndarray, mean: float, sd: float, device: str | torch.device
+) -> tuple[Tensor, Tensor]:
     x = torch.from_numpy(normalise(counts, mean, sd)[:, None]).to(device)
     return x, torch.tensor(labels_um, dtype=torch.float32, device=device)
 
@@ -311,35 +316,3 @@ def _groups(net: CurveOutputs, variance_rate: float) -> list[dict]:
     groups = [{"params": list(named.values()), "multiple": 1.0}]
     # Adam moves a parameter by about the learning rate per batch; with few batches the variance would not arrive.
     return [*groups, {"params": variance, "multiple": variance_rate}] if variance else groups
-
-
-def _fingerprint(description: dict) -> str:
-    return hashlib.sha256(repr(sorted(description.items())).encode()).hexdigest()
-
-
-def _save(path: Path, net: CurveOutputs, adam: torch.optim.Adam, history: list[dict], description: dict) -> None:
-    """Write weights, Adam's moments and the history so far as one file, whole or not at all."""
-    tensors = {f"model.{name}": tensor for name, tensor in net.state_dict().items()}
-    for name, parameter in net.named_parameters():
-        tensors |= {f"adam.{name}.{key}": tensor for key, tensor in adam.state[parameter].items()}
-    metadata = {"history": json.dumps(history), "fingerprint": _fingerprint(description)}
-    files.write_tensors(path, tensors, metadata)
-
-
-def _resume(path: Path, net: CurveOutputs, adam: torch.optim.Adam, description: dict) -> list[dict]:
-    """Load a checkpoint of the same training into network and optimiser; return its history, empty without one."""
-    if not path.is_file():
-        return []
-    with safe_open(path, "pt") as stored:
-        metadata = stored.metadata()
-        if metadata["fingerprint"] != _fingerprint(description):
-            return []
-        net.load_state_dict({name: stored.get_tensor(f"model.{name}") for name in net.state_dict()})
-        for name, parameter in net.named_parameters():
-            adam.state[parameter] = {
-                "step": stored.get_tensor(f"adam.{name}.step").to(parameter.device),
-                # Copied into the parameter's own memory layout, which the file does not keep.
-                "exp_avg": torch.empty_like(parameter).copy_(stored.get_tensor(f"adam.{name}.exp_avg")),
-                "exp_avg_sq": torch.empty_like(parameter).copy_(stored.get_tensor(f"adam.{name}.exp_avg_sq")),
-            }
-    return json.loads(metadata["history"])
