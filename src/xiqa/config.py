@@ -220,9 +220,24 @@ class Readout(Section):
         description="how the curve is measured that labels a setting's images: from graded signals, in which no "
         "threshold is censored, or by counting hits as the paper does",
     )
+    labels_per: Literal["setting", "image"] = Field(
+        "setting",
+        description="what has a label of its own: each setting, whose training images share the curve of its "
+        "read-outs, or each training image, read in full before it is sampled (labels: graded only). Test images have "
+        "the label of their setting either way",
+    )
     human: Literal["contrast", "thickness"] = Field(
         "thickness", description="what the human-equivalent factor r(d) multiplies"
     )
+
+    @model_validator(mode="after")
+    def _one_image_is_not_counted(self) -> Readout:
+        if self.labels_per == "image" and self.labels != "graded":
+            raise ValueError(
+                "labels_per: found image with labels: standard, expected labels: graded, since counting needs many "
+                "images for a curve; change one of the two"
+            )
+        return self
 
 
 class Images(Section):

@@ -81,6 +81,11 @@ def cdmam_work(config: Config, recordings: int = 0) -> list[Work]:
             "CDMAM", "sample", settings, sum(steps) * cdmam.sampling.samplings + once, "sampled images", ("sample",)
         ),
         Work("CDMAM", "fit_curves", 2, settings, "curves", ("fit_curves",)),
+        *(
+            [Work("CDMAM", "sample: own labels", 0, sum(steps), "images simulated and read", ("read_out",))]
+            if cdmam.readout.labels_per == "image"
+            else []
+        ),
         Work("CDMAM", "train", members, members * passes, "passes of images", ("train",)),
         *(
             Work(

@@ -78,6 +78,11 @@ def test_scenarios_are_table_1_of_the_paper(root):
         ("cdmam.margins_mm", [6, 0], "cdmam: .*margins_mm"),
         ("cdmam.training.learning_rate", -1e-4, "cdmam.training.learning_rate: found -0.0001.*greater than 0"),
         ("cdmam.upsampling.groups", ["recorded"], "upsampling.groups"),
+        (
+            "cdmam.readout",
+            {"labels": "standard", "labels_per": "image"},
+            "labels_per: found image with labels: standard",
+        ),
         ("cdmam.scenarios.scenario_1.noise_level", None, "published needs noise_level"),
         ("results", ".", "results: found '.'.*expected a folder that holds nothing else"),
         ("results", "/scratch/{me}", "results: found '/scratch/{me}'.*without any of"),

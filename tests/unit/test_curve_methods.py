@@ -38,10 +38,10 @@ def test_each_way_is_scored_against_the_analytic_curve():
     known = 0.006 + 0.009 / DIAMETERS_MM + 0.0025 / DIAMETERS_MM**2
     image = GradedImage(
         ln_threshold=np.log(known), covariance=0.01**2 * np.eye(16), amplitude_counts=1.0, attenuation_per_um=0.17,
-        blur_px=0.8, magnification=1.0, noise=known, ratio=np.ones(16), ratio_sd=np.ones(16),
+        blur_px=0.8, magnification=1.0, correlation_mm=0.05, noise=known, ratio=np.ones(16), ratio_sd=np.ones(16),
         pattern=np.empty((0, 0)), warnings=(),
     )  # fmt: skip
-    assert (counted_threshold_um(known, 0.17) > known[3:15]).all()
+    assert (counted_threshold_um(known, 0.17, 0.05) > known[3:15]).all()
     curves = pd.DataFrame(
         {
             "setting": "ood", "diameter_mm": CDC_DIAMETERS_MM, "images": 16, "standard_um": truth,

@@ -8,6 +8,7 @@ from scipy.integrate import dblquad
 
 from xiqa.cdmam import curve, graded
 from xiqa.cdmam.detectability import detectability_threshold_um
+from xiqa.cdmam.detector import correlation_mm
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, DIAMETERS_MM, GEOMETRIES
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.simulator import simulate
@@ -52,6 +53,18 @@ def test_one_image_gives_the_analytic_thresholds_of_the_known_place(measured):
     assert abs(error.mean()) < 0.05
     assert (abs(error) < 4 * sd).all()
     assert not measured.warnings
+
+
+def test_blur_and_noise_are_as_correlated_as_their_kernels_say(measured):
+    assert measured.correlation_mm == pytest.approx(correlation_mm(STANDARD, DETECTOR), rel=0.04)
+
+
+def test_small_discs_under_coarse_noise_are_found_more_often_at_one_detectability():
+    coarse, fine = (graded.expected_hit_rate(known(2.0), 0.17, length) for length in (0.1, 0.03))
+    assert (coarse[10:] > fine[10:])[CELL_PRESENT[10:]].all()
+    assert (graded.counted_threshold_um(known(2.0), 0.17, 0.1) < graded.counted_threshold_um(known(2.0), 0.17, 0.03))[
+        6:
+    ].all()
 
 
 def test_displaced_discs_are_measured_where_they_lie(image, measured):
@@ -133,22 +146,22 @@ def known(scale):
 
 @pytest.mark.parametrize("scale", [1.5, 3.0])
 def test_counting_many_images_gives_the_equivalent_curve(scale):
-    rates = graded.expected_hit_rate(known(scale), 0.17)
+    rates = graded.expected_hit_rate(known(scale), 0.17, 0.05)
     hits = np.random.default_rng(1).random((1000, 16, 16)) < rates
     counted = curve.standard_curve(np.where(CELL_PRESENT, np.where(hits, 1, 2), -1), bootstrap=0)
-    equivalent = graded.counted_threshold_um(known(scale), 0.17)
+    equivalent = graded.counted_threshold_um(known(scale), 0.17, 0.05)
     measured = counted.side == ""
     assert measured.sum() >= 9
     np.testing.assert_allclose(equivalent[measured], counted.table["t_auto_um"][measured], rtol=0.04)
 
 
 def test_nothing_is_held_to_the_phantoms_range():
-    low = graded.counted_threshold_um(known(0.4), 0.17)
+    low = graded.counted_threshold_um(known(0.4), 0.17, 0.05)
     assert (low[:4] < 0.03).all()
     assert (np.diff(low) > 0).all()
     ratio = low / known(0.4)[curve.CDC_ROWS]
     assert (ratio > 1).all()
-    high = graded.counted_threshold_um(known(12), 0.17)
+    high = graded.counted_threshold_um(known(12), 0.17, 0.05)
     assert high[-1] > 2
 
 

@@ -71,6 +71,12 @@ def test_work_of_the_cdmam_chain_is_that_of_the_paper(root):
     assert (found["train"].jobs, found["upsample omig"].jobs, found["upsample sensitivity"].jobs) == (10, 100, 80)
 
 
+def test_labels_of_their_own_cost_a_reading_of_each_training_image(root):
+    config = study(root, {"cdmam": {"readout": {"labels_per": "image"}}})
+    found = [part for part in plan.cdmam_work(config) if part.stage == "sample: own labels"]
+    assert [part.units for part in found] == [10 * (24 + 18 + 12) + 2 * 30]
+
+
 def test_time_is_units_times_rates_and_starts_of_jobs():
     work = [
         plan.Work("images", "train", 2, 100.0, "passes", ("train", "a")),

@@ -1,17 +1,20 @@
-"""Samples of several settings are put together by part and step; labels belong to settings, never to images."""
+"""Samples of several settings are put together by part and step; labels belong to settings, or to each image."""
+
+import runpy
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from xiqa.cdmam.labels import labels_of
+from xiqa.cdmam.labels import labels_of, own_label_um, training_labels_um
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, GEOMETRIES, LABEL_GRID
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.registered import structure_of_reading
 from xiqa.cdmam.samples import even_shares, first_of_each_group, map_samples, parts_of_recordings, read_samples
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
-from xiqa.files import write_array, write_table
+from xiqa.files import read_table, write_array, write_table
+from xiqa.metrics.curve_methods import analytic_curve_um
 
 
 def write_setting(folder, setting, part, steps, samplings, data="simulated"):
@@ -64,6 +67,31 @@ def test_labels_follow_the_setting():
         labels_of(curves, ["c"])
     with pytest.raises(ValueError, match="setting a: found diameters"):
         labels_of(curves.iloc[1:], ["a"])
+
+
+def test_a_training_image_is_labelled_by_its_own_signals_where_the_plan_says_so(root, tmp_path):
+    script = runpy.run_path(str(root / "workflow/scripts/sample.py"))
+    exposure, detector = Exposure(tube_voltage_kv=26, exposure_mas=100, noise_level=14), Detector(pixel_mm=0.1)
+    made = {"exposure": exposure.model_dump(), "detector": detector.model_dump(), "geometry": "standard_reader"}
+    plan = {"part": "train", "samplings": 1, "rows": [{"step": "no_margin", "margin_mm": 6.0}]}
+    tables = {}
+    for own in ({}, {"own_labels": "thickness"}):
+        paths = {name: tmp_path / f"{name}{len(own)}.{end}" for name, end in
+                 (("images", "npy"), ("indices", "npy"), ("table", "parquet"))}  # fmt: skip
+        script["sample"](made | {"seed": 1}, plan | own, {"size": 20}, "a", paths, lambda *_: 0)
+        tables[len(own)] = read_table(paths["table"])
+    pd.testing.assert_frame_equal(tables[0], tables[1].drop(columns="label_um"))
+    curves = pd.DataFrame({"setting": "a", "diameter_mm": CDC_DIAMETERS_MM, "cdc_um": 0.5, "censored": False})
+    assert (training_labels_um(curves, tables[0]) == 0.5).all()
+    truth = analytic_curve_um(exposure, detector, GEOMETRIES["standard_reader"], "thickness")
+    np.testing.assert_allclose(training_labels_um(curves, tables[1]), truth[None], rtol=0.12)
+
+
+def test_an_image_without_discs_has_no_label_of_its_own():
+    exposure, detector = Exposure(tube_voltage_kv=26, exposure_mas=100, noise_level=14), Detector(pixel_mm=0.1)
+    empty = simulate(exposure, detector, GEOMETRIES["standard_reader"], margin_mm=0, seed=1, discs=False).counts
+    with pytest.raises(ValueError, match=r"a-3: found no discs.*label by setting \(cdmam.readout.labels_per: setting"):
+        own_label_um(empty, 0.1, "thickness", "a-3")
 
 
 def test_structures_of_a_recording_lie_where_the_phantom_is():

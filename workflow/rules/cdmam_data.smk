@@ -92,6 +92,7 @@ if RECORDED:
                 **plain(cdmam.sampling),
                 "seed": study.seed,
                 "training_samplings": images_recorded(wildcards.setting),
+                **OWN_LABELS,
             },
             split=lambda wildcards: recording_part(wildcards.setting),
         script:

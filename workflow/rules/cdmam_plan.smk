@@ -30,6 +30,8 @@ CURVE_FIT = {
     "seed": study.seed,
 }
 
+OWN_LABELS = {"own_labels": cdmam.readout.human} if cdmam.readout.labels_per == "image" else {}
+
 
 def recorded_images(setting):
     """The DICOM images of one folder of recordings, in the order of their names."""
@@ -81,7 +83,7 @@ def sampling_plan(setting):
         for step, (count, chosen) in counts.items()
         for number in range(count if chosen else 0)
     ]
-    return {"part": part, "samplings": samplings, "rows": rows}
+    return {"part": part, "samplings": samplings, "rows": rows, **(OWN_LABELS if part == "train" else {})}
 
 
 def recording_part(setting):

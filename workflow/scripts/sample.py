@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from xiqa.cdmam.labels import own_label_um
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.sampling import draw_indices
-from xiqa.cdmam.simulator import frame_shape, simulate_sampled
+from xiqa.cdmam.simulator import frame_shape, simulate, simulate_sampled
 from xiqa.config import Detector, Exposure
 from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
@@ -15,7 +16,11 @@ from xiqa.seeds import stream_seed
 def sample(
     simulation: dict, plan: dict, sampling: dict, setting: str, paths: dict[str, str], progress: Progress
 ) -> None:
-    """Write images (n, K, s, s) uint16 counts, indices (n, K, 2, s) rows and columns, and one table row per image."""
+    """Write images (n, K, s, s) uint16 counts, indices (n, K, 2, s) rows and columns, and one table row per image.
+
+    Where the plan names what the human-equivalent factor multiplies (`own_labels`), each image is also computed in full
+    and read for a label of its own.
+    """
     exposure, detector = Exposure(**simulation["exposure"]), Detector(**simulation["detector"])
     geometry = GEOMETRIES[simulation["geometry"]]
     seed = stream_seed(simulation["seed"], "image", setting)
@@ -35,6 +40,9 @@ def sample(
             {"image": f"{setting}-{index}", "setting": setting, "part": plan["part"], **planned, "index": index,
              "height": height, "width": width, "pixel_mm": detector.pixel_mm, "data": "simulated"}
         )  # fmt: skip
+        if plan.get("own_labels"):
+            whole = simulate(exposure, detector, geometry, margin_mm=margin_mm, seed=seed, index=index).counts
+            rows[-1]["label_um"] = own_label_um(whole, detector.pixel_mm, plan["own_labels"], rows[-1]["image"])
         progress(index + 1, number, "images sampled")
     write_array(paths["images"], images)
     write_array(paths["indices"], indices)

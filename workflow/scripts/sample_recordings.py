@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from xiqa.cdmam.dicom import read_dicom
+from xiqa.cdmam.labels import own_label_um
 from xiqa.cdmam.samples import even_shares, parts_of_recordings
 from xiqa.cdmam.sampling import draw_indices
 from xiqa.cdmam.sampling import sample as take
@@ -23,7 +24,8 @@ def sample_recordings(
     """Sample training recordings often and test recordings once.
 
     Few recordings stand for many training images (Amanova 2022 made 4,800 of 48): `training_samplings` samplings are
-    shared evenly by the training recordings, K to a row. `split`: see `parts_of_recordings`.
+    shared evenly by the training recordings, K to a row. `split`: see `parts_of_recordings`. `own_labels`, if any:
+    what the human-equivalent factor multiplies in the label that each training recording gets of its own.
     """
     size, repeats = sampling["size"], sampling["samplings"]
     parts = parts_of_recordings(len(paths_to_recordings), split)
@@ -37,6 +39,10 @@ def sample_recordings(
     for index, (number, part, copy) in enumerate(plan):
         if loaded is None or loaded[0] != number:
             loaded = number, read_dicom(paths_to_recordings[number])
+            own = {}
+            if sampling.get("own_labels") and part == "train":
+                shown = f"{setting}-{number}"
+                own = {"label_um": own_label_um(loaded[1].counts, loaded[1].pixel_mm, sampling["own_labels"], shown)}
         counts = loaded[1].counts
         for repeat in range(repeats):
             rng = np.random.default_rng(stream_seed(sampling["seed"], "sampling", setting, number, copy, repeat))
@@ -46,7 +52,7 @@ def sample_recordings(
         rows.append(
             {"image": f"{setting}-{number}", "setting": setting, "part": part, "step": "recorded", "margin_mm": np.nan,
              "index": number, "height": counts.shape[0], "width": counts.shape[1], "pixel_mm": loaded[1].pixel_mm,
-             "data": "recorded"}
+             "data": "recorded", **own}
         )  # fmt: skip
         progress(index + 1, len(plan), "samplings")
     write_array(paths["images"], images)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from xiqa.cdmam.graded import from_table
-from xiqa.cdmam.labels import labels_of
+from xiqa.cdmam.labels import training_labels_um
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.samples import read_samples
 from xiqa.config import Detector, Exposure
@@ -34,7 +34,7 @@ def score(
     """
     curves, predictions = read_table(path_to_curves), read_table(path_to_predictions)
     images, table = read_samples(training["images"], training["tables"], "train")
-    labels_um, _ = labels_of(curves, list(table["setting"]))
+    labels_um = training_labels_um(curves, table)
     shortcut = fit_shortcut(background_statistics(images[:, 0]), labels_um)
     tested, table = read_samples(test["images"], test["tables"], "test")
     if list(np.repeat(table["image"], labels_um.shape[1])) != list(predictions["image"]):

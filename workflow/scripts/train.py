@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from xiqa.cdmam.labels import labels_of
+from xiqa.cdmam.labels import training_labels_um
 from xiqa.cdmam.samples import map_samples
 from xiqa.config import STEPS, Network, Training
 from xiqa.files import read_table
@@ -27,9 +27,8 @@ def train(
     steps = []
     for step in STEPS:
         images, table = map_samples(paths_to_images, paths_to_tables, "train", (step,))
-        labels = labels_of(curves, list(table["setting"]))[0] if len(table) else []
         if len(table):
-            steps.append(TrainingStep(step, images, labels))
+            steps.append(TrainingStep(step, images, training_labels_um(curves, table)))
     epochs = [number for step, number in zip(STEPS, training.epochs, strict=True) if step in {s.name for s in steps}]
     training = training.model_copy(update={"epochs": tuple(epochs)})
     mean, sd = input_statistics(pixels_of(steps))

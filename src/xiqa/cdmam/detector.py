@@ -43,6 +43,14 @@ def total_blur_px(geometry: Geometry, detector: Detector) -> float:
     return float(np.hypot(detector.blur_px, box / np.sqrt(12)))
 
 
+def correlation_mm(geometry: Geometry, detector: Detector) -> float:
+    """Standard deviation in mm of the blur of a small disc and of the noise together: detector and focal spot, what a
+    pixel covers, and the noise filter, as far as kernels sampled at the pixels carry them."""
+    kernels = gaussian_taps(total_blur_px(geometry, detector)), gaussian_taps(detector.noise_filter_px)
+    variance_px = 1 / 12 + sum(2 * float(np.arange(len(taps)) ** 2 @ taps) for taps in kernels)
+    return float(np.sqrt(variance_px)) * detector.pixel_mm
+
+
 def noise_parameters(exposure: Exposure, detector: Detector, geometry: Geometry) -> tuple[float, float, float, float]:
     """What the noise of a pixel is made of, in counts.
 

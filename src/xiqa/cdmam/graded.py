@@ -53,11 +53,16 @@ _FIRST_BLUR_PX, _LEAST_BLUR_PX = 0.8, 0.3  # 0.29 is the pixel itself
 _GRID_CLEARANCE_MM = 0.75  # half the widest grid line (0.8 mm), its blur and the registration error
 _EMPTY_STEP_MM = 1.2
 _PATTERN_ROW = 6  # 0.50 mm
+_SMALLEST_ROW = 15  # 0.06 mm
+_LAG_PX = 1.5
 # Of all beams of mammography behind the phantom: µ, and with scatter the contrast of thin gold.
 _ATTENUATION_RANGE_PER_UM, _CONTRAST_RANGE_PER_UM = (0.09, 0.22), (0.05, 0.2)
 _MOST_CLIPPED = 2e-4
 _MOST_HEAVY = 1.15
 _MOST_COMMON = 0.1
+COUNTING_CORRELATION_MM = 0.05
+"""Of the systems that the column d_prime_scale of tables/counting.csv holds for."""
+
 _MODEL_SHARE = 0.1
 """Standard uncertainty of the thresholds that more images do not lower, as a share of the blur's transfer at half the
 pixels' frequency: coarse pixels show small discs otherwise than one Gaussian does (docs/graded.md)."""
@@ -172,6 +177,9 @@ class GradedImage:
         attenuation_per_um: µ of 1 - exp(-µ t), from the image's own discs.
         blur_px: standard deviation of the Gaussian that blurs the discs, the pixel's own size included.
         magnification: size of the discs on the detector over their nominal size.
+        correlation_mm: blur of discs and noise together: the matched signal of a disc smaller than all others is as
+            correlated between places as white noise under a Gaussian of this standard deviation. It tells how many
+            places near a disc the search of a reader tries independently.
         noise: (16,) standard deviation of the matched signal at empty places, in units of A.
         ratio, ratio_sd: (16,) what the discs of each diameter take over what the model of all says, and its standard
             deviation.
@@ -186,6 +194,7 @@ class GradedImage:
     attenuation_per_um: float
     blur_px: float
     magnification: float
+    correlation_mm: float
     noise: np.ndarray
     ratio: np.ndarray
     ratio_sd: np.ndarray
@@ -385,13 +394,14 @@ def _empty_places(
 class _Noise:
     """Matched signals at empty places, for each diameter: covariances (16, 3, 3) of the products with the template and
     its slopes; covariance (16, 16) of the ln of their standard deviations, from their scatter over cells; the signals
-    of 0.50 mm discs over their standard deviation (cells, places), NaN at other discs; and the largest ratio of the
-    standard deviation to that of a normal distribution with the same quartiles."""
+    of 0.50 mm discs over their standard deviation (cells, places), NaN at other discs; the largest ratio of the
+    standard deviation to that of a normal distribution with the same quartiles; and `GradedImage.correlation_mm`."""
 
     covariance: np.ndarray
     of_ln: np.ndarray
     pattern: np.ndarray
     heavy: float
+    correlation_mm: float
 
 
 def _noise(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> _Noise:
@@ -422,7 +432,15 @@ def _noise(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> _N
         if i == _PATTERN_ROW:
             pattern = np.full(free.shape, np.nan, dtype=np.float32)
             pattern[free] = dots[:, 0] / spread
-    return _Noise(covariance, by_cell @ by_cell.T / 4, pattern, max(heavy))
+        if i == _SMALLEST_ROW:
+            beside = [
+                _empty_dots(field.image, places + lag, owners, field.centres, field.planes, profiles[i], reach[i])[:, 0]
+                for lag in ((_LAG_PX, 0.0), (0.0, _LAG_PX))
+            ]
+            correlated = np.mean([beside_it @ dots[:, 0] / (beside_it @ beside_it) for beside_it in beside])
+            # Of white noise under a Gaussian of width s, taken again by that Gaussian: exp(-lag² / (4 s²)).
+            correlation_mm = pixel_mm * _LAG_PX / 2 / math.sqrt(-math.log(np.clip(correlated, 0.01, 0.99)))
+    return _Noise(covariance, by_cell @ by_cell.T / 4, pattern, max(heavy), correlation_mm)
 
 
 def _result(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> GradedImage:
@@ -454,6 +472,7 @@ def _result(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> G
         attenuation_per_um=fitted.mu,
         blur_px=fitted.blur,
         magnification=fitted.size,
+        correlation_mm=found.correlation_mm,
         noise=noise,
         ratio=ratio,
         ratio_sd=ratio_sd,
@@ -512,7 +531,7 @@ def _warnings(
     return tuple(found)
 
 
-_SCALARS = ("amplitude_counts", "attenuation_per_um", "blur_px", "magnification")
+_SCALARS = ("amplitude_counts", "attenuation_per_um", "blur_px", "magnification", "correlation_mm")
 _BY_DIAMETER = ("ln_threshold", "noise", "ratio", "ratio_sd")
 
 
@@ -549,31 +568,32 @@ def from_table(table: pd.DataFrame) -> dict[str, GradedImage]:
 
 
 @cache
-def _counting() -> np.ndarray:
-    """Scale, shape and relative standard deviation (16, 3) of tables/counting.csv, at the phantom's diameters."""
-    table = pd.read_csv(files("xiqa.cdmam") / "tables" / "counting.csv").sort_values("diameter_mm")
-    columns = table[["d_prime_scale", "shape", "relative_sd"]].to_numpy()
-    ln_diameter = np.log(table["diameter_mm"])
-    return np.column_stack([np.interp(np.log(DIAMETERS_MM), ln_diameter, column) for column in columns.T])
+def _counting() -> pd.DataFrame:
+    """tables/counting.csv, whose rows are the phantom's diameters."""
+    return pd.read_csv(files("xiqa.cdmam") / "tables" / "counting.csv")
 
 
-def expected_hit_rate(threshold_um: np.ndarray, attenuation_per_um: float) -> np.ndarray:
+def expected_hit_rate(threshold_um: np.ndarray, attenuation_per_um: float, correlation_mm: float) -> np.ndarray:
     """How often the reader, which searches about each place, finds the corner disc of each cell.
 
     Args:
         threshold_um: (..., 16) thresholds of the observer who knows the places, by diameter.
         attenuation_per_um: µ of 1 - exp(-µ t).
+        correlation_mm: as of `GradedImage`.
 
     Returns:
-        (..., 16, 16): 1 - 0.75 exp(-(d' / scale)^shape), with scale and shape of tables/counting.csv.
+        (..., 16, 16): 1 - 0.75 exp(-(u^shape + linear u)), u = d' / scale, with the numbers of tables/counting.csv.
     """
-    scale, shape, _ = _counting().T
+    table = _counting()
+    scale = (table["d_prime_scale"] * (correlation_mm / COUNTING_CORRELATION_MM) ** table["by_correlation"]).to_numpy()
+    shape, linear = table["shape"].to_numpy()[:, None], table["linear"].to_numpy()[:, None]
     contrast = -np.expm1(-attenuation_per_um * THICKNESSES_UM)
     d_prime = THRESHOLD_DETECTABILITY * contrast / -np.expm1(-attenuation_per_um * np.asarray(threshold_um)[..., None])
-    return 1 - 0.75 * np.exp(-((d_prime / scale[:, None]) ** shape[:, None]))
+    u = d_prime / scale[:, None]
+    return 1 - 0.75 * np.exp(-(u**shape + linear * u))
 
 
-def counted_threshold_um(threshold_um: np.ndarray, attenuation_per_um: float) -> np.ndarray:
+def counted_threshold_um(threshold_um: np.ndarray, attenuation_per_um: float, correlation_mm: float) -> np.ndarray:
     """What counting the hits of many images gives for thresholds of an observer who knows the places.
 
     The hit rates that are to be expected go through the same smoothing and fit as counted ones. Where that ends outside
@@ -582,12 +602,13 @@ def counted_threshold_um(threshold_um: np.ndarray, attenuation_per_um: float) ->
     Args:
         threshold_um: (16,) thresholds by diameter, not held to the phantom's range.
         attenuation_per_um: µ of 1 - exp(-µ t).
+        correlation_mm: as of `GradedImage`.
 
     Returns:
         (12,) thresholds at the diameters of the curve.
     """
     known = np.minimum(threshold_um, 50.0)
-    counted = thresholds(expected_hit_rate(known, attenuation_per_um))
+    counted = thresholds(expected_hit_rate(known, attenuation_per_um, correlation_mm))
     result = counted.t_auto_um.copy()
     for side, factor in (
         (-1, max(1.0, 2 * RANGE_UM[0] / known[CDC_ROWS].min())),
@@ -595,7 +616,7 @@ def counted_threshold_um(threshold_um: np.ndarray, attenuation_per_um: float) ->
     ):
         beyond = counted.side == side
         if beyond.any():
-            inside = thresholds(expected_hit_rate(factor * known, attenuation_per_um)).t_auto_um
+            inside = thresholds(expected_hit_rate(factor * known, attenuation_per_um, correlation_mm)).t_auto_um
             result[beyond] = (inside / (factor * known[CDC_ROWS]) * known[CDC_ROWS])[beyond]
     return result
 
@@ -624,7 +645,9 @@ def graded_curve(
     number = len(images)
     stacked = np.array([image.ln_threshold for image in images])
     ln_known, covariance = stacked.mean(axis=0), sum(image.covariance for image in images) / number**2
-    mu = float(np.mean([image.attenuation_per_um for image in images]))
+    mu, correlation_mm = (
+        float(np.mean([getattr(image, name) for image in images])) for name in ("attenuation_per_um", "correlation_mm")
+    )
     warnings, excess = _across(images, stacked)
     blur_px = float(np.mean([image.blur_px for image in images]))
     model_sd = _MODEL_SHARE * math.exp(-((math.pi * blur_px) ** 2) / 2)
@@ -633,10 +656,10 @@ def graded_curve(
     known = np.exp(np.where(finite, ln_known, np.log(50.0)))
 
     measured = finite[CDC_ROWS]
-    t_auto = np.where(measured, counted_threshold_um(known, mu), RANGE_UM[1])
+    t_auto = np.where(measured, counted_threshold_um(known, mu, correlation_mm), RANGE_UM[1])
     side = np.where(measured, 0, 1)
     # Systematic: how well the table of counting is known. Random: the images' own noise.
-    table_sd = _counting()[CDC_ROWS, 2]
+    table_sd = _counting()["relative_sd"].to_numpy()[CDC_ROWS]
     relative = covariance[CDC_ROWS, CDC_ROWS] + table_sd[:, None] * table_sd
     noise = np.random.default_rng(seed).multivariate_normal(np.zeros(12), relative, draws, method="eigh")
     drawn = third_order_curves(t_auto * np.exp(noise), np.tile(side, (draws, 1)), human)

@@ -1,11 +1,14 @@
-"""Labels of images: the contrast-detail curve that was read from their exposure setting."""
+"""Labels of images: the contrast-detail curve of their exposure setting, or that of the image itself."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from xiqa.cdmam.curve import Human
+from xiqa.cdmam.graded import graded_curve, measure
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
+from xiqa.cdmam.reader import read_image
 
 
 def labels_of(curves: pd.DataFrame, settings: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -33,3 +36,26 @@ def labels_of(curves: pd.DataFrame, settings: list[str]) -> tuple[np.ndarray, np
     if missing:
         raise ValueError(f"settings {missing} have no contrast-detail curve; found {sorted(labels)}")
     return np.stack([labels[setting] for setting in settings]), np.stack([flags[setting] for setting in settings])
+
+
+def own_label_um(counts: np.ndarray, pixel_mm: float, human: Human, name: str) -> list[float]:
+    """The curve (12) in µm of one full image by graded signals, as its own label.
+
+    Raises:
+        ValueError: the image shows no phantom, or no disc of it stands out of the noise.
+    """
+    try:
+        measured = measure(counts, pixel_mm, read_image(counts, pixel_mm, name).registration, name)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; it has no label of its own: leave its setting out, or label by setting "
+            "(cdmam.readout.labels_per: setting)"
+        ) from error
+    return graded_curve([measured], human=human, draws=2).table["cdc_um"].tolist()
+
+
+def training_labels_um(curves: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
+    """Labels (n, 12) of training images: their own (`label_um` of the table of samples), else their setting's."""
+    if "label_um" in table:
+        return np.stack([np.asarray(label, float) for label in table["label_um"]])
+    return labels_of(curves, list(table["setting"]))[0]

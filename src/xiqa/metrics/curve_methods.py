@@ -10,6 +10,7 @@ import pandas as pd
 from xiqa.cdmam.beam import gold_contrast
 from xiqa.cdmam.curve import Human, third_order_curves
 from xiqa.cdmam.detectability import detectability_threshold_um
+from xiqa.cdmam.detector import correlation_mm
 from xiqa.cdmam.graded import GradedImage, counted_threshold_um, graded_curve
 from xiqa.cdmam.phantom import DIAMETERS_MM, Geometry
 from xiqa.config import Detector, Exposure
@@ -20,7 +21,7 @@ def analytic_curve_um(exposure: Exposure, detector: Detector, geometry: Geometry
     """The curve (12,) that counting the hits of many images would give, from analytic thresholds: no image is read."""
     known = detectability_threshold_um(exposure, detector, geometry, DIAMETERS_MM)
     attenuation = -np.log1p(-float(gold_contrast(exposure, np.array([1.0]), geometry)[0]))
-    counted = counted_threshold_um(known, attenuation)
+    counted = counted_threshold_um(known, attenuation, correlation_mm(geometry, detector))
     return third_order_curves(counted[None], np.zeros((1, 12), int), human)[0]
 
 
