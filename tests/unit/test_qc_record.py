@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pypdf
+import pypdfium2
 import pytest
 from qc_settings import analysed, options, read_images, registration, setting_of
 
@@ -208,9 +209,15 @@ def test_limits_that_cannot_be_used_are_refused_with_the_file(tmp_path, text, wo
 # --- the PDF and the pictures ----------------------------------------------------------------------------------------
 
 
-def test_the_pdf_says_the_verdict_first_and_nothing_of_a_patient(good, tmp_path):
-    publish(tmp_path / "qa.pdf", good)
-    pages = [page.extract_text() for page in pypdf.PdfReader(tmp_path / "qa.pdf").pages]
+@pytest.fixture(scope="module")
+def pdf(good, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pdf") / "qa.pdf"
+    publish(path, good)
+    return path
+
+
+def test_the_pdf_says_the_verdict_first_and_nothing_of_a_patient(good, pdf):
+    pages = [page.extract_text() for page in pypdf.PdfReader(pdf).pages]
     words = "Acceptable limit: met"
     assert words in pages[0]
     assert pages[0].index(words) < pages[0].index("0.25")
@@ -223,6 +230,21 @@ def test_the_pdf_says_the_verdict_first_and_nothing_of_a_patient(good, tmp_path)
         assert image.name in whole
     assert good.record.provenance.images_digest in whole
     assert "Patient" not in whole
+
+
+def test_rendered_pages_keep_their_margins_and_show_the_verdict_and_the_pictures(pdf):
+    pages = [page.render(scale=1).to_numpy()[..., ::-1].astype(int) for page in pypdfium2.PdfDocument(pdf)]
+    margin = int(17 / 25.4 * 72)
+    for page in pages:
+        assert page.shape == (842, 596, 3)
+        inked = np.argwhere((page < 250).any(axis=2))
+        assert inked[:, 1].min() >= margin
+        assert inked[:, 1].max() < 596 - margin
+    assert (np.abs(pages[0] - [0, 122, 90]).max(axis=2) < 12).mean() > 0.05  # the verdict is green
+    coloured = [(np.ptp(page, axis=2) > 40).mean() for page in pages]
+    # Verdict and curve; psychometric fits; rings, crosses and grid over the image; tables.
+    for share, least in zip(coloured, (0.06, 0.005, 0.03, 0), strict=True):
+        assert share >= least
 
 
 def test_a_pdf_holds_names_and_warnings_in_any_script(tmp_path):

@@ -56,7 +56,7 @@ def plot_cdc(
         fine = np.geomspace(measured_at[-1], measured_at[0], 100) if european else sizes
         axes.plot(fine, limit_curve(limit, fine) if european else [at[d] for d in sizes], linestyle=line, **black)
         axes.plot(sizes, [at[d] for d in sizes], ".", markersize=3.5, **black)
-    arrows = set()
+    arrows, bands = set(), False
     groups = {name: group for group, name in style.GROUP_NAMES.items()}
     for k, (label, curve) in enumerate(curves.items()):
         # A test group keeps its colour from figure to figure.
@@ -69,6 +69,7 @@ def plot_cdc(
             axes.fill_between(
                 diameter, np.maximum(low, 1e-9), np.minimum(high, 1e9), color=colour, alpha=0.18, linewidth=0
             )
+            bands = True
         marker = style.GROUP_MARKERS[group] if group else _MARKERS[k % len(_MARKERS)]
         axes.plot(diameter, curve["cdc_um"], color=colour)
         side = censored_side(curve)
@@ -85,6 +86,8 @@ def plot_cdc(
                 )  # fmt: skip
     for line, limit in zip(itertools.cycle(_LINES), limits_um):
         axes.plot([], [], linestyle=line, label=f"{'European' if european else 'local'} limit: {limit}", **black)
+    if bands:
+        axes.fill(np.nan, np.nan, color=style.GREY, alpha=0.25, linewidth=0, label="95 % interval")
     ends = {"below": "threshold below the thinnest disc", "above": "threshold above the thickest disc"}
     if len(measured_at) <= 12:  # CDMAM 3.4, whose thicknesses are the same for all diameters
         ends = {where: f"{words} ({end:g} µm × r)" for (where, words), end in zip(ends.items(), RANGE_UM, strict=True)}

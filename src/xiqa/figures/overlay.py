@@ -41,7 +41,7 @@ def hit_map(image: ReadImage) -> Image.Image:
     found, cells = int(hit.sum()), int(known.present.sum())
     words = [(style.SKY, f"corner disc found ({found})"), (style.VERMILION, f"missed ({cells - found})")]
     if known.single_source.any():
-        words.append((style.GREY, f"{int(known.single_source.sum())} cells are known from one source alone"))
+        words.append(("white", f"{int(known.single_source.sum())} cells are known from one source alone"))
     return _captioned(canvas, words)
 
 

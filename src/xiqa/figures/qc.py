@@ -23,14 +23,22 @@ def plot_psychometric(record: Record) -> Figure:
     Points are the fraction of images in which the disc of a cell was found, open ones the same smoothed over
     neighbouring cells, to which the line is fitted; the dashed line is the threshold at 62.5 % correct.
     """
-    figure = style.new_figure(style.DOUBLE_COLUMN, 5.2)
+    columns = 4
+    rows = -(-len(record.curve) // columns)
+    height = 0.9 + 1.43 * rows
+    figure = style.new_figure(style.DOUBLE_COLUMN, height)
     figure.set_layout_engine("none")  # twelve panels take a second to lay out
     panels = figure.subplots(
-        -(-len(record.curve) // 4), 4, sharex=True, sharey=True,
-        gridspec_kw={"left": 0.07, "right": 0.99, "bottom": 0.09, "top": 0.9, "hspace": 0.3, "wspace": 0.08},
+        rows, columns, sharex=True, sharey=True,
+        gridspec_kw={
+            "left": 0.07, "right": 0.99, "bottom": 0.46 / height, "top": 1 - 0.52 / height, "hspace": 0.3,
+            "wspace": 0.08,
+        },
     )  # fmt: skip
     for axes in panels.ravel()[len(record.curve) :]:
         axes.set_visible(False)
+    for axes in panels.ravel()[max(0, len(record.curve) - columns) : len(record.curve)]:
+        axes.tick_params(labelbottom=True)  # nothing is below it
     low = min(0.03, *(fit.thickness_um[0] for fit in record.psychometric)) / 1.2
     high = max(2.0, *(fit.thickness_um[-1] for fit in record.psychometric)) * 1.2
     fine = np.geomspace(low, high, 200)

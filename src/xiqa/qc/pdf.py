@@ -66,12 +66,11 @@ def write_pdf(path: str | os.PathLike, record: Record, pictures: Mapping[str, by
             f"{_number(record.contrast_to_noise, '.1f')}.",
             _CELL,
         ),
-        _paragraph("Psychometric fits", _HEAD),
-        _picture(pictures["psychometric"], _WIDTH),
+        KeepTogether([_paragraph("Psychometric fits", _HEAD), _picture(pictures["psychometric"], _WIDTH)]),
         PageBreak(),
         _paragraph(f"First image: {first.name}", _HEAD),
         Table(
-            [[_picture(pictures[kind], 0.38 * _WIDTH) for kind in ("hits", "grid")]],
+            [[_picture(pictures[kind], 0.47 * _WIDTH) for kind in ("hits", "grid")]],
             colWidths=[0.5 * _WIDTH] * 2,
             style=[("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "TOP")],
         ),
@@ -216,7 +215,7 @@ def _curve_table(curve: Sequence[Point]) -> Table:
         note = f"{point.side} the phantom's discs" if point.side else ""
         note += ": only a bound" if point.censored else ": extrapolated" if point.extrapolated else ""
         rows.append([f"{point.diameter_mm:.2f}", *measured, _value(point), _interval(point), note])
-    return _table(rows, [2.7, 2.4, 2.6, 2.3, 3.5, 6], [("ALIGN", (5, 0), (5, -1), "LEFT")])
+    return _table(rows, [2.7, 2.3, 2.5, 2.2, 3.4, 6.6], [("ALIGN", (5, 0), (5, -1), "LEFT")])
 
 
 def _value(point: Point) -> str:
