@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,31 +81,16 @@ def prepare(
                 fault(error, row, record.files)
                 continue
             image, mask, boxes, spacing_mm = to_square(scaled, loaded, size, dataset.fit)
-            digest = hashlib.sha256(f"{loaded.pixels.shape}".encode() + loaded.pixels.tobytes()).hexdigest()
             add_image(image)
             add_mask(np.packbits(mask, axis=-1))
-            rows.append(
-                {
-                    "image": record.image,
-                    "patient": pseudonym(record.patient, key),
-                    "grouping": record.grouping,
-                    "label": record.label,
-                    "label_name": record.label_name,
-                    "height": loaded.pixels.shape[0],
-                    "width": loaded.pixels.shape[1],
-                    "spacing_row_mm": spacing_mm[0],
-                    "spacing_column_mm": spacing_mm[1],
-                    "boxes": json.dumps(boxes),
-                    "has_mask": loaded.mask is not None,
-                    "mask_of": dataset.mask_of or record.mask_of,
-                    "part": record.part,
-                    "duplicate_of": first_with.setdefault(digest, record.image),
-                    "source_digest": source_digest(record.files, key),
-                    "data": "real" if facts is None else "simulated",
-                    **record.extra,
-                    **{f"header_{name}": value for name, value in loaded.header.items()},
-                }
-            )
+            digest = hashlib.sha256(f"{loaded.pixels.shape}".encode() + loaded.pixels.tobytes()).hexdigest()
+            known = {
+                "boxes": json.dumps(boxes),
+                "mask_of": dataset.mask_of or record.mask_of,
+                "duplicate_of": first_with.setdefault(digest, record.image),
+                "data": "real" if facts is None else "simulated",
+            }
+            rows.append(_row(record, loaded, spacing_mm, key, known))
             progress(number + 1, len(listed), "images")
         if not rows:
             raise ValueError(
@@ -121,6 +107,29 @@ def prepare(
     write_table(paths["table"], table)
     write_table(paths["skipped"], pd.DataFrame(skipped, columns=["row", "reason"]).sort_values("row"))
     return table
+
+
+def _row(
+    record: Record, loaded: Loaded, spacing_mm: tuple[float, float], key: bytes, known: dict[str, str]
+) -> dict[str, Any]:
+    """The row of an image in the table."""
+    return {
+        "image": record.image,
+        "patient": pseudonym(record.patient, key),
+        "grouping": record.grouping,
+        "label": record.label,
+        "label_name": record.label_name,
+        "height": loaded.pixels.shape[0],
+        "width": loaded.pixels.shape[1],
+        "spacing_row_mm": spacing_mm[0],
+        "spacing_column_mm": spacing_mm[1],
+        "has_mask": loaded.mask is not None,
+        "part": record.part,
+        "source_digest": source_digest(record.files, key),
+        **known,
+        **record.extra,
+        **{f"header_{name}": value for name, value in loaded.header.items()},
+    }
 
 
 def check(loaded: Loaded, path: str | os.PathLike) -> None:
