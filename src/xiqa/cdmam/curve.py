@@ -10,8 +10,7 @@ from typing import Literal
 import numba
 import numpy as np
 import pandas as pd
-from scipy.optimize import nnls
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from xiqa.cdmam.limits import third_order_curve
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, Phantom, phantom
@@ -351,6 +350,8 @@ def third_order_coefficients(
         side: (n,) -1 where the threshold lies at `thickness_um` or below, 1 where at it or above, 0 where it is
             measured (default: everywhere). A bound that the curve respects draws it nowhere.
     """
+    from scipy.optimize import nnls  # a second to import: only where a curve is fitted
+
     diameter = np.asarray(diameter_mm, dtype=float)
     thickness = np.asarray(thickness_um, dtype=float)
     design = diameter[:, None] ** -np.arange(4.0) / thickness[:, None]
@@ -424,7 +425,7 @@ def seldom_hit(hits: np.ndarray, version: str = "3.4") -> list[tuple[int, int]]:
         so few hits have a probability below 1e-4 at a rate of 0.75. With fewer than 7 images there is none.
     """
     known, rate = phantom(version), hits.mean(axis=0)
-    few = binom.cdf(hits.sum(axis=0), len(hits), 0.75) < 1e-4
+    few = bdtr(hits.sum(axis=0), len(hits), 0.75) < 1e-4
     return [
         (int(i), int(j))
         for i, j in np.argwhere(known.present & few)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2, t
+from scipy.special import chdtri, stdtrit
 
 from xiqa.metrics.prediction import EXPANSION, total_uncertainty
 from xiqa.metrics.statistics import root_mean
@@ -57,7 +57,7 @@ def calibrate(validation: pd.DataFrame | None) -> pd.DataFrame:
     if len(table):
         means = {name: table[name].mean() for name in ("coverage_95", "coverage_95_calibrated")}
         row = {"setting": ALL, "images": images.sum(), **_scale(squares.to_numpy()), **means}
-        low, high = row["error_over_uncertainty"] * np.sqrt(row["settings"] / chi2.ppf([0.975, 0.025], row["settings"]))
+        low, high = row["error_over_uncertainty"] * np.sqrt(row["settings"] / chdtri(row["settings"], [0.025, 0.975]))
         row |= {"error_over_uncertainty_low": low, "error_over_uncertainty_high": high}
         table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)[list(COLUMNS)]
     return table
@@ -73,5 +73,5 @@ def _scale(squares: np.ndarray) -> dict[str, float]:
     m = len(squares)
     if m == 0:
         return {"settings": 0, "error_over_uncertainty": np.nan, "allowance": np.nan, "scale": np.nan}
-    ratio, allowance = float(root_mean(squares)), float(t.ppf(0.975, m)) / EXPANSION
+    ratio, allowance = float(root_mean(squares)), float(stdtrit(m, 0.975)) / EXPANSION
     return {"settings": m, "error_over_uncertainty": ratio, "allowance": allowance, "scale": ratio * allowance}

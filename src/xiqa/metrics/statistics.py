@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import bdtr, betaincinv, stdtrit
 
 FEWEST_PATIENTS = 6
 """With fewer, no interval: it could not be shown to cover, and no test of signs could reach 5 % (2 / 2^5 > 0.05)."""
@@ -98,7 +98,7 @@ def interval_of_estimate(
     if n < FEWEST_PATIENTS or not np.isfinite(pseudo_values).all():
         return NOTHING
     spread, skewness = pseudo_values.std(ddof=1), _skewness(pseudo_values)
-    half = stats.t.ppf((1 + level) / 2, n - 1) * spread / np.sqrt(n)
+    half = stdtrit(n - 1, (1 + level) / 2) * spread / np.sqrt(n)
     low, high = (half * widening(skewness, effective or n, side) for side in (-1, 1))
     return float(estimate - low), float(estimate + high)
 
@@ -166,7 +166,7 @@ def median_interval(values: Sequence[float], *, level: float = 0.95) -> Interval
     if len(ordered) < FEWEST_PATIENTS:
         return NOTHING
     # The largest k such that at most (1 - level) / 2 lies beyond the k-th smallest.
-    k = int(stats.binom.ppf((1 - level) / 2, len(ordered), 0.5))
+    k = int(np.searchsorted(bdtr(np.arange(len(ordered) + 1), len(ordered), 0.5), (1 - level) / 2))
     return float(ordered[max(k - 1, 0)]), float(ordered[len(ordered) - max(k, 1)])
 
 
@@ -189,8 +189,8 @@ def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval
     if not 0 <= successes <= n:
         raise ValueError(f"found {successes} successes of {n}, expected 0 to {n}")
     tail = (1 - level) / 2
-    low = stats.beta.ppf(tail, successes, n - successes + 1) if successes else 0.0
-    high = stats.beta.ppf(1 - tail, successes + 1, n - successes) if successes < n else 1.0
+    low = betaincinv(successes, n - successes + 1, tail) if successes else 0.0
+    high = betaincinv(successes + 1, n - successes, 1 - tail) if successes < n else 1.0
     return float(low), float(high)
 
 

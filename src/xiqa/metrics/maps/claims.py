@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from xiqa.config import (
     BASELINES,
@@ -60,7 +60,7 @@ class Difference(NamedTuple):
     def widened(self, number: int) -> Difference:
         """The interval that holds for a number of differences together (Bonferroni), by Student's distribution."""
         least = max(self.patients - 1, 1)
-        factor = stats.t.ppf(1 - 0.025 / number, least) / stats.t.ppf(0.975, least)
+        factor = stdtrit(least, 1 - 0.025 / number) / stdtrit(least, 0.975)
         low, high = self.value - factor * (self.value - self.low), self.value + factor * (self.high - self.value)
         return self._replace(low=low, high=high)
 
