@@ -1,19 +1,20 @@
 # What the study in which the shortcut cannot win makes: drawn settings, what is held out, and what determines each.
-from xiqa.cdmam.drawn import draw_settings
 from xiqa.cdmam.phantom import GEOMETRIES
 
 GENERAL = study.generalise
 GENERALISE = f"{RESULTS}/generalise"
 KINDS = ("sampled", "cells")
-DRAWN = {
-    part: draw_settings(GENERAL.drawn, number, study.seed, part, cdmam.detector, GEOMETRIES[cdmam.geometry])
+DRAWN = {}
+if GENERAL.training_settings:
+    # Loads compiled code: seconds that other studies need not wait at each start of Snakemake.
+    from xiqa.cdmam.drawn import draw_settings
+
     for part, number in {
         "train": GENERAL.training_settings,
         "validation": GENERAL.validation_settings,
         "test": GENERAL.test_settings,
-    }.items()
-    if GENERAL.training_settings
-}
+    }.items():
+        DRAWN[part] = draw_settings(GENERAL.drawn, number, study.seed, part, cdmam.detector, GEOMETRIES[cdmam.geometry])
 # Beside the held-out settings: another system, and what the drawn settings do not span.
 APART = {
     group: (exposure, cdmam.standin_detector if group == "recorded_standin" else cdmam.detector)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from xiqa.files import read_array, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class StackedImages:
@@ -62,6 +66,8 @@ def map_samples(
     paths_to_images: list[str], paths_to_tables: list[str], part: str, steps: tuple[str, ...] | None = None
 ) -> tuple[StackedImages, pd.DataFrame]:
     """The same as `read_samples`, with the images left on disk."""
+    import pandas as pd  # not in each start of Snakemake, which shares images out
+
     parts, tables = [], []
     for path_to_images, path_to_table in zip(paths_to_images, paths_to_tables, strict=True):
         table = read_table(path_to_table)
