@@ -230,6 +230,21 @@ def test_the_other_version_and_a_part_of_the_phantom_are_refused_by_name(with_ma
         read_image(with_margin, 0.2, name="image 4")
 
 
+def test_where_the_grid_is_not_found_corners_of_a_block_help_and_tell_the_version(with_margin):
+    image = np.rot90(with_margin[:, ::-1], 3)
+    frame = read_image(image, 0.1).registration.frame_px
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]] * 0.1
+    lost = image * (0.6 + 0.12 * sum(np.cos(2 * np.pi * place / 17.3) for place in (x, y)))
+    with pytest.raises(ValueError, match="not a CDMAM"):
+        read_image(lost, 0.1)
+    first, smaller, thicker = frame
+    block = [first + i * smaller + j * thicker for i, j in ((0.5, 2.5), (8.5, 10.5), (0.5, 10.5), (8.5, 2.5))]
+    reading = read_image(lost, 0.1, block_px=np.round(block), orientation=7)
+    assert reading.version == "4.0"
+    np.testing.assert_allclose(reading.registration.frame_px, frame, atol=0.5)
+    assert (reading.corner == 1).sum() > 120  # the waves cost many; by chance it were 84 ± 8
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The record
 

@@ -174,16 +174,15 @@ def find_lattice(flat: np.ndarray, name: str) -> tuple[np.ndarray, int]:
     return place_lattice(flat, angle, pitch)
 
 
-def lattice_of_block(corners: np.ndarray, flat: np.ndarray, name: str) -> tuple[np.ndarray, int]:
-    """The lattice of grid lines from the corners of a block of cells that somebody saw, and whether lines are dark.
+def block_sides(corners: np.ndarray, name: str) -> tuple[float, float]:
+    """How the sides of a block of cells that somebody saw run, and how large its cells are.
 
     Args:
         corners: (4, 2) x, y of the corners of a block of `BLOCK_CELLS` × `BLOCK_CELLS` cells, in any order, in pixels.
-        flat: (h, w) flattened image.
         name: name of the image, for errors.
 
     Returns:
-        As `find_lattice`.
+        The angle of a side, clockwise from the right, from -45° to 45° in radians, and the pitch in pixels.
 
     Raises:
         ValueError: the corners are not those of a square.
@@ -200,10 +199,15 @@ def lattice_of_block(corners: np.ndarray, flat: np.ndarray, name: str) -> tuple[
             f"{name}: found corners of a block with sides of {shown} pixels, expected a square: the corners of a block "
             f"of {BLOCK_CELLS} × {BLOCK_CELLS} cells on crossings of grid lines"
         )
-    # All sides tell the angle, each after its quarter turns; the family of lines that runs right-down is meant.
+    # All sides tell the angle, each after its quarter turns.
     angle = float(np.angle(np.mean([complex(*side) * (-1j) ** k for k, side in enumerate(sides)])))
-    angle += math.pi / 2 * round((math.pi / 4 - angle) / (math.pi / 2))
-    return place_lattice(flat, angle, pitch)
+    return angle - math.pi / 2 * round(angle / (math.pi / 2)), pitch
+
+
+def lattice_of_block(sides: tuple[float, float], flat: np.ndarray) -> tuple[np.ndarray, int]:
+    """The lattice of grid lines from `block_sides` and a flattened image (h, w); returns as `find_lattice`."""
+    angle, pitch = sides
+    return place_lattice(flat, angle % (math.pi / 2), pitch)  # the family of lines that runs right-down is meant
 
 
 def place_lattice(flat: np.ndarray, angle: float, pitch: float) -> tuple[np.ndarray, int]:

@@ -11,6 +11,7 @@ import numpy as np
 from xiqa.cdmam import signals
 from xiqa.cdmam.grid import (
     Pose,
+    block_sides,
     candidate_poses,
     check_inside,
     check_pitch,
@@ -202,7 +203,10 @@ def _locate(
 
     Where no version is given, an image that does not show CDMAM 3.4 may show 4.0, whose grid stands otherwise.
     """
-    if version is None and block_px is None:
+    sides = None if block_px is None else block_sides((np.asarray(block_px, float) + 0.5) / factor - 0.5, name)
+    if version is None and sides is not None:  # 3.4 stands on a corner, 4.0 upright
+        version = "4.0" if abs(sides[0]) < math.pi / 8 else "3.4"
+    if version is None:
         try:
             return _locate(flat, "3.4", factor, pixel_mm, name, None)
         except ValueError as error:
@@ -210,18 +214,15 @@ def _locate(
                 return _locate(flat, "4.0", factor, pixel_mm, name, None)
             except ValueError as other:
                 raise (error if "not a CDMAM 4.0" in str(other) else other) from None
-    known = phantom(version or "3.4")
+    known = phantom(version)
     if known.version == "3.4":
-        if block_px is None:
-            lattice, line_sign = find_lattice(flat, name)
-        else:
-            lattice, line_sign = lattice_of_block((np.asarray(block_px, float) + 0.5) / factor - 0.5, flat, name)
-        lattice, sides = fit_lattice(flat * line_sign, lattice, name)
-        poses = candidate_poses(lattice, sides, name)
+        lattice, line_sign = find_lattice(flat, name) if sides is None else lattice_of_block(sides, flat)
+        lattice, cells = fit_lattice(flat * line_sign, lattice, name)
+        poses = candidate_poses(lattice, cells, name)
         pitch_mm = check_pitch(lattice, factor, pixel_mm, name)
-        residual_px = sides.residual_px
+        residual_px = cells.residual_px
     else:
-        found = find_upright(flat, known, name)
+        found = find_upright(flat, known, name, sides)
         poses = [Pose(frame, np.zeros((*known.present.shape, 2)), phantom=known) for frame in found.frames]
         nominal = nominal_pitch_mm(known)
         pitch_mm = check_pitch(found.frames[0], factor, pixel_mm, name, (0.9 * nominal, 1.2 * nominal))

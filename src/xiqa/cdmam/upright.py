@@ -43,9 +43,8 @@ def _family_power(magnitude, size, angles, spacings, harmonics):
     return power
 
 
-def _strongest_grids(flat: np.ndarray) -> list[tuple[float, float, float]]:
-    """Strength over the typical spectrum, direction of the thickness axis, and pitch in pixels: the best grid upright
-    and the best one turned by a quarter.
+def _strongest_grids(flat: np.ndarray) -> list[tuple[float, float]]:
+    """Direction of the thickness axis and pitch in pixels of the best grid upright and of the best one turned.
 
     The lines between columns are one lattice. Those between rows are shifted by half a pitch from block to block, so
     that only every second harmonic of theirs adds up.
@@ -72,7 +71,7 @@ def _strongest_grids(flat: np.ndarray) -> list[tuple[float, float, float]]:
         turn = int(power[:, last].argmax())
         angle = turns[turn] + (turns[1] - turns[0]) * vertex(power[:, last], turn) + quarter
         pitch = pitches[last] * (pitches[1] / pitches[0]) ** vertex(power[turn], last) * factor
-        found.append((float(strongest / np.median(power)), float(angle), float(pitch)))
+        found.append((float(angle), float(pitch)))
     return found
 
 
@@ -128,13 +127,19 @@ def _match_lines(profile: np.ndarray, lines: np.ndarray) -> tuple[float, float]:
     return float(score[best]), float(shifts[best] / _BINS)
 
 
-def _starts(flat: np.ndarray, phantom: Phantom) -> list[tuple[float, np.ndarray, int]]:
-    """Matches of the pattern of lines, best first: score (2 is perfect), frame (3, 2), and sign of the lines."""
+def _starts(
+    flat: np.ndarray, phantom: Phantom, grids: list[tuple[float, float]]
+) -> list[tuple[float, np.ndarray, int]]:
+    """Matches of the pattern of lines on grids of known direction of the thickness axis and pitch, best first.
+
+    Returns:
+        Score (2 is perfect), frame (3, 2), and sign of the lines of each.
+    """
     rows = phantom.row_places
     row_lines = np.unique(np.concatenate([rows - 0.5, rows + 0.5]))
     column_lines = np.arange(phantom.present.shape[1] + 1) - 0.5
     found = []
-    for _, angle, pitch in _strongest_grids(flat):
+    for angle, pitch in grids:
         thicker = np.array([math.cos(angle), math.sin(angle)])
         smaller = np.array([-math.sin(angle), math.cos(angle)])
         whole, first_row = _profile(flat, smaller, pitch, thicker, (-np.inf, np.inf))
@@ -189,7 +194,7 @@ def _fit_frame(lines: np.ndarray, frame: np.ndarray, phantom: Phantom) -> tuple[
     return frame, math.sqrt(np.mean(squares)), float(min(shares))
 
 
-def find_upright(flat: np.ndarray, phantom: Phantom, name: str) -> Upright:
+def find_upright(flat: np.ndarray, phantom: Phantom, name: str, sides: tuple[float, float] | None = None) -> Upright:
     """Find an upright matrix in a flattened image: tilted by up to 8°, in any of the eight orientations.
 
     The pattern of the blocks settles which way the diameters run; which way the thicknesses run only the discs tell.
@@ -198,11 +203,13 @@ def find_upright(flat: np.ndarray, phantom: Phantom, name: str) -> Upright:
         flat: (h, w) flattened, decimated image.
         phantom: a version that stands upright.
         name: name of the image, for errors.
+        sides: of `xiqa.cdmam.grid.block_sides`, where somebody saw a block of cells.
 
     Raises:
         ValueError: no such matrix, or only a part of one.
     """
-    starts = _starts(flat, phantom)
+    grids = _strongest_grids(flat) if sides is None else [(sides[0] + turn, sides[1]) for turn in (0, math.pi / 2)]
+    starts = _starts(flat, phantom, grids)
     if starts[0][0] < 1.2:
         raise ValueError(
             f"{name}: not a CDMAM {phantom.version} image: {50 * max(starts[0][0], 0):.0f} % of the lines of its "

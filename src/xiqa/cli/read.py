@@ -62,15 +62,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         type=point,
         nargs=4,
         metavar="X,Y",
-        help="where the grid is not found: corners of a block of 8 × 8 cells, in pixels of the image",
+        help="where the grid is not found: corners of a block of 8 × 8 cells, in pixels of the image (CDMAM 4.0: of the "
+        "ten rows of large discs)",
     )
     read.add_argument(
         "--rotate",
         type=int,
         choices=range(8),
         metavar="0-7",
-        help="orientation, where it is known: quarter turns counter-clockwise from thick and large on the left, "
-        "thick and small on top; plus 4 for an image that is mirrored left-right before",
+        help="orientation, where it is known: quarter turns counter-clockwise from large and thick on the left, small "
+        "and thick on top (CDMAM 4.0: from large on top, thick on the right); plus 4 for an image that is mirrored "
+        "left-right before",
     )
     read.add_argument("--json", action="store_true", help="print the records as JSON instead of words")
     read.add_argument("--no-pictures", action="store_true", help="write no figures and no PDF")
