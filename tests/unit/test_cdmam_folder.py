@@ -6,7 +6,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from xiqa.cdmam.dicom import read_dicom, write_dicom
-from xiqa.cdmam.folder import find_images
+from xiqa.cdmam.folder import find_all, find_images
 from xiqa.config import Detector, Exposure
 from xiqa.datasets.base import DataError
 
@@ -141,3 +141,31 @@ def test_the_same_pixels_have_the_same_digest_whatever_their_header_and_compress
     first, second, other = read_dicom(path), read_dicom(tmp_path / "b.dcm"), read_dicom(image(tmp_path / "c.dcm", 1))
     assert first.pixel_digest == second.pixel_digest
     assert first.pixel_digest != other.pixel_digest
+
+
+def of_patient(path, name, patient, born="19500301", seed=0):
+    data = pydicom.dcmread(image(path, seed))
+    data.PatientName, data.PatientID, data.PatientBirthDate = name, patient, born
+    data.save_as(path)
+
+
+def test_words_that_name_a_patient_are_withheld_from_names(tmp_path):
+    of_patient(tmp_path / "Doe_JANE/a.dcm", "Doe^Jane", "AB-4711")
+    of_patient(tmp_path / "Roe/1.2.4711.5", "Roe^Ä", "12", seed=1)
+    (tmp_path / "notes of doe, born 19500301.txt").write_text("")
+    (tmp_path / "Doeskin 12.txt").write_text("")
+    for places in ([tmp_path], [tmp_path / "Doe_JANE", tmp_path / "Roe", tmp_path / "notes"]):
+        (tmp_path / "notes").mkdir(exist_ok=True)
+        of_patient(tmp_path / "notes/Jane.dcm", "Doe^Jane", "AB-4711", seed=2)
+        found = find_all(places)
+        words = " ".join([*found.names, *found.shown.values()]).casefold()
+        for word in ("jane", "roe", "4711", "19500301"):
+            assert word not in words
+        assert "doe" not in words.replace("doeskin", "")
+        assert len(set(found.names)) == 3
+    assert found.names[0] == "withheld-4_withheld-3_a"
+
+
+def test_a_phantom_keeps_its_name(tmp_path):
+    of_patient(tmp_path / "CDMAM phantom/test 1.dcm", "CDMAM^Phantom^Test", "CDMAM34", born="")
+    assert find_all([tmp_path]).names == ["CDMAM phantom_test 1"]

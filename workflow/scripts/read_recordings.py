@@ -1,8 +1,11 @@
 """Read out the recordings of one exposure setting: detection matrices, and graded signals."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from xiqa.cdmam.folder import withhold_patients
 from xiqa.cdmam.graded import to_table
 from xiqa.cdmam.registered import registration_facts
 from xiqa.files import write_array, write_table
@@ -20,12 +23,14 @@ def read_recordings(
 ) -> None:
     """Read each DICOM file; images are named by setting and number, so that file names stay out of the results."""
     detections, measured, rows, seen = [], {}, [], {}
+    withheld = withhold_patients(map(Path, paths_to_recordings))
     for number, path in enumerate(paths_to_recordings):
-        image = read_recording(path, f"{setting}-{number}", path, version="3.4", graded=True)
+        file = withheld(path)
+        image = read_recording(path, f"{setting}-{number}", file, version="3.4", graded=True)
         if isinstance(image, Unread):
             raise ValueError(image.reason)
-        if (first := seen.setdefault(image.pixel_digest, path)) != path:
-            raise ValueError(f"{path}: found the same pixels as in {first}, expected another image; remove one of them")
+        if (first := seen.setdefault(image.pixel_digest, file)) != file:
+            raise ValueError(f"{file}: found the same pixels as in {first}, expected another image; remove one of them")
         detections.append(np.stack([image.reading.corner, image.reading.centre]))
         measured |= {} if image.graded is None else {image.name: image.graded}
         rows.append({"image": image.name, **registration_facts(image.reading), "data": "recorded"})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.valuerep import PersonName
 
 from xiqa.cdmam.dicom import MODALITIES
 from xiqa.datasets.base import DataError, faults_named
@@ -17,6 +19,12 @@ from xiqa.datasets.dicom_file import is_dicom, open_dicom
 
 SUFFIXES = {".dcm", ".dicom", ".dic", ".dc3", ".ima"}
 """Endings that say what a file is, and are no part of its name; the last number of an identifier (UID) is one."""
+_PATIENT = "PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames"
+_PHANTOM = {
+    "anonymised", "anonymized", "anonymous", "artinis", "assurance", "cdmam", "cdmam34", "cdmam40", "control", "image",
+    "images", "mammo", "mammography", "none", "patient", "phantom", "quality", "series", "simulated", "study", "test",
+    "unknown",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,8 @@ class Images:
         others: files that are none -> why; nobody has to sort them out first.
         shown: path -> what it is called in results and messages: its path in the folder. Where the folder lies in the
             machine, and whose it is, is nobody's business.
+
+    `find_all` keeps words that name a patient out of `names` and `shown`.
     """
 
     paths: list[Path]
@@ -70,8 +80,38 @@ def find_all(places: Sequence[str | os.PathLike], *, without: Path | None = None
         others |= {path: reason for path, reason in found.others.items() if path.resolve() not in seen}
         seen |= {path.resolve() for path in found.others}
         shown = {path: f"{head}/{label}" if head else label for path, label in found.shown.items()} | shown
+    withheld = withhold_patients([*paths, *others])
+    names = [withheld(name) for name in names]
     _refuse_equal_names(Path(places[0]), names)
-    return Images(paths, names, others, shown)
+    return Images(paths, names, others, {path: withheld(label) for path, label in shown.items()})
+
+
+def withhold_patients(paths: Iterable[Path]) -> Callable[[str], str]:
+    """What takes words that name a patient out of the name of a file or folder.
+
+    Such a word is part of the patient's name, an id, or a date of birth in the header of any of the files, of three
+    characters or more; it becomes `withheld-1`, `withheld-2` and so on, so that names stay apart. Words that say that
+    the patient is a phantom stay.
+
+    Args:
+        paths: files; those that are no DICOM tell nothing.
+    """
+    words: set[str] = set()
+    for path in paths:
+        try:
+            with faults_named(path, quote=False):
+                data = open_dicom(path, _PATIENT)
+        except DataError:
+            continue
+        for keyword in _PATIENT:
+            values = data.get(keyword) or ""
+            for value in [values] if isinstance(values, (str, PersonName)) else values:
+                words |= set(re.split(r"[\W_]+", str(value).casefold()))
+    listed = sorted((word for word in words - _PHANTOM if len(word) >= 3), key=lambda word: (-len(word), word))
+    if not listed:
+        return lambda name: name
+    pattern = re.compile(rf"(?<![^\W_])({'|'.join(map(re.escape, listed))})(?![^\W_])", re.IGNORECASE)
+    return lambda name: pattern.sub(lambda match: f"withheld-{listed.index(match[0].casefold()) + 1}", name)
 
 
 def find_images(folder: str | os.PathLike, *, without: Path | None = None) -> Images:

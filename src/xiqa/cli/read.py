@@ -62,8 +62,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         type=point,
         nargs=4,
         metavar="X,Y",
-        help="where the grid is not found: corners of a block of 8 × 8 cells, in pixels of the image (CDMAM 4.0: of the "
-        "ten rows of large discs)",
+        help="where the grid is not found: corners of a block of 8 × 8 cells, in pixels of the image (CDMAM 4.0: "
+        "within the ten rows of large discs)",
     )
     read.add_argument(
         "--rotate",
@@ -103,6 +103,8 @@ def run(options: argparse.Namespace) -> int:
     for analysis, folder in zip(analyses, folders, strict=True):
         write_analysis(folder, analysis, None if options.no_pictures else pictures)
     write_skipped(out, found.left_out)
+    for image in found.images:  # of a run before, in which the phantom was not found
+        _lost(out, image.name).unlink(missing_ok=True)
     print(_json(analyses) if options.json else _words(found, analyses, out))
     verdicts = {analysis.record.verdict for analysis in analyses}
     return next(code for verdict, code in EXIT_CODES.items() if verdict in verdicts)
@@ -148,6 +150,10 @@ def _read_and_draw(path: Path, name: str, file: str, draw: bool, how: dict) -> t
     return image, image_pictures(image)
 
 
+def _lost(out: Path, name: str) -> Path:
+    return out / f"{name}.lost.png"
+
+
 def _how_to_go_on(unread: Unread, out: Path) -> str:
     """The reason why an image is not read, and what can be done; writes the picture of an image without a phantom."""
     if unread.picture is None:
@@ -155,7 +161,7 @@ def _how_to_go_on(unread: Unread, out: Path) -> str:
     from xiqa.figures.overlay import lost_phantom, png
     from xiqa.qc.files import write_bytes
 
-    path = out / f"{unread.name}.lost.png"
+    path = _lost(out, unread.name)
     write_bytes(path, png(lost_phantom(unread.picture, unread.picture_factor)))
     return (
         f"{unread.reason} ({path} shows the image with its pixels numbered; if the grid is there, give the corners of "
@@ -177,7 +183,8 @@ def _words(found: Found, analyses: Sequence[Analysis], out: Path) -> str:
         reasons.setdefault(reason.removeprefix(f"{file}: "), []).append(file)
     return "\n".join(
         [
-            f"{len(found.images)} images read{f', {len(left)} files left out (skipped.csv)' if left else ''}",
+            f"{len(found.images)} image{'s' * (len(found.images) > 1)} read"
+            + (f", {len(left)} file{'s' * (len(left) > 1)} left out (skipped.csv)" if left else ""),
             *(f"  left out: {few(files)}: {reason}" for reason, files in reasons.items()),
             *(summary(analysis.record) for analysis in analyses),
             f"results: {out}/results.json, curve.csv, qa.pdf, figures, and two matrices per image"
