@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from xiqa.cdmam.beam import gold_contrast
 from xiqa.cdmam.curve import CDC_ROWS, THRESHOLD_DETECTABILITY, standard_curve
@@ -150,6 +151,17 @@ def counting_bound(image: GradedImage, images: int) -> np.ndarray:
     return np.sqrt(np.einsum("dp,pq,dq->d", basis, covariance, basis))
 
 
+def read(name: str, system: Simulated | Rendered, number: int, counted: int) -> tuple[list[GradedImage], np.ndarray]:
+    """Graded signals of the first images, and corner decisions of all."""
+    measured, corners = [], []
+    for index, (counts, pixel_mm) in enumerate(system.images(max(number, counted))):
+        reading = read_image(counts, pixel_mm, name=f"{name}-{index}")
+        corners.append(reading.corner)
+        if index < number:
+            measured.append(measure(counts, pixel_mm, reading.registration, name))
+    return measured, np.array(corners)
+
+
 def report(name: str, system: Simulated | Rendered, number: int, counted: int) -> tuple[np.ndarray, np.ndarray]:
     """Print one system.
 
@@ -158,12 +170,7 @@ def report(name: str, system: Simulated | Rendered, number: int, counted: int) -
         counted one; NaN where there are none.
     """
     truth = np.log(system.truth())
-    measured, corners = [], []
-    for index, (counts, pixel_mm) in enumerate(system.images(max(number, counted))):
-        reading = read_image(counts, pixel_mm, name=f"{name}-{index}")
-        corners.append(reading.corner)
-        if index < number:
-            measured.append(measure(counts, pixel_mm, reading.registration, name))
+    measured, corners = read(name, system, number, counted)
     ln = np.array([image.ln_threshold[CDC_ROWS] for image in measured])
     sd = np.sqrt([np.diag(image.covariance)[CDC_ROWS] for image in measured])
     bias, spread = ln.mean(axis=0) - truth, ln.std(axis=0, ddof=1)
@@ -188,7 +195,7 @@ def report(name: str, system: Simulated | Rendered, number: int, counted: int) -
             z[row, group] = (np.log(curve.known_place_um) - truth) / half
     ratio = np.full(12, np.nan)
     if counted:
-        hits = standard_curve(np.array(corners))
+        hits = standard_curve(corners)
         equal = graded_curve(measured).table
         here = hits.side == ""
         ratio = np.where(here, np.log(equal["cdc_um"] / hits.table["cdc_um"]), np.nan)
@@ -197,7 +204,8 @@ def report(name: str, system: Simulated | Rendered, number: int, counted: int) -
         print(f"over counted {len(corners)} (%)    {in_per_cent(ratio)}")
         print(f"counted ± 1 sd (%)       {in_per_cent(counted_sd)}")
         print(f"bound of counting (%)    {in_per_cent(bound)}")
-        beyond = CDC_DIAMETERS_MM[here & (abs(ratio) > 0.05 + 1.96 * np.nan_to_num(counted_sd))]
+        with np.errstate(invalid="ignore"):  # an interval without end holds every difference
+            beyond = CDC_DIAMETERS_MM[here & (abs(ratio) > 0.05 + 1.96 * counted_sd)]
         bars["counting"] = bool((abs(ratio[here]) <= 0.05).all())
         bars[f"counting but for its error {beyond if len(beyond) else ''}".strip()] = not len(beyond)
     print("bars: " + ", ".join(f"{bar} {'met' if met else 'NOT MET'}" for bar, met in bars.items()), flush=True)
@@ -214,12 +222,12 @@ def main() -> None:
         *(report(name, SYSTEMS[name], options.images, options.counted) for name in options.systems), strict=True
     )
     if options.counted:
-        systems = np.isfinite(ratios).sum(axis=0)
-        mean, spread = np.nanmean(ratios, axis=0), np.nanstd(ratios, axis=0, ddof=1)
+        shown = pd.DataFrame(np.array(ratios))
+        systems, mean, spread = (getattr(shown, of)().to_numpy() for of in ("count", "mean", "std"))
         print("\nas counting should give it over counted, all systems")
         print("diameter (mm)            " + " ".join(f"{d:6.2f}" for d in CDC_DIAMETERS_MM))
         print(f"mean (%)                 {in_per_cent(mean)}")
-        print(f"its standard error (%)   {in_per_cent(spread / np.sqrt(systems))}")
+        print(f"its standard error (%)   {in_per_cent(spread / np.sqrt(np.maximum(systems, 1)))}")
         print(f"systems                  {' '.join(f'{number:6d}' for number in systems)}")
     for row, size in enumerate((1, 4, 16)):
         values = np.concatenate([part[row].ravel() for part in z])

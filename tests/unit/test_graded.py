@@ -123,6 +123,22 @@ def test_pixels_that_are_not_linear_saturation_and_structure_are_named(image):
     assert "structure" in names(graded.measure(spots, spacing, registration))
 
 
+@pytest.mark.parametrize(
+    ("words", "disturb"),
+    [
+        ("whole columns of pixels vary", lambda c, x, y: c + 2 * np.sin(2 * np.pi * x / 8)),
+        ("whole rows of pixels vary", lambda c, x, y: c * (1 + 0.003 * np.random.default_rng(0).normal(size=y.shape))),
+        ("at a period of 2 mm", lambda c, x, y: c + 4 * np.sin(2 * np.pi * (0.8 * x + 0.6 * y) / 20)),
+        ("steps of 32", lambda c, x, y: 32 * np.round(c / 32)),
+    ],
+)
+def test_regular_structure_and_coarse_steps_are_named(image, words, disturb):
+    counts, registration = image[0].astype(float), image[1]
+    y, x = np.arange(counts.shape[0])[:, None], np.arange(counts.shape[1])
+    found = graded.measure(disturb(counts, x, y), DETECTOR.pixel_mm, registration)
+    assert words in " ".join(warning.message for warning in found.warnings)
+
+
 CELL_WINDOW = np.s_[600:1400, 400:1000]
 
 

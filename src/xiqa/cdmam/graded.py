@@ -60,6 +60,11 @@ _ATTENUATION_RANGE_PER_UM, _CONTRAST_RANGE_PER_UM = (0.09, 0.22), (0.05, 0.2)
 _MOST_CLIPPED = 2e-4
 _MOST_HEAVY = 1.15
 _MOST_COMMON = 0.1
+_MOST_STEP = 0.7  # of the noise: rounding to steps of 0.7 standard deviations adds 4 % to its variance
+_SPECTRUM_ROW = 8  # 0.31 mm: discs from here on leave most of their cell empty
+_MOST_LINES = 1.25
+_PEAK_SD = 14
+"""Standard deviations of a mean of spectra by which its largest value of thousands may exceed its surroundings."""
 COUNTING_CORRELATION_MM = 0.05
 """Of the systems that the column d_prime_scale of tables/counting.csv holds for."""
 
@@ -477,8 +482,70 @@ def _result(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> G
         ratio=ratio,
         ratio_sd=ratio_sd,
         pattern=found.pattern,
-        warnings=_warnings(field, fitted, math.sqrt(shared[1, 1]), ratio, ratio_sd, found.heavy),
+        warnings=(
+            *_warnings(field, fitted, math.sqrt(shared[1, 1]), ratio, ratio_sd, found.heavy),
+            *_regular_structure(_empty_spectrum(field, discs, fitted, pixel_mm), pixel_mm),
+        ),
     )
+
+
+def _empty_spectrum(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> tuple[np.ndarray, int]:
+    """Mean power spectrum (n, n), zero frequency first, of square cut-outs in the middle of cells with small discs.
+
+    Discs are blanked, and a Hann window keeps what is larger than a cut-out out of its axes.
+
+    Returns:
+        The spectrum over the variance of each cut-out, and how many cut-outs there were.
+    """
+    half = int(0.65 * (field.pitch_px / 2 - _GRID_CLEARANCE_MM / pixel_mm))  # a square on its corner holds so much
+    window = np.hanning(2 * half + 1)[:-1]
+    y, x = np.mgrid[-half:half, -half:half]
+    size, cells = len(discs.cells) // 2, discs.cells[: len(discs.cells) // 2]
+    blanked = (DIAMETERS_MM * fitted.size / (2 * pixel_mm) + 3 * fitted.blur) ** 2
+    total, number = np.zeros((2 * half, 2 * half)), 0
+    for n in np.flatnonzero(cells[:, 0] >= _SPECTRUM_ROW):
+        centre = field.centres[tuple(cells[n])]
+        left, top = (int(value) - half for value in np.round(centre))
+        patch = field.image[max(top, 0) : top + 2 * half, max(left, 0) : left + 2 * half]
+        if patch.shape != total.shape:
+            continue
+        dx, dy = x + left + half, y + top + half
+        plane = field.planes[tuple(cells[n])]
+        residual = patch - plane[0] - plane[1] * (dx - centre[0]) - plane[2] * (dy - centre[1])
+        for place in fitted.places[[n, n + size]]:
+            residual[(dx - place[0]) ** 2 + (dy - place[1]) ** 2 < blanked[cells[n, 0]]] = 0.0
+        power = np.abs(np.fft.fft2((residual - residual.mean()) * window[:, None] * window)) ** 2
+        if (whole := power.sum()) > 0:
+            total, number = total + power / whole, number + 1
+    return total / max(number, 1), number
+
+
+def _regular_structure(spectrum_and_number: tuple[np.ndarray, int], pixel_mm: float) -> list[CurveWarning]:
+    """Peaks of the spectrum at empty places, and rows or columns that vary more than noise of other directions."""
+    spectrum, number = spectrum_and_number
+    size = len(spectrum)
+    if not number:
+        return []
+    index = np.rint(np.fft.fftfreq(size) * size).astype(int)
+    radius = np.rint(np.hypot(index[:, None], index)).astype(int)
+    ring = np.array([np.median(spectrum[radius == r]) for r in range(size // 2)])
+    ring = np.maximum(ring, 0.02 * ring.max())  # where smoothing left nothing, little is much
+    ratio = np.where((radius >= 2) & (radius < size // 2), spectrum / ring[np.minimum(radius, size // 2 - 1)], 0.0)
+    found, told = [], "{}: it is structure, not noise"
+    for name, along in (("columns", ratio[0]), ("rows", ratio[:, 0])):
+        excess = along[3 : size // 2].mean()
+        if excess > _MOST_LINES:
+            words = f"whole {name} of pixels vary with {excess:.2f} times the power of other directions, expected 1"
+            found.append(CurveWarning("structure", told.format(words)))
+    row, column = np.unravel_index(ratio.argmax(), ratio.shape)
+    if not found and ratio.max() > 1 + _PEAK_SD / math.sqrt(number):
+        period_mm = size / math.hypot(index[row], index[column]) * pixel_mm
+        words = (
+            f"the spectrum at empty places has a peak {ratio.max():.3g} times as high as its surroundings, at a period "
+            f"of {period_mm:.2g} mm"
+        )
+        found.append(CurveWarning("structure", told.format(words)))
+    return found
 
 
 def _warnings(
@@ -510,6 +577,16 @@ def _warnings(
                     f"{100 * clipped:.2g} % of the pixels have the {words} value, {end:g}: signals beyond it are lost",
                 )
             )
+    values = np.unique(inner[::7, ::5])
+    step, noise = float(np.diff(values).min(initial=np.inf)), float(np.median(field.planes[CELL_PRESENT][:, 3]))
+    if step > _MOST_STEP * noise:
+        found.append(
+            CurveWarning(
+                "coarse_steps",
+                f"pixel values come in steps of {step:g}, and their standard deviation is {noise:.3g}: rounding adds "
+                "to the noise and takes thin discs away",
+            )
+        )
     if heavy > _MOST_HEAVY:
         found.append(
             CurveWarning(
