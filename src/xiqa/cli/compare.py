@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 
 from xiqa.files import write_table
-from xiqa.qc.compare import agreement, find_records, one_against_many, pairs_of, ratios, remarks
+from xiqa.qc.compare import (
+    agreement,
+    correlation,
+    find_records,
+    one_against_many,
+    pairs_of,
+    ratios,
+    remarks,
+    shared_images,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -42,6 +51,9 @@ def run(options: argparse.Namespace) -> None:
         print(f"{' against '.join(names)}")
         for verdict, part in table.groupby("verdict", sort=False):
             print(f"  {verdict}: {', '.join(f'{row.diameter_mm:.2f} mm' for row in part.itertuples())}")
+        if together := correlation(first, second):
+            shared = len(shared_images(first, second))
+            print(f"  {shared} images are in both and count as pairs: the curves' correlation is {together:.2f}")
         overall = agreement(each).iloc[-1]
         print(
             f"  one image of A over all of B: {overall['bias']:.2f} in the mean, 95 % of the ratios in "

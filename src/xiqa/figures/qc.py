@@ -151,7 +151,10 @@ def plot_agreement(table: pd.DataFrame, limits: pd.DataFrame) -> Figure:
     bar = figure.colorbar(shown, ax=axes, label="disc diameter (mm)", pad=0.08, ticks=(0.08, 0.13, 0.2, 0.31, 0.5, 1))
     bar.ax.set_yticklabels(["0.08", "0.13", "0.20", "0.31", "0.50", "1.00"])
     bar.ax.minorticks_off()
-    axes.set_title(f"{limits['images'].iloc[-1]} images; lines: bias and 95 % limits of agreement", loc="left")
+    axes.set_title(
+        f"{limits['images'].iloc[-1]} single images of A against all of B; lines: bias and 95 % limits of agreement",
+        loc="left",
+    )
     return figure
 
 

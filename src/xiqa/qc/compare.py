@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xiqa.qc.record import Point, Record, read_record
+from xiqa.qc.record import ImageRecord, Point, Record, read_record
 
 Z_95 = 1.959964
 RESULTS = "results.json"
@@ -57,19 +57,48 @@ def log_error(point: Point) -> float:
     return abs(math.log(ends[0] / point.cdc_um)) / Z_95 if ends else math.nan
 
 
+LEAST_PAIRS = 4
+"""Images that must be in both records, for their correlation to be known."""
+
+
+def shared_images(first: Record, second: Record) -> list[tuple[ImageRecord, ImageRecord]]:
+    """The images that are in both records, by their pixels."""
+    there = {image.pixel_digest: image for image in second.images}
+    return [(image, there[image.pixel_digest]) for image in first.images if image.pixel_digest in there]
+
+
+def correlation(first: Record, second: Record) -> float:
+    """Correlation of the logarithms of both curves that comes from images which are in both records.
+
+    It is that of the curves of single images, over the shared images and all diameters together, times the share of
+    the images that is shared; 0 where fewer than `LEAST_PAIRS` are.
+    """
+    pairs = shared_images(first, second)
+    sizes = [[point.diameter_mm for point in record.curve] for record in (first, second)]
+    if len(pairs) < LEAST_PAIRS or sizes[0] != sizes[1]:
+        return 0.0
+    logs = np.log([[image.cdc_um for image in pair] for pair in pairs])
+    a, b = np.moveaxis(logs - logs.mean(axis=0), 1, 0)
+    spread = math.sqrt(np.sum(a**2) * np.sum(b**2))
+    share = len(pairs) / math.sqrt(len(first.images) * len(second.images))
+    return float(np.sum(a * b) / spread) * share if spread > 0 else 0.0
+
+
 def ratios(first: Record, second: Record) -> pd.DataFrame:
     """Ratio of two curves, first over second: below 1, the first sees thinner discs.
 
     Returns:
         A row for each diameter that both have: diameter_mm; first_um and second_um, the curves; ratio; ci_low and
-        ci_high, its 95 % interval from both intervals, as if the images were different ones; verdict: "lower",
-        "higher" or "no difference shown", and "not measured" where one of the thresholds lies outside the phantom's
-        discs.
+        ci_high, its 95 % interval from both intervals and, where images are in both records, their `correlation`;
+        verdict: "lower", "higher" or "no difference shown", and "not measured" where one of the thresholds lies
+        outside the phantom's discs.
     """
     rows = []
+    together = correlation(first, second)
     beside = {point.diameter_mm: point for point in second.curve}
     for a, b in ((point, beside[point.diameter_mm]) for point in first.curve if point.diameter_mm in beside):
-        ratio, error = a.cdc_um / b.cdc_um, math.hypot(log_error(a), log_error(b))
+        ratio, errors = a.cdc_um / b.cdc_um, (log_error(a), log_error(b))
+        error = math.sqrt(max(errors[0] ** 2 + errors[1] ** 2 - 2 * together * errors[0] * errors[1], 0))
         low, high = ratio * math.exp(-Z_95 * error), ratio * math.exp(Z_95 * error)
         verdict = "lower" if high < 1 else "higher" if low > 1 else "no difference shown"
         if a.censored or b.censored:
@@ -124,9 +153,10 @@ def remarks(first: Record, second: Record) -> list[str]:
         found.append("the human factor multiplies different quantities in the two records")
     if first.options.method != second.options.method:
         found.append(f"the methods differ: {first.options.method} and {second.options.method}")
-    shared = {i.pixel_digest for i in first.images} & {i.pixel_digest for i in second.images}
-    if shared:
-        found.append(f"{len(shared)} images are in both records: the interval of the ratio is wider than it need be")
+    shared = len(shared_images(first, second))
+    if 0 < shared < LEAST_PAIRS:
+        are = "image is" if shared == 1 else "images are"
+        found.append(f"{shared} {are} in both records, too few to allow for it: the interval of the ratio is too wide")
     for words, a, b in (
         ("pixel size", first.exposure.pixel_mm, second.exposure.pixel_mm),
         ("kind of pixels", first.exposure.for_presentation, second.exposure.for_presentation),
