@@ -93,7 +93,7 @@ def plain(net):
     return other
 
 
-@pytest.mark.parametrize("name", ["net", long("resnet34"), "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["net", long("resnet34"), long("efficientnet_b0")])
 def test_agrees_with_captum(name, net, x):
     captum = pytest.importorskip("captum.attr")
     given_targets = TARGET if name == "net" else TARGET[:2]

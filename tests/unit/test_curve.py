@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from cases import long
 from scipy.optimize import least_squares
 
 from xiqa.cdmam import curve, limits
@@ -147,12 +148,13 @@ def test_bootstrap_is_reproducible_and_narrows_with_images():
     assert width[0] / width[1] == pytest.approx(3, rel=0.3)  # 9 times the images
 
 
-def test_bootstrap_interval_covers_the_curve_of_many_images():
+@pytest.mark.parametrize(("trials", "bootstrap"), [(25, 100), long(40, 150)])
+def test_bootstrap_interval_covers_the_curve_of_many_images(trials, bootstrap):
     rates = hit_rates(plausible_thresholds(1.3), 2.3)
     truth = curve.fit_curve(draw(rates, 4000, seed=0), bootstrap=0)["cdc_um"]
     inside = []
-    for seed in range(40):
-        table = curve.fit_curve(draw(rates, 16, seed=100 + seed), bootstrap=150, seed=seed)
+    for seed in range(trials):
+        table = curve.fit_curve(draw(rates, 16, seed=100 + seed), bootstrap=bootstrap, seed=seed)
         inside.append((table["ci_low_um"] < truth) & (truth < table["ci_high_um"]))
     assert 0.86 < np.mean(inside) <= 1.0
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from cases import long
 from scipy import stats
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import brentq
@@ -206,7 +207,7 @@ def oriented_shift(shift_mm, orientation):
     return x, y
 
 
-@pytest.mark.parametrize("spread", [12, 40])
+@pytest.mark.parametrize("spread", [12, long(40)])
 def test_noise_costs_displaced_discs_no_more_than_others(spread):
     hits = []
     for displaced in ({}, FAR):
