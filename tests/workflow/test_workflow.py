@@ -84,6 +84,7 @@ def check_findings(folder: Path) -> None:
         "Uncertainty": [
             tables["uncertainty_dependence"].head(1), tables["uncertainty_calibration"], scores.filter(like="coverage"),
         ],
+        "Ways to a curve": [tables["curve_methods"]],
         "Censoring": [tables["cdc"].groupby("setting")["censored"].sum()],
         "Modified image": [tables["modified_image_summary"].query("group == 'all'")],
         "Structures": [tables["structure_share_summary"].query("group == 'all'")],
@@ -93,7 +94,7 @@ def check_findings(folder: Path) -> None:
     for heading, text in found.items():
         text = re.sub(r"^!\[.*$", "", text, flags=re.MULTILINE)  # the picture below the first heading
         assert_short(text.splitlines())
-        phrases = ["0.03-2 µm", "12 diameters", "95 % would be right", "p below 0.05"]
+        phrases = ["0.03-2 µm", "95 % intervals", "12 diameters", "95 % would be right", "p below 0.05"]
         assert_printed(text, *sources[heading], phrases=phrases)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
-from xiqa.cdmam.curve import Human
-from xiqa.cdmam.graded import graded_curve, measure
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
-from xiqa.cdmam.reader import read_image
+
+if TYPE_CHECKING:
+    from xiqa.cdmam.curve import Human
 
 
 def labels_of(curves: pd.DataFrame, settings: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -44,6 +46,10 @@ def own_label_um(counts: np.ndarray, pixel_mm: float, human: Human, name: str) -
     Raises:
         ValueError: the image shows no phantom, or no disc of it stands out of the noise.
     """
+    # Compiled code: training and prediction, which only look labels up, need not load it.
+    from xiqa.cdmam.graded import graded_curve, measure
+    from xiqa.cdmam.reader import read_image
+
     try:
         measured = measure(counts, pixel_mm, read_image(counts, pixel_mm, name).registration, name)
     except ValueError as error:
