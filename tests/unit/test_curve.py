@@ -1,5 +1,7 @@
 """The contrast-detail curve: closed forms, published numbers, an independent fit, and its statistics."""
 
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -197,6 +199,28 @@ def test_thresholds_below_the_thinnest_disc_do_not_bend_the_curve_of_the_others(
     assert 0 < (side > 0).sum() < 6
     found = curve.third_order_coefficients(curve.CDC_DIAMETERS_MM, np.minimum(thick, bound), side)
     np.testing.assert_allclose(found, truth, rtol=1e-6)
+
+
+@pytest.mark.parametrize("circling", [False, True])
+def test_a_curve_whose_active_set_circles_is_the_least_squares_one(monkeypatch, circling):
+    # Both stopped scipy's nnls ("Maximum number of iterations reached") as long as the columns had their own lengths.
+    smooth = [0.0633, 0.06316367, 0.08401934, 0.1070226, 0.13005912, 0.17055902, 0.21688967, 0.27718375, 0.34474483,
+              0.42047114, 0.51989678, 0.66127075]  # fmt: skip
+    rough = [0.0633, 0.09247773, 0.07307874, 0.09036092, 0.28730843, 0.29389292, 0.31918831, 0.20980224, 0.51748845,
+             0.46229765, 0.49812248, 0.75758925]  # fmt: skip
+    if circling:
+        monkeypatch.setattr("scipy.optimize.nnls", mock.Mock(side_effect=RuntimeError))
+    side = np.array([-1] + [0] * 11)
+    for thresholds in (smooth, rough):
+        found = curve.third_order_coefficients(curve.CDC_DIAMETERS_MM, thresholds, side)
+        design = curve.CDC_DIAMETERS_MM[:, None] ** -np.arange(4.0) / np.array(thresholds)[:, None]
+        residual = design @ found - 1
+        residual[0] = max(residual[0], 0)  # a bound that is respected does not count
+        length = np.linalg.norm(design, axis=0)
+        slope = design.T @ residual / length
+        assert (found >= 0).all()
+        assert slope.min() > -1e-9
+        assert np.abs(slope * found * length).max() < 1e-9
 
 
 def test_a_bound_that_the_measured_points_would_cross_holds_the_curve():
