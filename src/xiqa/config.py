@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
-from pydantic_core import to_json
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema, to_json
 
 from xiqa.files import write_text
 
@@ -22,18 +34,19 @@ Filter = Literal["Mo", "Rh", "Ag", "Al"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Shift = Annotated[float, Field(ge=-1, le=1)]
 Interval = tuple[float, float]
-Method = Literal[
-    "omig",
-    "sensitivity",
-    "input_x_gradient",
-    "integrated_gradients",
-    "occlusion_pixel",
-    "occlusion_patch",
-    "lrp",
-    "control_uniform",
-    "control_centre",
-    "control_edge",
-]
+Place = TypeVar("Place", str, str | None)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Marks a text that must be one of `names`: like a Literal of them, but for names that are written elsewhere."""
+
+    names: Collection[str]
+
+    def __get_pydantic_core_schema__(self, source: type[str], handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(list(self.names))
+
+
 METHOD_FAMILY: dict[str, str] = {
     "omig": "omig",
     "sensitivity": "gradient",
@@ -46,6 +59,7 @@ METHOD_FAMILY: dict[str, str] = {
     "control_centre": "controls",
     "control_edge": "controls",
 }
+Method = Annotated[str, OneOf(METHOD_FAMILY)]
 ATTRIBUTIONS: dict[str, str] = {
     "gradient": "one_pass",
     "input_x_gradient": "one_pass",
@@ -82,7 +96,7 @@ ATTRIBUTIONS: dict[str, str] = {
     "edges": "controls",
 }
 """Methods of `xiqa.saliency.attribute` -> the module of those that share their passes."""
-Attribution = Literal[tuple(ATTRIBUTIONS)]
+Attribution = Annotated[str, OneOf(ATTRIBUTIONS)]
 FALLING: frozenset[str] = frozenset({"occlusion", "occlusion_smooth"})
 """Methods whose maps fall where a pixel speaks for the class; scores and peaks take their negative."""
 
@@ -376,7 +390,7 @@ class Cdmam(Section):
         (),
         description="settings that calibrate the uncertainty, neither trained nor tested: none, or at least 2",
     )
-    scenarios: dict[Literal[SIMULATED_GROUPS], Exposure] = Field(
+    scenarios: dict[Annotated[str, OneOf(SIMULATED_GROUPS)], Exposure] = Field(
         description="exposure setting of each test group; null leaves one out"
     )
     readout: Readout = Readout()
@@ -575,7 +589,7 @@ class Augmentation(Section):
 class ClassifierTraining(Section):
     """Training of a classifier."""
 
-    preset: Literal[tuple(TRAINING_PRESETS)] = Field(
+    preset: Annotated[str, OneOf(TRAINING_PRESETS)] = Field(
         "quick", description="named settings of a paper; keys beside it override them"
     )
     epochs: int = Field(12, ge=1, description="passes over the training images")
@@ -612,7 +626,7 @@ class ClassifierTraining(Section):
         return merged
 
 
-def expanded(path: str | None) -> str | None:
+def expanded(path: Place) -> Place:
     """A path with its $VARIABLES and ~ in place.
 
     Raises:
@@ -1013,7 +1027,7 @@ def key_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _kind(field) -> str:
+def _kind(field: FieldInfo) -> str:
     """A readable name of a field's type with its limits."""
     names = {float: "number", int: "whole number", str: "text", bool: "true or false", dict: "mapping", tuple: "list"}
 
@@ -1024,7 +1038,8 @@ def _kind(field) -> str:
             return " or ".join(name_of(part) for part in get_args(kind) if part is not NoneType) + " or nothing"
         return names[get_origin(kind) or kind]
 
-    text = name_of(field.annotation)
+    named = next((limit for limit in field.metadata if isinstance(limit, OneOf)), None)
+    text = ", ".join(f"`{name}`" for name in named.names) if named else name_of(field.annotation)
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     limits = [f"{sign} {value:g}" for limit in field.metadata for name, sign in signs.items()
               if (value := getattr(limit, name, None)) is not None]  # fmt: skip

@@ -34,6 +34,6 @@ def sample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
     return image[rows[:, None], columns[None, :]]
 
 
-def scatter_add(canvas: np.ndarray, values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
-    """Add `values` (len(rows), len(columns)) in place onto `canvas` (h, w) where they were sampled from."""
+def scatter_add(canvas: np.ndarray, values: np.ndarray | int, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Add `values` (len(rows), len(columns)) or a number in place onto `canvas` (h, w) where they were sampled from."""
     canvas[rows[:, None], columns[None, :]] += values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from xiqa.figures import style
 
 MARKERS = "osD^vPX"
 NETWORK_COLOUR = style.BLUE
-SHORTCUT_LOOKS = {
+SHORTCUT_LOOKS: dict[str, dict[str, Any]] = {
     "header": {"color": style.ORANGE, "marker": "s", "linestyle": (0, (4, 1.5))},
     "intensity": {"color": style.VERMILION, "marker": "D", "linestyle": (0, (1, 1))},
     "header and intensity": {"color": style.PURPLE, "marker": "^", "linestyle": (0, (4, 1, 1, 1))},
@@ -21,7 +22,7 @@ SHORTCUT_LOOKS = {
     "mask presence": {"color": style.BLACK, "marker": "P", "linestyle": (0, (2, 2))},
     "bright pixels": {"color": style.SKY, "marker": "X", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
 }
-HOLLOW = {"markerfacecolor": "white", "markeredgewidth": 0.9}
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.9}
 NAMES = {
     "object_cxr": "Object-CXR",
     "lvot": "LVOT",

@@ -159,7 +159,7 @@ def _sheet(
     images: np.ndarray,
     masks: np.ndarray | None,
     table: pd.DataFrame,
-    shown: Sequence[Sequence[int | None]],
+    shown: Sequence[Sequence[int | None] | np.ndarray],
     labels: Sequence[str],
     titles: Sequence[str],
     data: str,
@@ -176,7 +176,7 @@ def _sheet(
     side = (width - 0.4) / columns * images.shape[1] / images.shape[2]
     figure = style.new_figure(width, side * len(shown) + (0.75 if titles else 0.45))
     grid = figure.subplots(len(shown), columns, squeeze=False)
-    drawn = {}
+    drawn: dict[str, Rectangle] = {}
     for axes, label, row, marked in zip(grid, labels, shown, outlined or [True] * len(shown), strict=True):
         axes[0].set_ylabel(label)
         for panel, number in zip(axes, [*row, *[None] * (columns - len(row))], strict=True):

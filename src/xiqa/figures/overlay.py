@@ -59,7 +59,7 @@ def grid_overlay(image: ReadImage) -> Image.Image:
         _text(draw, dict(_cells(image))[k], words)
     words = [(style.ORANGE, f"grid, pitch {placed.pitch_mm:.2f} mm, tilt {placed.angle_deg:z.2f}°")]
     arrows = displacement_px(placed, known.version)
-    if arrows is not None:
+    if arrows is not None and placed.displacement is not None:
         for (i, j), centre in _cells(image):
             end = centre + _FINE * ARROW_SCALE * arrows[i, j] / image.picture_factor
             _arrow(draw, centre, end, style.SKY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -203,7 +204,7 @@ def plot_shortcut(scores: pd.DataFrame, data: str = "simulated") -> Figure:
     rows = _by_group(scores)
     figure = style.new_figure(style.SINGLE_COLUMN + 1.0, 0.32 * len(rows) + 1.3)
     axes = figure.subplots()
-    looks = {
+    looks: dict[str, tuple[str, dict[str, Any]]] = {
         "rmse_midpoint_um": ("ensemble", {"marker": "o", "color": style.BLUE}),
         "rmse_shortcut_um": ("shortcut: background mean and SD", {"marker": "D", "color": style.VERMILION}),
         "rmse_train_mean_um": ("training mean", {"marker": "|", "color": style.BLACK, "markersize": 8}),

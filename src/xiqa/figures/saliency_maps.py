@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -150,7 +151,7 @@ def _draw_view(panel: Axes, view: UpsampledView, column: str, pixel_mm: float, l
         values, origin = source, (0.0, 0.0)
     else:
         values, origin = _cut(source, view.cutout_mm, pixel_mm)
-    look = {"colours": style.SIGNED_MAP, "limits": (-limit, limit)} if is_map else {}
+    look: dict[str, Any] = {"colours": style.SIGNED_MAP, "limits": (-limit, limit)} if is_map else {}
     note = ""
     # A block mean of a map has less spread than its pixels: the whole view has its own limit, and says so.
     if is_map and is_whole:
@@ -164,15 +165,15 @@ def _draw_view(panel: Axes, view: UpsampledView, column: str, pixel_mm: float, l
         edge = style.BLACK if is_map else style.ORANGE
         panel.add_patch(Rectangle((x_min, y_min), x_max - x_min, y_max - y_min, fill=False, edgecolor=edge))
     elif view.structure is not None:
-        _outline_discs(panel, view, pixel_mm)
+        _outline_discs(panel, view.structure, view.cutout_mm, pixel_mm)
     names = {"image": "image", "map": "map", "cutout": "cutout of the map", "image_cutout": "cutout of the image"}
     panel.set_title(names[column] + note)
     return shown
 
 
-def _outline_discs(panel: Axes, view: UpsampledView, pixel_mm: float) -> None:
+def _outline_discs(panel: Axes, structure: np.ndarray, cutout_mm: Box, pixel_mm: float) -> None:
     """Draw thin outlines around the discs of a cutout."""
-    labels, (left, top) = _cut(view.structure, view.cutout_mm, pixel_mm)
+    labels, (left, top) = _cut(structure, cutout_mm, pixel_mm)
     discs = (labels >= 1) & (labels <= 16)
     if discs.any():
         x = left + (np.arange(discs.shape[1]) + 0.5) * pixel_mm

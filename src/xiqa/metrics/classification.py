@@ -315,7 +315,7 @@ def patients_of_class(checked: Checked) -> np.ndarray:
     return np.array([len(np.unique(checked.patients[checked.labels == c])) for c in range(k)])
 
 
-def one_against_rest(classes: Sequence[str]) -> list[int]:
+def one_against_rest(classes: Sequence) -> list[int]:
     """The classes that have a ROC curve: the second of two, all of more."""
     return [1] if len(classes) == 2 else list(range(len(classes)))
 

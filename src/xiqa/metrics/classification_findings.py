@@ -140,7 +140,7 @@ def _describe_doses(scores: pd.DataFrame, by_severity: pd.DataFrame) -> list[Fin
         levels = levels[levels["weights"] == "trained"].merge(shown, on=["dataset", "architecture", "seed"])
     if levels.empty:
         return []
-    told = []
+    told: list[Finding] = []
     for (dataset, architecture), own in levels.groupby(["dataset", "architecture"], sort=False):
         # The first network of each set; the table has all.
         if not any(text.startswith(f"{dataset}: ") for _, text in told):

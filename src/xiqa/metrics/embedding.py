@@ -113,7 +113,7 @@ def silhouette(features: np.ndarray, labels: Sequence[int], patients: Sequence) 
     Reference: Rousseeuw, J. Comput. Appl. Math. 20 (1987) 53.
     """
     labels, patients = np.asarray(labels), np.asarray(patients)
-    found = {"silhouette": np.nan, "ci_low": np.nan, "ci_high": np.nan}
+    found: dict[str, float | int | str] = {"silhouette": np.nan, "ci_low": np.nan, "ci_high": np.nan}
     found |= {"n_images": len(labels), "n_patients": len(set(patients)), "reason": ""}
     if not 2 <= len(set(labels)) < len(labels):
         return found | {"reason": f"{len(set(labels))} classes in {len(labels)} images: nothing to compare"}

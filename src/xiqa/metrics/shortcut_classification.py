@@ -68,7 +68,7 @@ def shortcut_features(images: np.ndarray, table: pd.DataFrame | None = None) -> 
     names = ["mean", "sd", *(f"p{percentile:02d}" for percentile in PERCENTILES)]
     names = [f"{where}_{name}" for where in ("intensity", "border") for name in names]
     border = np.ones(images.shape[1:], bool)
-    rows_px, columns_px = (max(1, round(BORDER * side)) for side in border.shape)
+    rows_px, columns_px = (max(1, round(BORDER * side_px)) for side_px in images.shape[1:])
     border[rows_px:-rows_px, columns_px:-columns_px] = False
     rows = np.empty((len(images), len(names)))
     for number, image in enumerate(images):
@@ -79,11 +79,15 @@ def shortcut_features(images: np.ndarray, table: pd.DataFrame | None = None) -> 
         raise ValueError(f"images: number {number} holds NaN or infinity, expected finite pixels; prepare it again")
     features = {
         "header_" + name.removeprefix("header_"): name
-        for name in ([] if table is None else table)
+        for name in ([] if table is None else table.columns)
         if name.startswith("header_") or name in SIZE_COLUMNS
     }
     return pd.DataFrame(rows, columns=names).assign(
-        **{feature: _numbers_or_texts(table[name].reset_index(drop=True)) for feature, name in features.items()}
+        **{
+            feature: _numbers_or_texts(table[name].reset_index(drop=True))
+            for feature, name in features.items()
+            if table is not None
+        }
     )
 
 

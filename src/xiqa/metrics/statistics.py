@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import bdtr, betaincinv, stdtrit
 
 FEWEST_PATIENTS = 6
@@ -26,7 +27,7 @@ NOTHING: Interval = (float("nan"), float("nan"))
 
 
 def interval(
-    values: Sequence[float], groups: Sequence | None = None, *, bounds: Interval | None = None, level: float = 0.95
+    values: ArrayLike, groups: ArrayLike | None = None, *, bounds: Interval | None = None, level: float = 0.95
 ) -> Interval:
     """Interval of a mean, over patients.
 
@@ -60,9 +61,11 @@ def interval(
         raise ValueError(
             f"values: found shape {values.shape} with NaN or infinity, expected (n,) finite; leave them out"
         )
-    if groups is not None and len(groups) != len(values):
-        raise ValueError(f"groups: found {len(groups)} entries, expected {len(values)}, one per value")
-    codes = np.arange(len(values)) if groups is None else pd.factorize(np.asarray(groups), sort=True)[0]
+    if groups is not None:
+        groups = np.asarray(groups)
+        if len(groups) != len(values):
+            raise ValueError(f"groups: found {len(groups)} entries, expected {len(values)}, one per value")
+    codes = np.arange(len(values)) if groups is None else pd.factorize(groups, sort=True)[0]
     number = codes.max(initial=-1) + 1
     if number < FEWEST_PATIENTS:
         return NOTHING
@@ -144,7 +147,7 @@ def _without_each(patients: np.ndarray, number: int) -> Iterator[np.ndarray]:
         yield (np.arange(start, min(start + block, number))[:, None] != patients).astype(np.float64)
 
 
-def rmse_interval(squares: Sequence[float], groups: Sequence | None = None, *, level: float = 0.95) -> Interval:
+def rmse_interval(squares: ArrayLike, groups: ArrayLike | None = None, *, level: float = 0.95) -> Interval:
     """Interval of a root mean square, from `interval` of the squares."""
     low, high = interval(squares, groups, bounds=(0.0, np.inf), level=level)
     return float(np.sqrt(low)), float(np.sqrt(high))

@@ -30,7 +30,7 @@ def cascade(net: nn.Module, seed: int) -> Iterator[tuple[str, nn.Module]]:
 
 def blocks(net: nn.Module) -> list[tuple[str, nn.Module]]:
     """Blocks with weights in the order of the network: its children; those that only line up others, by their parts."""
-    found = []
+    found: list[tuple[str, nn.Module]] = []
     for name, child in net.named_children():
         parts = [(f"{name}.{part}", module) for part, module in child.named_children()]
         found += parts if isinstance(child, nn.Sequential) else [(name, child)]

@@ -272,8 +272,8 @@ def data_digest(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> str
     """SHA-256 over the images and labels of `rows` in order, 64 hexadecimal digits."""
     digest = hashlib.sha256(f"{images.shape[1:]} {images.dtype}".encode())
     for row in rows:
-        digest.update(np.ascontiguousarray(images[row]))
-    digest.update(np.ascontiguousarray(labels[rows], np.int64))
+        digest.update(np.ascontiguousarray(images[row]).data)
+    digest.update(np.ascontiguousarray(labels[rows], np.int64).data)
     return digest.hexdigest()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from types import ModuleType
 
+_DECLARED: list[object] = []
+
 
 @lru_cache(maxsize=1)
 def import_timm() -> ModuleType:
@@ -21,10 +23,11 @@ def import_timm() -> ModuleType:
             raise
         import torch
 
-        # FRAGMENT, and kept alive by the name: the declaration ends with the library object.
-        import_timm.declared = torch.library.Library("torchvision", "FRAGMENT")
+        # FRAGMENT, and kept alive by the list: the declaration ends with the library object.
+        declared = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
-            import_timm.declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _DECLARED.append(declared)
         import torchvision  # noqa: F401
     import timm
 

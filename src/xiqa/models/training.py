@@ -237,8 +237,8 @@ def data_digest(steps: Sequence[TrainingStep]) -> str:
     for step in steps:
         digest.update(f"{step.name} {step.images.shape} {step.images.dtype}".encode())
         for image in step.images:
-            digest.update(np.ascontiguousarray(image))
-        digest.update(np.ascontiguousarray(step.labels_um, np.float64))
+            digest.update(np.ascontiguousarray(image).data)
+        digest.update(np.ascontiguousarray(step.labels_um, np.float64).data)
     return digest.hexdigest()
 
 

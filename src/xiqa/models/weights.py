@@ -99,7 +99,7 @@ def semi_random_state(
 
     Reference: Özer, section 4.4 (backbone from ImageNet).
     """
-    given = {"channels": channels, "outputs": outputs, "seed": seed, "options": options}
+    given: dict[str, Any] = {"channels": channels, "outputs": outputs, "seed": seed, "options": options}
     net, source = initial_state(architecture, **given, weights=os.fspath(trained) if weights == "none" else weights)
     if weights == "none":
         source = "the trained network"
@@ -207,7 +207,7 @@ def imagenet_file(architecture: str) -> Path:
         url, sha256 = f"{endpoint}/{configuration.hf_hub_id}/resolve/main/model.safetensors", ""
     else:
         # Files outside the Hub carry the beginning of their checksum in their name.
-        url, sha256 = configuration.url, re.search(r"-([0-9a-f]+)\.pth$", configuration.url)[1]
+        url, sha256 = configuration.url, re.findall(r"-([0-9a-f]+)\.pth$", configuration.url)[0]
     path = folder / f"{architecture}{Path(url).suffix}"
     try:
         download(url, path, sha256)

@@ -72,7 +72,8 @@ def _plain_copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module | None:
         return None
     if not all(isinstance(value, _NUMBERS) or (type(value) in _EMPTY and not value) for value in values.values()):
         return None
-    made = type(module).__new__(type(module))
+    kind: Any = type(module)
+    made = kind.__new__(kind)
     vars(made).update(
         {name: type(value)() if type(value) in _EMPTY else value for name, value in values.items()},
         _parameters={name: memo.get(id(weight)) for name, weight in module._parameters.items()},

@@ -55,9 +55,12 @@ def write_findings(
             page.append(f"<h2>{html.escape(heading)}</h2>")
             text.append(f"## {heading}")
             last = heading
-        is_table = isinstance(told, pd.DataFrame)
-        page.append(told.to_html(index=False, border=0, na_rep="") if is_table else f"<p>{html.escape(told)}</p>")
-        text.append(markdown(told) if is_table else told)
+        if isinstance(told, str):
+            page.append(f"<p>{html.escape(told)}</p>")
+            text.append(told)
+        else:
+            page.append(told.to_html(index=False, border=0, na_rep=""))
+            text.append(markdown(told))
         first_heading_ends = number + 1 == len(findings) or findings[number + 1][0] != findings[0][0]
         if picture and first_heading_ends:
             page.append(

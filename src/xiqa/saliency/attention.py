@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FunctionType
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -66,9 +67,7 @@ def maps(
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     for start in range(0, len(x), at_once):
         rows = slice(start, min(start + at_once, len(x)))
-        attentions, gradients, _ = _attend(
-            target, x[rows], lambda output, rows=rows: target._scalar(output, None, rows), weighted
-        )
+        attentions, gradients, _ = _attend(target, x[rows], partial(target._scalar, of=None, rows=rows), weighted)
         if weighted:
             steps = [(a * g).clamp(min=0).mean(1) for a, g in zip(attentions, gradients, strict=True)]
             found["gradient_attention_rollout"].append(_relevance(steps, tokens))

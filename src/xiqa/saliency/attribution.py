@@ -225,7 +225,7 @@ def predicted_classes(model: nn.Module, x: Tensor | np.ndarray) -> Tensor:
     with plain_autograd(given):
         explained = Explained(model, "predicted", fold=False)
         explained.decide(_finite(explained.images(given))[0])
-        return explained.target.to(given.device)
+        return torch.as_tensor(explained.target).to(given.device)
 
 
 def known_options(methods: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def load_method(name: str) -> Callable[..., Any]:
     """The `explain` function of a saliency method; only the module of that method is imported.
 
     Args:
-        name: one of `xiqa.config.Method`; the module of the method carries the same name.
+        name: one of `xiqa.config.METHOD_FAMILY`; the module of the method carries the same name.
 
     Returns:
         explain(target, x (n, s, s), **options) -> maps (n, s, s).
@@ -54,7 +54,7 @@ def completeness_error(name: str, target: Target, x: np.ndarray, maps: np.ndarra
     """What the sum of each map lacks to what the method promises, (n,) in µm; None where nothing is promised.
 
     Args:
-        name: one of `xiqa.config.Method`.
+        name: one of `xiqa.config.METHOD_FAMILY`.
         target, x, maps: as given to `explain`, and what it returned.
         options: of `explain`; those that the promise depends on are used.
     """

@@ -65,7 +65,7 @@ def _blurred_and_slope(x: Tensor, rows: np.ndarray, columns: np.ndarray, h: floa
     With G = R · C it is R x C and R' x (C + h C') + R x C'. The differences R' and C' are those of the matrices, which
     are taken in float64; differences of blurred float32 images over a small h would be rounding.
     """
-    (down, down_change), both = torch.from_numpy(rows).to(x), torch.from_numpy(np.hstack(columns)).to(x)
+    (down, down_change), both = torch.from_numpy(rows).to(x), torch.from_numpy(np.hstack([*columns])).to(x)
     across, across_change = (wide := x @ both).chunk(2, -1)
     blurred, slope = (down @ wide).chunk(2, -1)
     return blurred, slope + down_change @ torch.add(across, across_change, alpha=h)

@@ -7,7 +7,7 @@ import numpy as np
 from xiqa.saliency.base import Target, as_images
 
 
-def explain(target: Target, x: np.ndarray, width: float = 0.25) -> np.ndarray:
+def explain(target: Target | None, x: np.ndarray, width: float = 0.25) -> np.ndarray:
     """Maps exp(-r² / 2σ²), r the distance from the image centre.
 
     Args:

@@ -8,7 +8,7 @@ from scipy import ndimage
 from xiqa.saliency.base import Target, as_images
 
 
-def explain(target: Target, x: np.ndarray) -> np.ndarray:
+def explain(target: Target | None, x: np.ndarray) -> np.ndarray:
     """Maps of the Sobel gradient magnitude, in units of x per pixel.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 from xiqa.saliency.base import Target, as_images
 
 
-def explain(target: Target, x: np.ndarray, seed: int = 0) -> np.ndarray:
+def explain(target: Target | None, x: np.ndarray, seed: int = 0) -> np.ndarray:
     """Maps of independent uniform numbers in [0, 1).
 
     Args:

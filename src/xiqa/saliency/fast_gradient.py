@@ -31,7 +31,7 @@ class FastGradient:
             for index, member in enumerate(self.members):
                 for start in range(0, len(x), self.lanes):
                     part = slice(start, start + self.lanes)
-                    values[index, part] = self._run(member, x[part], maps[index, part] if gradients else None)
+                    values[index, part] = self._run(member, x[part], None if maps is None else maps[index, part])
         finally:
             numba.set_num_threads(before)
         return values, maps

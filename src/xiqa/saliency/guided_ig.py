@@ -140,8 +140,9 @@ def _chosen(slope: np.ndarray, room: np.ndarray, gap: float, rank: int) -> tuple
     # Positive numbers lie in the order of their upper 16 bits: one count finds the neighbourhood of every rank.
     upper = np.right_shift(slope.view(f"i{slope.itemsize}"), 8 * slope.itemsize - 16, dtype=np.intp)
     count, closed = (np.append(0, np.bincount(upper, what).cumsum()) for what in (None, room))
-    movable = np.count_nonzero(slope < np.inf)
-    limit, taken, reach = -1.0, 0, 0.0
+    movable = int(np.count_nonzero(slope < np.inf))
+    taken: int = 0
+    limit, reach = -1.0, 0.0
     below, share = limit, 0.0
     while taken < movable and reach < gap:
         below, before = limit, reach

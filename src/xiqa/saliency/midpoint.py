@@ -6,6 +6,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,19 @@ LOG = logging.getLogger(__name__)
 BACKENDS = ("auto", "fast", "plain")
 PLAIN_BATCH = 32
 CUDA_BATCH = 16
+
+
+class _Way(Protocol):
+    """A way of computing midpoints and gradients."""
+
+    @property
+    def size(self) -> int | None:
+        """Side of the images; None: any."""
+        ...
+
+    def run(self, x: np.ndarray, gradients: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Midpoints (M, n) and gradients (M, n, s, s), or None, of x (n, s, s)."""
+        ...
 
 
 class MidpointGradient:
@@ -72,6 +86,7 @@ class MidpointGradient:
             raise ValueError(f'backend "fast" is not possible: {reason}; use "auto" or "plain"')
         if backend == "auto" and reason and torch.device(device).type == "cpu":
             LOG.info("gradient by plain torch: %s", reason)
+        self._way: _Way
         if torch.device(device).type != "cpu":
             self.backend, self._way = "batched", BatchedGradient(ensemble.members, device, dtype)
         elif backend == "plain" or reason:
@@ -108,7 +123,9 @@ class MidpointGradient:
             where the computation is).
         """
         with _use_threads(self.threads):
-            return self._way.run(self._checked(x), gradients=True)
+            values, maps = self._way.run(self._checked(x), gradients=True)
+        assert maps is not None, "asked for above"
+        return values, maps
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
         """Gradient of the ensemble midpoint, (n, s, s), of x (n, s, s)."""
@@ -148,7 +165,7 @@ class PlainGradient:
                 with torch.set_grad_enabled(gradients), _evaluating(member):
                     midpoint = member.predict_um(batch)[0].mean(1)
                 values[index, part] = midpoint.detach().to(torch.float64).numpy()
-                if gradients:
+                if maps is not None:
                     (slope,) = torch.autograd.grad(midpoint.sum(), batch)
                     maps[index, part] = slope[:, 0].to(torch.float64 if kind == np.float64 else torch.float32).numpy()
         return values, maps
@@ -190,7 +207,7 @@ class BatchedGradient:
             with exact, torch.set_grad_enabled(gradients):
                 result = over_members(*self.state, batch)
                 values[:, part] = result.detach().double().cpu().numpy()
-                if gradients:
+                if maps is not None:
                     (slope,) = torch.autograd.grad(result.sum(), batch)
                     maps[:, part] = slope[:, :, 0].double().cpu().numpy()
         return values, maps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from xiqa.saliency.base import Target, as_images
@@ -45,7 +47,8 @@ def explain(
     x = as_images(x)
     step = c / steps
     # The change is summed apart from x: one step is often below the float32 resolution of x itself.
-    change = contributions = None
+    change: Any = None
+    contributions: Any = None
     for index in range(steps):
         position = x if change is None else x + change
         if members:

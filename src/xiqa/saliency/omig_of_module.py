@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from xiqa.saliency import omig
+from xiqa.saliency.base import Target
 from xiqa.saliency.explained import Explained
 
 
@@ -44,8 +45,9 @@ def explain(
     if x.ndim != 4:
         raise ValueError(f"x: found {tuple(x.shape)}, expected (n, c, h, w)")
     falling = _Falling(target, x, -1 if orientation == "towards" else 1)
-    change = omig.explain(falling, falling.to_array(x), c=c, steps=steps, outlier_z=outlier_z)
-    return falling.to_tensor(change)
+    # Members are not asked for, which a module has none of.
+    change = omig.explain(cast(Target, falling), falling.to_array(x), c=c, steps=steps, outlier_z=outlier_z)
+    return falling.to_tensor(np.asarray(change))
 
 
 class _Falling:

@@ -49,7 +49,8 @@ def maps(
         )
     needed = list(dict.fromkeys([*(layers[-1:] if single else ()), *(joined if multi else ())]))
     wants_gradient = bool({"gradient", "input_x_gradient"} & set(names))
-    size, found = x.shape[2:], {name: [] for name in names}
+    size = x.shape[2:]
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
     for part in target.passes(x, layers=needed, gradient=wants_gradient):
         if "gradient" in found:
             found["gradient"].append(part.gradient)

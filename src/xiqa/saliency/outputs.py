@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-TargetOf = int | Sequence[int] | np.ndarray | Tensor | Callable[[Any], Tensor] | Literal["predicted"] | None
+TargetOf: TypeAlias = int | Sequence[int] | np.ndarray | Tensor | Callable[[Any], Tensor] | Literal["predicted"] | None
 """A class, a class for each image, "predicted", a function of the raw output -> (n,), or None for single outputs."""
 
 ASK = "a callable that makes (n,) of the output"
@@ -120,7 +120,7 @@ def with_tensor(output: Any, tensor: Tensor) -> Any:
     if isinstance(output, Tensor):
         return tensor
     if isinstance(output, Mapping):
-        changed = copy.copy(output)
+        changed: Any = copy.copy(output)
         changed.update({key: tensor for key, part in output.items() if isinstance(part, Tensor)})
         return changed
     return tuple(tensor if isinstance(part, Tensor) else part for part in output)

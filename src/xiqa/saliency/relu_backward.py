@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,7 +104,8 @@ class ReluBackward(TorchFunctionMode):
 
     def __init__(self, rule: str):
         super().__init__()
-        self.relu = {"guided": _Guided, "deconvolution": _Deconvolution}[rule].apply
+        function: Any = {"guided": _Guided, "deconvolution": _Deconvolution}[rule]
+        self.relu = function.apply
         self.replaced = 0
 
     def __torch_function__(self, function, types, args=(), kwargs=None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ def maps(
     baseline: float | Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Maps of `kernel_shap` and `lime`, see there, (n, h, w)."""
-    shared = {
+    shared: dict[str, Any] = {
         "segments": segments,
         "evaluations": evaluations,
         "compactness": compactness,

@@ -197,7 +197,7 @@ def upsample(
             scatter_add(shard.total, maps[index], *place)
             scatter_add(shard.squares, np.square(maps[index], dtype=np.float64), *place)
             scatter_add(shard.visits, 1, *place)
-            if member_maps is not None:
+            if member_maps is not None and shard.member_totals is not None:
                 for total, member_map in zip(shard.member_totals, member_maps, strict=True):
                     scatter_add(total, member_map[index], *place)
         if progress is not None:
@@ -229,7 +229,7 @@ def merge(shards: Iterable[Shard]) -> Shard:
         merged.total += shard.total
         merged.squares += shard.squares
         merged.visits += shard.visits
-        if merged.member_totals is not None:
+        if merged.member_totals is not None and shard.member_totals is not None:
             for total, addend in zip(merged.member_totals, shard.member_totals, strict=True):
                 total += addend
     if merged is None:
@@ -365,11 +365,12 @@ def read_upsampling_shard(folder: str | os.PathLike) -> Shard:
     """
     folder = Path(folder)
     meta = files.read_json(folder / SHARD_FILE)
-    arrays = [files.read_array(folder / f"{name}.npy") for name in ("total", "squares", "visits")]
+    total, squares, visits = (files.read_array(folder / f"{name}.npy") for name in ("total", "squares", "visits"))
     members = files.read_array(folder / "member_totals.npy") if meta["members"] else None
     shard = Shard(
-        meta["start"], meta["stop"], meta["seed"], meta["size"], meta["without_replacement"], *arrays, members
-    )
+        meta["start"], meta["stop"], meta["seed"], meta["size"], meta["without_replacement"],
+        total, squares, visits, members,
+    )  # fmt: skip
     if _identity(shard) != {key: meta[key] for key in _identity(shard)}:
         raise ValueError(f"{folder}: found arrays {_identity(shard)}, expected {meta}; upsample again")
     return shard

@@ -63,5 +63,5 @@ def difference_of_means(scores: Mapping[str, Sequence[float]], *, level: float =
     columns = ["first", "second", "difference", "ci_low", "ci_high", "n_first", "n_second"]
     pairs = pd.DataFrame(rows, columns=columns)
     largest = pairs.loc[pairs["difference"].idxmax()]
-    ends = [float(largest[name]) for name in ("difference", "ci_low", "ci_high")]
-    return DifferenceOfMeans(*ends, float(pairs["difference"].mean()), pairs)
+    difference, ci_low, ci_high = (float(largest[name]) for name in ("difference", "ci_low", "ci_high"))
+    return DifferenceOfMeans(difference, ci_low, ci_high, float(pairs["difference"].mean()), pairs)

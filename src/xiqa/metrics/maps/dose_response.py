@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,12 +86,12 @@ def dose_response(
     ranks = [_ranks(values, weights) for values in (mass, severity)]
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = _moment(ranks[1], ranks[1], weights)
-        correlation = _moment(*ranks, weights) / np.sqrt(_moment(ranks[0], ranks[0], weights) * spread)
+        correlation = _moment(ranks[0], ranks[1], weights) / np.sqrt(_moment(ranks[0], ranks[0], weights) * spread)
         # Ranks tell exactly whether severities differ; sums of squares of equal ones may round to more than 0.
         slope = _moment(mass, severity, weights) / np.where(spread > 0, _moment(severity, severity, weights), np.nan)
-    found = [float(correlation[0]), *NOTHING, float(slope[0]), *NOTHING, float("nan")]
+    found: list[Any] = [float(correlation[0]), *NOTHING, float(slope[0]), *NOTHING, float("nan")]
     if len(names) < FEWEST_PATIENTS or np.isnan(slope[0]):
-        return DoseResponse(*found, *counts)
+        return DoseResponse(*[*found, *counts])
     dealt = _dealt(severity, codes, draws, seed)
     transformed = np.arctanh(np.clip(correlation, -ALMOST_ONE, ALMOST_ONE))
     dealt_ranks = _ranks(severity, weights[:1])[0][dealt]
@@ -102,7 +103,7 @@ def dose_response(
             low, high = min(low, 0.0), max(high, 0.0)
         found[place : place + 2] = np.tanh((low, high)).tolist() if place == 1 else (low, high)
     found[-1] = p_values[0] if np.isfinite(correlation[0]) else float("nan")
-    return DoseResponse(*found, *counts)
+    return DoseResponse(*[*found, *counts])
 
 
 def _dealt(severity: np.ndarray, codes: np.ndarray, draws: int, seed: int) -> np.ndarray:

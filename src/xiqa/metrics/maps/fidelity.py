@@ -70,12 +70,12 @@ def fidelity(
     found[:, :, ~scored] = np.nan
     masked = np.rint(np.arange(1, steps) / steps * maps[0].size)[:, None, None]
     for i in np.flatnonzero(scored):
-        ranks = pixel_ranks(maps[i], np.random.default_rng([seed, i]))
+        ranks = pixel_ranks(maps[i], np.random.default_rng([seed, int(i)]))
         hidden = np.concatenate([ranks < masked, ranks >= ranks.size - masked])
         masked_images = np.where(over_channels(hidden, images[i]), filling[i], images[i])
         given = answers(predict, masked_images, labels[i], batch)
         found[:, :, i, 1:-1] = given.reshape(2, 2, steps - 1)
-    return Fidelity(*found, scored)
+    return Fidelity(found[0], found[1], scored)
 
 
 @asks_network

@@ -57,7 +57,7 @@ def insertion_deletion(
     number = np.rint(np.arange(steps + 1) / steps * maps[0].size)[:, None, None]
     for i in np.flatnonzero(scored):
         image = np.asarray(images[i], np.float64)
-        first = over_channels(pixel_ranks(maps[i], np.random.default_rng([seed, i])) < number, image)
+        first = over_channels(pixel_ranks(maps[i], np.random.default_rng([seed, int(i)])) < number, image)
         start = gaussian_filter(image, 5, radius=5, axes=(-2, -1)) if blurred is None else blurred[i]
         end = np.asarray(image.reshape(*image.shape[:-2], -1).mean(-1) if gray is None else gray[i])
         # The whole image ends the insertion and starts the deletion: it is asked for once.

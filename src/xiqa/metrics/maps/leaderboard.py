@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from xiqa.config import CONTROLS
 from xiqa.metrics.paired import corrected_p, smallest_p
@@ -47,7 +48,7 @@ def summarise(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*by, "mean", "ci_low", "ci_high", "n", "not_scored", "n_patients"])
 
 
-def score_interval(values: np.ndarray, patients: Sequence, *, level: float = 1 - LEVEL) -> Interval:
+def score_interval(values: np.ndarray, patients: ArrayLike, *, level: float = 1 - LEVEL) -> Interval:
     """`interval` of a mean of scores or of differences of scores, which lie within 0 to 1 or -1 to 1."""
     if not len(values):
         return NOTHING
@@ -118,12 +119,13 @@ def _tested(
     scored = {name: column.to_numpy() * (-1 if metric in lower_is_better else 1) for name, column in wide.items()}
     patients = pd.factorize(wide.index.get_level_values("patient"), sort=True)[0]
     present = [name for name in controls if name in scored and not np.isnan(scored[name]).all()]
+    against: list[str | None] = [*present] or [None]
     methods = [name for name in part["method"].unique() if name not in controls]
     gains, each, best = {}, [], 0 if metric in lower_is_better else 1
     # Patients in whom a perfect map would be better than a control: the others cannot speak for any method.
     rooms = {name: len(set(patients[scored[name] < best - 1e-12])) for name in present}
     for method in methods:
-        for control in present or [None]:
+        for control in against:
             gain = scored[method] - (scored[control] if control else np.nan)
             both = ~np.isnan(gain)
             gain, whose = gain[both], patients[both]
@@ -134,10 +136,10 @@ def _tested(
     p_values = dict(zip(gains, corrected_p(np.column_stack(each)) if each else (), strict=True))
     rows = []
     for method in methods:
-        own = {control: gains[method, control] for control in present or [None]}
+        own = {control: gains[method, control] for control in against}
         means = {control: gain.mean() if len(gain) else np.inf for control, (gain, _) in own.items()}
         intervals = {control: score_interval(*pair) for control, pair in own.items()}
-        control, number = min(means, key=means.get), min(len(set(whose)) for _, whose in own.values())
+        control, number = min(means, key=means.__getitem__), min(len(set(whose)) for _, whose in own.values())
         p = min(1, tests * max(p_values[method, name] for name in own))
         together = joint_level(len(methods), tests)
         least = np.min([score_interval(*pair, level=together)[0] for pair in own.values()])

@@ -191,7 +191,16 @@ def _long_table(maps: np.ndarray, masks: np.ndarray, score: Callable[..., dict[s
         for image, (saliency, mask) in enumerate(zip(formed, masks, strict=True)):
             for metric, value in score(image, saliency, mask).items():
                 reason = "" if value is not None else not_scored(saliency, mask) or UNDEFINED.get(metric, NO_VALUE)
-                rows.append((image, form, metric, np.nan if reason else float(value), not reason, reason))
+                rows.append(
+                    (
+                        image,
+                        form,
+                        metric,
+                        float(value) if value is not None and not reason else np.nan,
+                        not reason,
+                        reason,
+                    )
+                )
     return pd.DataFrame(rows, columns=["image", "form", "metric", "value", "valid", "reason"])
 
 

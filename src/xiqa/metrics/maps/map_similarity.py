@@ -39,8 +39,8 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, *, absolute: bool = 
     Reference: Adebayo et al., NeurIPS 2018 (arXiv 1810.03292), section 3.
     """
     _check_shapes(first, second)
-    ranks = [pixel_ranks(saliency, absolute=absolute) for saliency in (first, second)]
-    return None if any(rank is None for rank in ranks) else float(np.corrcoef(ranks)[0, 1])
+    ranks, others = (pixel_ranks(saliency, absolute=absolute) for saliency in (first, second))
+    return None if ranks is None or others is None else float(np.corrcoef([ranks, others])[0, 1])
 
 
 def structural_similarity(first: np.ndarray, second: np.ndarray) -> float | None:

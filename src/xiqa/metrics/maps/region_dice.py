@@ -31,13 +31,17 @@ def region_dice(
         (100,), 0-1; None, not scored, if the mask is empty or the map constant or not finite.
 
     Raises:
-        ValueError: map and mask differ in shape, or a segment reaches beyond them.
+        ValueError: map and mask differ in shape, a segment reaches beyond them, or there is neither image nor segments.
 
     Reference: Brocki 2022, section 3.3; Kapishnikov et al. 2019, "XRAI", algorithm 1; Dice 1945.
     """
     if not_scored(saliency, mask):
         return None
-    region, means = regions(saliency, segment(image[None]) if segments is None else segments)
+    if segments is None:
+        if image is None:
+            raise ValueError("found neither an image nor its segments, expected one of them; give the image")
+        segments = segment(image[None])
+    region, means = regions(saliency, segments)
     # Regions of equal mean are one.
     level = np.unique(-means, return_inverse=True)[1][region]
     area, inside = np.bincount(level.ravel()), np.bincount(level[mask], minlength=level.max() + 1)

@@ -55,7 +55,7 @@ def road(
         )
     scores = np.full(labels.shape, np.nan)
     for i in np.flatnonzero(scored):
-        rng = np.random.default_rng([seed, i])
+        rng = np.random.default_rng([seed, int(i)])
         ranks = pixel_ranks(maps[i], rng)
         removed = np.concatenate([ranks < number, ranks >= ranks.size - number])
         imputed = np.stack([linear_imputation(images[i], mask) for mask in removed])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -276,7 +276,7 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _gains(row: tuple) -> dict[str, str]:
+def _gains(row: Any) -> dict[str, str]:
     """What a trusted method gains in each check that it passed: a row of a table, for readers."""
     found = {"method": method_name(row.method), "its map counts": form_of(row.method)}
     for check in CHECKS:
