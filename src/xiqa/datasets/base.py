@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,13 +33,13 @@ class DataError(ValueError):
 
     row: int | None = None
 
-    def __init__(self, path: str | Path, problem: str):
+    def __init__(self, path: str | os.PathLike, problem: str):
         super().__init__(f"{path}: {problem}")
         self.path, self.problem = str(path), problem
 
 
 @contextmanager
-def faults_named(path: str | Path, quote: bool = True) -> Iterator[None]:
+def faults_named(path: str | os.PathLike, quote: bool = True) -> Iterator[None]:
     """Turn whatever a reader raises into a DataError: the one place where a library's failure becomes a file's fault.
 
     A damaged file can raise any exception. Decoders written in Rust panic with a BaseException that is no Exception.

@@ -158,7 +158,7 @@ def _load(path: Path, mask_path: Path | None, header: dict[str, str]) -> Loaded:
             nearest = ((np.arange(299) + 0.5) * 256 / 299).astype(int)
             mask = mask[np.ix_(nearest, nearest)]
         same_size(mask_path, mask, loaded.pixels)
-    return replace(loaded, mask=mask, header=loaded.header | {"has_mask": float(mask is not None)} | header)
+    return replace(loaded, mask=mask, header={**loaded.header, "has_mask": float(mask is not None), **header})
 
 
 def _findings(text: str) -> set[str]:

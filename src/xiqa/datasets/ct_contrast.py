@@ -120,11 +120,11 @@ def _from_volumes(folder: Path, table: Path, names: tuple[str, ...], which: Lite
                 yield _record(names, label, image, patient, volume.files, load, mask, index, slices, of_slice)
             except DataError as fault:
                 yield fault
-    for path in _files(folder, *VOLUMES):
-        if isinstance(path, DataError):
-            yield path
-        elif path not in used.values():
-            yield DataError(path, f"has no usable row in {table.name}; label it or take it out")
+    for found in _files(folder, *VOLUMES):
+        if isinstance(found, DataError):
+            yield found
+        elif found not in used.values():
+            yield DataError(found, f"has no usable row in {table.name}; label it or take it out")
 
 
 def _from_series(folder: Path, table: Path, names: tuple[str, ...], which: Literal["two", "all"]) -> Records:
@@ -184,8 +184,8 @@ def _from_series(folder: Path, table: Path, names: tuple[str, ...], which: Liter
         except DataError as fault:
             yield fault
     # Entries can be ids of patients: only the number of the row is told.
-    for row in sorted(labels[entry][0] for entry in unused):
-        yield DataError(table, f"row {row}: found no DICOM file for this {column}; restore it, or take the row out")
+    for place in sorted(labels[entry][0] for entry in unused):
+        yield DataError(table, f"row {place}: found no DICOM file for this {column}; restore it, or take the row out")
 
 
 def _ordered(members: list[_Member]) -> list[_Member]:

@@ -117,14 +117,17 @@ class _Process:
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
+        assert self.running.stdin is not None
+        assert self.running.stdout is not None
+        self.into, self.out_of = self.running.stdin, self.running.stdout
         self.owner = os.getpid()
 
     def decode(self, content: bytes, options: dict[str, Any]) -> np.ndarray:
         timer = threading.Timer(SECONDS, self.running.kill)
         timer.start()
         try:
-            _send(self.running.stdin, options, content)
-            answer, pixels = _receive(self.running.stdout)
+            _send(self.into, options, content)
+            answer, pixels = _receive(self.out_of)
         except (OSError, EOFError):
             self.end()
             raise Undecodable("the decoder crashed or did not come to an end on them: damaged") from None
@@ -142,13 +145,18 @@ class _Process:
         if self.owner == os.getpid():
             self.running.kill()
             self.running.wait()
-            self.running.stdout.close()
+            self.out_of.close()
             with suppress(OSError):  # what it did not take any more
-                self.running.stdin.close()
+                self.into.close()
 
 
 _LOCK = threading.Lock()
 _STARTED: list[_Process] = []
+
+
+def _end_all() -> None:
+    for process in _STARTED:
+        process.end()
 
 
 def _process() -> _Process:
@@ -156,7 +164,7 @@ def _process() -> _Process:
         if _STARTED:
             _STARTED.pop().end()
         else:
-            atexit.register(lambda: _STARTED and _STARTED[0].end())
+            atexit.register(_end_all)
         _STARTED.append(_Process())
     return _STARTED[0]
 

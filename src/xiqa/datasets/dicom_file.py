@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -146,7 +147,13 @@ def stored_pixels(path: Path, data: Dataset) -> np.ndarray:
         if syntax not in PLUGINS:
             return get_decoder(syntax).as_array(data, raw=True, decoding_plugin="pydicom" * (syntax == RLELossless))[0]
         numbers = "Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation"
-        options = {"rows": 0, "columns": 0, "bits_allocated": 0, "bits_stored": 0, "pixel_representation": 0}
+        options: dict[str, Any] = {
+            "rows": 0,
+            "columns": 0,
+            "bits_allocated": 0,
+            "bits_stored": 0,
+            "pixel_representation": 0,
+        }
         options = {option: int(data[keyword].value) for option, keyword in zip(options, numbers, strict=True)}
         options |= {"transfer_syntax_uid": str(syntax), "photometric_interpretation": photometric}
         return decode(data.PixelData, options)
@@ -174,6 +181,6 @@ def _require_decoder(path: Path, syntax: pydicom.uid.UID) -> None:
         available = ()
     plugin = "pydicom" if syntax == RLELossless else PLUGINS.get(syntax)
     if plugin not in available:
-        package = _PACKAGES.get(plugin)
+        package = _PACKAGES.get(plugin or "")
         way = f"install it (pip install {package}) or store" if package else "store"
         raise DataError(path, f"found pixels in {syntax.name}, for which no decoder is there; {way} them uncompressed")

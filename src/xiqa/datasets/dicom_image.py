@@ -180,11 +180,11 @@ def _position(data: Dataset) -> float | None:
 def _header(data: Dataset) -> dict[str, float | str]:
     numbers = {"kvp": "KVP", "slice_thickness_mm": "SliceThickness"}
     texts = {"manufacturer": "Manufacturer", "body_part": "BodyPartExamined"}
-    header = {name: _number(data.get(tag)) for name, tag in numbers.items()}
+    header: dict[str, float | str | None] = {name: _number(data.get(tag)) for name, tag in numbers.items()}
     header |= {name: str(data.get(tag) or "").strip() for name, tag in texts.items()}
-    known = {name: value for name, value in header.items() if value not in (None, "")}
+    known = {name: value for name, value in header.items() if value is not None and value != ""}
     agent = str(data.get("ContrastBolusAgent") or "").strip()
-    return known | {"contrast_tag": float(bool(agent)), "rows": float(data.Rows)}
+    return {**known, "contrast_tag": float(bool(agent)), "rows": float(data.Rows)}
 
 
 def _number(value) -> float | None:

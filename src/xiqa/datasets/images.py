@@ -45,7 +45,7 @@ def read_image(path: str | Path) -> Loaded:
     if pixels.min() == pixels.max():
         raise DataError(path, f"every pixel is {pixels.flat[0]:g}, expected an image; export it again or take it out")
     height, width = pixels.shape
-    return replace(loaded, pixels=pixels, header={"width": float(width), "height": float(height)} | loaded.header)
+    return replace(loaded, pixels=pixels, header={"width": float(width), "height": float(height), **loaded.header})
 
 
 def read_mask(

@@ -97,5 +97,5 @@ def _load(cine: Path, mask_path: Path | None, frame: int) -> Loaded:
     loaded = open_volume(cine).slice(frame)
     mask = None if mask_path is None else inside_of(mask_path, open_volume(mask_path).slice(frame).pixels)
     boxes = () if mask is None else box_of(mask)
-    header = dict(zip(("rows", "columns"), map(float, loaded.pixels.shape), strict=True))
+    header: dict[str, float | str] = dict(zip(("rows", "columns"), map(float, loaded.pixels.shape), strict=True))
     return replace(loaded, mask=mask, boxes=boxes, header=header)

@@ -47,11 +47,15 @@ def stored(path: Path) -> Stored:
     """
     fields, behind = _fields(path)
 
-    def field(key: str, default: str | None = None) -> str | None:
-        return next((fields[name] for name in _SYNONYMS.get(key, (key,)) if name in fields), default)
+    def given_field(key: str) -> str | None:
+        return next((fields[name] for name in _SYNONYMS.get(key, (key,)) if name in fields), None)
+
+    def field(key: str, default: str) -> str:
+        text = given_field(key)
+        return default if text is None else text
 
     def numbers(key: str, count: int, kind: type = float) -> np.ndarray | None:
-        text = field(key)
+        text = given_field(key)
         if text is None:
             return None
         try:

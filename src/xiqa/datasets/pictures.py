@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ _TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 def luminance(channels: np.ndarray) -> np.ndarray:
     """(h, w, 3) to (h, w); in whole numbers, so that grey stored as colour has exactly the pixels of grey."""
     thousandths = sum(weight * channels[..., band].astype(np.int32) for band, weight in enumerate(LUMINANCE))
-    return (thousandths / 1000).astype(np.float32)
+    return np.asarray(thousandths / 1000).astype(np.float32)
 
 
 def read_picture(
@@ -144,9 +145,9 @@ def _netpbm(path: Path, colour_to_grey: Callable) -> Loaded:
     size = check_size(path, (height, width, bands), 2)
     body, kind_of_value = content[header.end() :], ">u2" if maximum > 255 else "u1"
     if plain:
-        texts = re.sub(rb"#[^\n\r]*", b"", body)
-        texts = re.findall(rb"[01]", texts) if bitmap else texts.split(maxsplit=size)
-        values = np.array([int(text) for text in texts], np.int64)
+        plain_text = re.sub(rb"#[^\n\r]*", b"", body)
+        texts = re.findall(rb"[01]", plain_text) if bitmap else plain_text.split(maxsplit=size)
+        values: Any = np.array([int(text) for text in texts], np.int64)
         found, expected = len(values), height * width * bands
     else:
         expected = height * ((width + 7) // 8) if bitmap else height * width * bands * np.dtype(kind_of_value).itemsize

@@ -10,7 +10,7 @@ import secrets
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +35,7 @@ def prepare(
     *,
     facts: pd.DataFrame | None,
     key: bytes,
-    paths: dict[str, str | os.PathLike],
+    paths: Mapping[str, str | os.PathLike],
     progress: Callable[[int, int, str], None],
 ) -> pd.DataFrame:
     """Check, scale and resize every image, and write `paths`: images, masks, table, skipped.
@@ -66,7 +66,8 @@ def prepare(
         skipped.append({"row": row, "reason": _without_names(error, files)})
 
     listed = list(_listed(records, fault))
-    rows, first_with = [], {}
+    rows: list[dict[str, Any]] = []
+    first_with: dict[str, Any] = {}
     with (
         append_array(paths["images"], (size, size), IMAGE_TYPE) as add_image,
         append_array(paths["masks"], (size, -(-size // 8)), np.uint8) as add_mask,
@@ -167,7 +168,7 @@ def to_unit_range(loaded: Loaded, dataset: Dataset, path: str | os.PathLike) -> 
         DataError: `full_scale` for a file whose type has no meaningful range.
     """
     pixels = loaded.pixels.astype(np.float32)
-    if dataset.intensity == "window":
+    if dataset.window_hu is not None:  # the configuration allows it for intensity: window alone
         centre, width = dataset.window_hu
         low, high = centre - width / 2, centre + width / 2
     elif dataset.intensity == "percentiles":
@@ -280,9 +281,7 @@ def _file_digest(path: Path, changed_ns: int) -> bytes:
     return bytes.fromhex(file_digest(path))
 
 
-def _listed(
-    records: Iterable[Record | DataError], fault: Callable[[DataError, int, Iterable[Path]], None]
-) -> Iterator[tuple[int, Record]]:
+def _listed(records: Iterable[Record | DataError], fault: Callable[..., None]) -> Iterator[tuple[int, Record]]:
     """Records, with their rows, whose identifiers, patients and labels are in order; everything else is a fault."""
     seen: set[str] = set()
     ids: dict[str, tuple[str, int]] = {}

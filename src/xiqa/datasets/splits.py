@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ import pandas as pd
 from xiqa.config import Split
 from xiqa.seeds import stream_seed
 
-PARTS = ("train", "validation", "test")
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 UNUSED, SEVERITY = "unused", "severity"
 """Left out because it neighbours the test part; the dose-response images of a twin, which are only ever tested."""
 
@@ -232,7 +234,8 @@ def _assert_all_labels(table: pd.DataFrame, divided: pd.DataFrame, split: Split,
     if split.official:
         asked = [name for name in PARTS if name != "validation" or (part == name).any()]
     else:
-        asked = [name for name in PARTS if name != "validation" or (split.sizes or {name: split.validation}).get(name)]
+        validated = split.sizes.get("validation") if split.sizes else split.validation
+        asked = [name for name in PARTS if name != "validation" or validated]
     names = (table["label_name"] if "label_name" in table else table["label"]).astype(str).to_numpy()
     missing = {name: sorted(set(names) - set(names[part == name])) for name in asked}
     if not any(missing.values()):

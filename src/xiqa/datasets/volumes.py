@@ -82,7 +82,7 @@ class Volume:
     def shape(self) -> tuple[int, int, int]:
         """Slices, rows and columns after the turn."""
         columns, rows, slices = (axis.length for axis in self.stored.axes)
-        return slices, *self.turn.pair(rows, columns)
+        return (slices, columns, rows) if self.turn.exchange else (slices, rows, columns)
 
     @property
     def spacing_mm(self) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -502,10 +502,11 @@ def _lung_vessels(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
                     for fork in (rng.uniform(0.2, 0.7), -rng.uniform(0.2, 0.7)):
                         stack.append((x1, y1, bend + fork, width * rng.uniform(0.5, 0.75), generation + 1))
     n = 130
-    angle, reach, side = rng.uniform(0, 2 * math.pi, n), np.sqrt(rng.random(n)), rng.choice([-1, 1], n)
-    x, y = side * 75 + 55 * reach * np.cos(angle), 80 * reach * np.sin(angle)
-    lines = np.concatenate([lines, np.stack([x, y, x + 1.5, y + 1.5, np.exp(rng.normal(0.3, 0.4, n))], 1)])
-    return lines[:, :4], lines[:, 4]
+    turn, reach, sides = rng.uniform(0, 2 * math.pi, n), np.sqrt(rng.random(n)), rng.choice([-1, 1], n)
+    across, down = sides * 75 + 55 * reach * np.cos(turn), 80 * reach * np.sin(turn)
+    crossing = np.stack([across, down, across + 1.5, down + 1.5, np.exp(rng.normal(0.3, 0.4, n))], 1)
+    found = np.concatenate([lines, crossing])
+    return found[:, :4], found[:, 4]
 
 
 def _lines(grid: _Grid, ends: np.ndarray, widths: np.ndarray, steps: int = 40) -> np.ndarray:
@@ -569,7 +570,7 @@ def _skeleton(grid: _Grid, patient: Patient, level: float, cage: np.ndarray, fie
         rib[1, bins], rib[2, bins] = body.uniform(11, 23, 9)[order], body.uniform(-0.1, 0.2, 9)[order]
         rib[3, bins] = along > 0.86 * along[-1]
     outward = grid.r - cage[grid.bin] - 6.5
-    where = np.nonzero(np.abs(outward) < 12)
+    where: Any = np.nonzero(np.abs(outward) < 12)
     beside, half, tilt, gristle = rib[:, grid.bin[where]]
     across = (outward[where] - tilt * beside) / 4.6
     distance = (np.sqrt((beside / half) ** 2 + across**2) - 1) * 4.6
@@ -604,14 +605,15 @@ def _skeleton(grid: _Grid, patient: Patient, level: float, cage: np.ndarray, fie
     reach = float(np.interp(level, (-45, 55), (1, 0)))
     if reach > 0.1:
         for side in (-1, 1):
-            ends = []
+            ends: list[float] = []
             for angle in (2.4, 2.4 - 0.65 * reach):
                 turn = _FRONT + side * angle
                 out = float(cage[_bin(np.array(turn))]) + 17 + 8 * (2.4 - angle)
                 ends += [out * math.cos(turn), out * math.sin(turn)]
             where = grid.window(min(ends[::2]) - 9, min(ends[1::2]) - 9, max(ends[::2]) + 9, max(ends[1::2]) + 9)
             x, y = grid.x[where], grid.y[where]
-            bone(np.minimum(_capsule(x, y, *ends, 1.8), _ellipse(x, y, *ends[2:], 5.5, 4.5)), where, 1.5)
+            x0, y0, x1, y1 = ends
+            bone(np.minimum(_capsule(x, y, x0, y0, x1, y1, 1.8), _ellipse(x, y, x1, y1, 5.5, 4.5)), where, 1.5)
 
 
 def _transfer(size: int, kernel: str) -> np.ndarray:

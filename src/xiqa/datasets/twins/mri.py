@@ -44,10 +44,11 @@ class Plane:
             return slice(0, 0), slice(0, 0)
         middle = offset @ self.down / spacing_mm**2, offset @ self.right / spacing_mm**2
         reach = reach_mm / spacing_mm + 1
-        return tuple(
+        rows, columns = (
             slice(int(np.clip(m - reach, 0, n)), int(np.clip(m + reach + 1, 0, n)))
             for m, n in zip(middle, self.shape, strict=True)
         )
+        return rows, columns
 
     def part(self, window: tuple[slice, slice]) -> Plane:
         """The plane of a window of it."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy import fft, ndimage
@@ -201,7 +202,7 @@ def draw_view(seed: int, patient: Patient) -> View:
         equalisation=rng.uniform(0.25, 0.55),
         gain=rng.uniform(205, 255),
         offset=rng.uniform(0, 28),
-        shutter=tuple(float(width) for width in shutter),
+        shutter=(float(shutter[0]), float(shutter[1]), float(shutter[2]), float(shutter[3])),
         marker="R" if right else "L",
         marker_at=(rng.uniform(0.06, 0.16), rng.uniform(0.06, 0.2)),
         projection=str(rng.choice(["PA", "AP"])),
@@ -355,7 +356,7 @@ def _lungs(
     return path, aerated, (inside < 0) & (below == 0) & (path > 6) & (lateral > 0.04)
 
 
-def _cage(y: np.ndarray, height: float) -> np.ndarray:
+def _cage(y: np.ndarray | float, height: float) -> np.ndarray:
     """Width of the rib cage at y over its greatest width."""
     return np.sqrt(1 - (1 - np.clip(y / (height + 65), 0, 1)) ** 2.6)
 
@@ -427,7 +428,8 @@ def _ribs(half_width: float, lung_height: float, slope: float, rng) -> tuple[np.
         for rib in range(10):
             start = 5 + 0.094 * lung_height * rib + rng.normal(0, 1.5)
             fall = slope * (34 + 9.5 * rib if rib else 40) * lung_height / 238
-            reach = half_width * max(_cage(start + 0.45 * fall, lung_height), 0.5) + 3
+            width: Any = _cage(start + 0.45 * fall, lung_height)
+            reach = half_width * max(width, 0.5) + 3
             x = 14 + (reach - 14) * np.sin(theta) ** 0.85
             hump = (0.10 * fall if rib else 0) * np.sin(2 * theta) * (theta < np.pi / 2)
             y = start + fall * (1 - np.cos(theta)) / 2 - hump
@@ -587,7 +589,7 @@ def power_law(side: int, seed: int, exponent: float = 1.1) -> np.ndarray:
 
 def _marker(view: View, side: int, pixel_mm: float) -> np.ndarray:
     """∫ µ dt of the letter of lead, 0.3 mm thick."""
-    strokes = {
+    strokes: dict[str, list[Any]] = {
         "L": [((0, 0), (0, 1)), ((0, 1), (0.6, 1))],
         "R": [((0, 0), (0, 1)), ((0, 0), (0.5, 0)), ((0.5, 0), (0.5, 0.5)), ((0, 0.5), (0.5, 0.5)),
               ((0.2, 0.5), (0.6, 1))],

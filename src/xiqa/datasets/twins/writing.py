@@ -84,6 +84,7 @@ def plan(
     """
     if negative is not None and negative not in classes:
         raise ValueError(f"negative: found '{negative}', expected one of {', '.join(classes)}")
+    groups: list[tuple[Literal["main", "severity"], str, float | None, int, int]]
     groups = [("main", "main", None, twin.patients, twin.images_per_patient)]
     for level in twin.severities:
         images = min(2, twin.images_per_patient)
