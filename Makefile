@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Scripts run by snakemake find the same interpreter.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: results quick full plan test test-all lint format ui report bench schema
+.PHONY: results quick full plan test test-all lint format ui report docs bench schema
 
 results: .venv/installed
 	snakemake --cores $(CORES)
@@ -54,6 +54,12 @@ ui: .venv/installed
 report: .venv/installed
 	snakemake --report results/report.html
 
+# Pages to read in a browser: build/docs/index.html. A link that leads nowhere stops it.
+docs: .venv/installed
+	python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement envs/docs.txt
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "Open build/docs/index.html"
+
 bench: .venv/installed
 	python tests/benchmarks/gradient_speed.py
 	python tests/benchmarks/fuzz_readers.py
@@ -69,8 +75,8 @@ bench: .venv/installed
 schema: .venv/installed
 	python -c "from xiqa.config import write_documents; write_documents('.')"
 	python -c "from xiqa.qc.record import write_documents; write_documents('.')"
-	python -m xiqa.report formats >docs/formats.md
-	python -m xiqa.report paper_settings docs/paper_settings.csv >docs/paper-settings.md
+	python -m xiqa.report formats >docs/reference/formats.md
+	python -m xiqa.report paper_settings docs/reference/paper_settings.csv >docs/reference/paper-settings.md
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'xiqa needs Python 3.11 or newer; name one with make PYTHON=...')"

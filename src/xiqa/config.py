@@ -714,8 +714,8 @@ class Dataset(Section):
     mask_values: str = Field(
         "auto",
         pattern=MASK_VALUES,
-        description="which values of a mask are inside: auto (docs/formats.md), nonzero, values such as `44 104` or "
-        "`#ff0000`, or a level such as `> 0.5`",
+        description="which values of a mask are inside: auto (docs/reference/formats.md), nonzero, values such as "
+        "`44 104` or `#ff0000`, or a level such as `> 0.5`",
     )
     follow_links: bool = Field(
         False, description="read files that links in `path` lead to, if they lie in one of `link_roots`"
@@ -797,7 +797,7 @@ class Saliency(Section):
     """How the classifiers are explained and their maps scored, on all data sets."""
 
     methods: tuple[Attribution, ...] = Field(
-        (), description="saliency methods (docs/methods.md) of every network in every state; empty: none"
+        (), description="saliency methods (docs/reference/methods.md) of every network in every state; empty: none"
     )
     images: int = Field(
         96, ge=1, description="test images explained of each network: as many of each class, those with a mask first"

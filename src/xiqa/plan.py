@@ -14,7 +14,7 @@ Key = tuple[str, ...]
 """What a rate is of: the kind of work, and the data set, network or methods that it depends on."""
 
 SPREAD = 1.5
-"""An estimate is given as a range of this factor to both sides: docs/cost.md says how far estimates were off."""
+"""An estimate is given as a range of this factor to both sides: docs/how-to/cost.md says how far estimates were off."""
 
 GRADIENTS_OF = {"integrated_gradients": 25}
 """Gradients of the ensemble for one map of a sampled image, beside OMIG's steps; one for the others."""

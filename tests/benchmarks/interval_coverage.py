@@ -1,7 +1,7 @@
 """How often 95 % intervals cover the truth and how often verdicts are false, by simulation.
 
-python tests/benchmarks/interval_coverage.py prints the tables of docs/metrics.md, section Statistics. Some ten minutes
-on one core; --repeats changes how many samples each number rests on.
+python tests/benchmarks/interval_coverage.py prints the tables of docs/reference/metrics.md, section Statistics. Some
+ten minutes on one core; --repeats changes how many samples each number rests on.
 """
 
 import argparse

@@ -9,7 +9,7 @@ from xiqa.cdmam.projection import clear_cache, frame_shape
 from xiqa.cdmam.simulator import noise_free, simulate, simulate_cell, simulate_sampled, structure_labels
 from xiqa.config import Detector, Exposure
 
-PUBLIC_SIMULATOR_CELL_SECONDS = 6.9  # docs/simulator.md says how it was estimated
+PUBLIC_SIMULATOR_CELL_SECONDS = 6.9  # docs/explanation/simulator.md says how it was estimated
 
 
 def seconds(call, repeats=9):

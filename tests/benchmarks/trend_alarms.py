@@ -90,7 +90,7 @@ def alarms(values: np.ndarray, spread: np.ndarray, names: list[str]) -> np.ndarr
 
 
 def main() -> None:
-    """Print the tables of docs/physicist.md."""
+    """Print the tables of docs/how-to/physicist.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=400, help="records simulated at each dose")
     parser.add_argument("--images", type=int, default=30, help="images simulated at each of two doses")

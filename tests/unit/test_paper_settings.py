@@ -18,7 +18,7 @@ NOT_SETTINGS = {"study", "results", "format", "shards", "preset"}
 
 @pytest.fixture(scope="module")
 def settings(root) -> pd.DataFrame:
-    return pd.read_csv(root / "docs/paper_settings.csv", dtype=str, keep_default_na=False)
+    return pd.read_csv(root / "docs/reference/paper_settings.csv", dtype=str, keep_default_na=False)
 
 
 @pytest.fixture(scope="module")
@@ -90,5 +90,5 @@ def test_every_key_of_a_study_is_in_the_table(root, settings, studies, paper):
 
 
 def test_the_page_is_made_from_the_table(root, settings):
-    stored = (root / "docs/paper-settings.md").read_text(encoding="utf-8")
+    stored = (root / "docs/reference/paper-settings.md").read_text(encoding="utf-8")
     assert stored == page(settings), "run make schema"

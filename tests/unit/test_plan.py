@@ -62,7 +62,7 @@ def test_work_of_own_images_follows_from_their_number(root):
 def test_work_of_the_cdmam_chain_is_that_of_the_paper(root):
     config = study(root, yaml.safe_load((root / "config/paper_amanova_2022.yaml").read_text()))
     found = {part.stage: part for part in plan.cdmam_work(config) if part.rate != ("gradient",) or part.jobs}
-    # docs/cost.md has these numbers.
+    # docs/how-to/cost.md has these numbers.
     assert found["train"].units == pytest.approx(10 * 12.2e6, rel=0.01)
     assert found["read_out"].units == 20 * 16 + 6 * 64
     assert found["sample"].units == 57_600 + 96 + 5_024

@@ -23,7 +23,7 @@ DEPENDENCIES = [
 PERMISSIVE = r"MIT|BSD|Apache|PSF|Python Software Foundation"
 WRITTEN = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "config").glob("*.yaml")),
 ]
 """Files that tell people what to type."""
@@ -67,7 +67,7 @@ def test_the_changelog_is_kept_in_the_usual_form():
 def test_each_cited_work_has_its_row_in_the_references():
     rows = list(_rows())
     missing = [f"{path}: {cited}" for path, cited in _cited() if not any(_is(row, path, *cited) for row in rows)]
-    assert not missing, "add to docs/references.md, with the module:\n" + "\n".join(missing)
+    assert not missing, "add to docs/reference/references.md, with the module:\n" + "\n".join(missing)
 
 
 def test_references_name_files_that_exist():
@@ -75,7 +75,7 @@ def test_references_name_files_that_exist():
         assert modules
         assert all((ROOT / "src/xiqa" / module).exists() for module in modules), modules
         assert pages
-        assert all((ROOT / "docs" / page).is_file() for page in pages), pages
+        assert all((ROOT / "docs/reference" / page).is_file() for page in pages), pages
 
 
 @pytest.mark.parametrize("requirement", DEPENDENCIES)
@@ -103,6 +103,28 @@ def test_commands_that_are_written_down_can_be_given(path, capsys):
                 main([words[0], "--help"])
             told = re.findall(r"--[\w-]+", capsys.readouterr().out)
             assert {word for word in words if word.startswith("--")} <= {*told, "--version"}
+
+
+def test_every_page_of_the_docs_has_its_place():
+    def pages(entry):
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for inner in entry.values() if isinstance(entry, dict) else entry:
+                yield from pages(inner)
+
+    listed = list(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    found = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert sorted(listed) == sorted(found)
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_within_the_project_lead_somewhere(path):
+    text = path.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        assert "://" in link or (path.parent / link).exists(), link
+    for name in re.findall(r"(?<![\w/.])docs/[\w/-]+\.(?:md|csv|json|png)", text):
+        assert (ROOT / name).exists(), name
 
 
 def _check_snakemake(words: list[str]) -> None:
@@ -149,7 +171,7 @@ def _cited():
 
 def _rows():
     """The tables of the page: the reference's text, its authors, modules and pages."""
-    for line in (ROOT / "docs/references.md").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "docs/reference/references.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("| ") and not line.startswith("| Reference "):
             reference, _, modules, pages = line.strip("| ").split(" | ")
             authors = set(NAME.findall(YEAR.split(reference)[0]))

@@ -156,8 +156,11 @@ def test_what_is_no_record_is_refused_with_its_file(good, tmp_path):
 
 
 def test_the_documents_of_the_schema_are_those_of_the_code(root):
-    assert (root / "docs" / "record.md").read_text(encoding="utf-8") == document()
-    assert json.loads((root / "docs" / "record.schema.json").read_text(encoding="utf-8")) == Record.model_json_schema()
+    assert (root / "docs/reference/record.md").read_text(encoding="utf-8") == document()
+    assert (
+        json.loads((root / "docs/reference/record.schema.json").read_text(encoding="utf-8"))
+        == Record.model_json_schema()
+    )
 
 
 @pytest.mark.parametrize(("scale", "verdict"), [(0.7, "met"), (1.0, "not determined"), (2.5, "exceeded")])

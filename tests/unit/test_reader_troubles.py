@@ -476,7 +476,7 @@ def test_every_reader_lets_the_rules_of_the_data_set_hold():
 
 
 def test_the_list_of_formats_is_what_messages_and_docs_say(tmp_path, root):
-    assert (root / "docs/formats.md").read_text(encoding="utf-8") == formats.page(), "run make schema"
+    assert (root / "docs/reference/formats.md").read_text(encoding="utf-8") == formats.page(), "run make schema"
     assert all(entry.name in readable() for entry in FORMATS if entry.reader != "brain_tumor")
     (tmp_path / "a.xyz").write_bytes(struct.pack("<64I", *range(64)))
     with pytest.raises(DataError, match="as any known format; xiqa reads DICOM"):

@@ -20,7 +20,7 @@ TABLES = {
 
 @pytest.fixture(scope="module")
 def page(root) -> tuple[dict[str, str], list[pd.DataFrame]]:
-    text = (root / "docs/results.md").read_text(encoding="utf-8")
+    text = (root / "docs/record/results.md").read_text(encoding="utf-8")
     tables = []
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         plain = re.sub(r"^\|\s*|\s*\|$", "", block, flags=re.MULTILINE)

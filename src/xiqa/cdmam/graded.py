@@ -70,7 +70,7 @@ COUNTING_CORRELATION_MM = 0.05
 
 _MODEL_SHARE = 0.1
 """Standard uncertainty of the thresholds that more images do not lower, as a share of the blur's transfer at half the
-pixels' frequency: coarse pixels show small discs otherwise than one Gaussian does (docs/graded.md)."""
+pixels' frequency: coarse pixels show small discs otherwise than one Gaussian does (docs/explanation/graded.md)."""
 
 
 def blurred_disc(distance: np.ndarray, radius: float, blur: float) -> np.ndarray:

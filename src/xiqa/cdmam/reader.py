@@ -32,7 +32,7 @@ from xiqa.cdmam.upright import find_upright
 HIT, MISS, NO_CELL = 1, 2, -1
 SEARCH_MM = 0.225
 """How far from its expected place a disc is looked for. The search makes the reader as sensitive as the field's
-standard reader, which searches too: docs/reader.md."""
+standard reader, which searches too: docs/explanation/reader.md."""
 
 
 @dataclass(frozen=True)

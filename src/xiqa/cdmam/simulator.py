@@ -168,7 +168,7 @@ def simulate(
     Raises:
         ValueError: a negative seed or index, or a beam for which there is no table.
 
-    Reference: Kretz et al. 2019, Physica Medica 62, 120 (published noise and scatter); docs/simulator.md.
+    Reference: Kretz et al. 2019, Physica Medica 62, 120 (published noise and scatter); docs/explanation/simulator.md.
     """
     plan = _plan(exposure, detector, geometry, margin_mm, seed, index, discs)
     counts = _run(plan, detector, *_all(plan), noisy=True)

@@ -1,4 +1,4 @@
-"""Every file format that is read: one list, from which come the choice of the reader, messages and docs/formats.md."""
+"""Every file format that is read: one list, from which come the choice of the reader, messages and a page of docs."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def readable() -> str:
 
 
 def format_table() -> str:
-    """The table of docs/formats.md."""
+    """The table of docs/reference/formats.md."""
     lines = [
         "| Format | Names | What is read | Orientation | Values | Refused | Decoded by |",
         "|---|---|---|---|---|---|---|",

@@ -1,7 +1,7 @@
 """The one rule for 95 % intervals, used by all tables: how it is made, when it is refused, what it covers.
 
 All intervals are over patients (or images, where each is its own): values of one patient are not independent. Coverage
-is shown by simulation in tests/benchmarks/interval_coverage.py, the numbers stand in docs/metrics.md.
+is shown by simulation in tests/benchmarks/interval_coverage.py, the numbers stand in docs/reference/metrics.md.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def semi_random_state(
 
 
 def load_weights(net: nn.Module, architecture: str, path: str | os.PathLike) -> str:
-    """Load a file into a network of timm's names, or of torchvision's where `docs/networks.md` says so.
+    """Load a file into a network of timm's names, or of torchvision's where `docs/reference/networks.md` says so.
 
     Weights for three channels are summed in the first convolution for a network of one: both then give the same for
     one image and its three equal copies. A classifier of another size, or none in the file, leaves the network's own.

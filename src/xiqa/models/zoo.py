@@ -183,8 +183,8 @@ def cam_layer(architecture: str) -> str:
 def multi_layers(architecture: str) -> tuple[str, ...]:
     """Names of the layers that are joined by methods which use several.
 
-    Reference: Özer, section 4.2, for the ResNets and EfficientNet-B0 (docs/networks.md has both naming schemes);
-    our choice for the others.
+    Reference: Özer, section 4.2, for the ResNets and EfficientNet-B0 (docs/reference/networks.md has both
+    naming schemes); our choice for the others.
     """
     return _entry(architecture).multi
 

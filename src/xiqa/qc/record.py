@@ -247,10 +247,10 @@ def read_record(path: str | os.PathLike) -> Record:
 
 
 def write_documents(root: str | os.PathLike) -> None:
-    """Write docs/record.md and docs/record.schema.json below the project's root."""
+    """Write docs/reference/record.md and docs/reference/record.schema.json below the project's root."""
     schema = json.dumps(Record.model_json_schema(), indent=1, ensure_ascii=False)
-    write_text(Path(root) / "docs" / "record.schema.json", schema + "\n")
-    write_text(Path(root) / "docs" / "record.md", document())
+    write_text(Path(root) / "docs/reference" / "record.schema.json", schema + "\n")
+    write_text(Path(root) / "docs/reference" / "record.md", document())
 
 
 def document() -> str:

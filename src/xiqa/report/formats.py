@@ -1,4 +1,4 @@
-"""The page of the formats of images; a test compares docs/formats.md with the list of formats."""
+"""The page of the formats of images; a test compares docs/reference/formats.md with the list of formats."""
 
 from xiqa.datasets.formats import format_table
 

@@ -1,4 +1,4 @@
-"""The pages of scores of maps, docs/real-maps.md and docs/twin-maps.md, from the tables of a run."""
+"""The pages of scores of maps, docs/record/real-maps.md and docs/record/twin-maps.md, from the tables of a run."""
 
 import re
 from pathlib import Path
@@ -9,10 +9,10 @@ from xiqa.metrics.maps.beside import ours
 from xiqa.report.pages import markdown
 
 READING = """All methods explain the true class. **Bold**: better than the best control (random, centre prior, edges) on
-the same images (docs/metrics.md, Statistics). Intervals are 95 %
+the same images (docs/reference/metrics.md, Statistics). Intervals are 95 %
 intervals over patients; n is the number of maps. Absolute maps; the CSV tables have the signed ones, and
-relevance, agreement, severities and costs. [What the scores are](metrics.md); the AUC in the body counts its pixels
-only, without the empty background."""
+relevance, agreement, severities and costs. [What the scores are](../reference/metrics.md); the AUC in the body counts
+its pixels only, without the empty background."""
 INTRODUCTIONS = {
     "real": """# Maps on real images
 
@@ -29,7 +29,7 @@ Game, and the controls.
 
 Numbers of one run of the default study, `make results`, at commit `{commit}`
 ({machine}); `python -m xiqa.report maps` made this page from its tables. Every image is simulated
-([twins](twins.md)); what these networks get right says nothing about real patients.
+([twins](../reference/twins.md)); what these networks get right says nothing about real patients.
 
 {reading}
 """,

@@ -1,4 +1,4 @@
-"""The page of what the papers print and what is ours, made from docs/paper_settings.csv."""
+"""The page of what the papers print and what is ours, made from docs/reference/paper_settings.csv."""
 
 import pandas as pd
 

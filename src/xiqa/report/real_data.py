@@ -1,4 +1,4 @@
-"""The page of networks on real images, docs/real-data.md, from the tables of a run."""
+"""The page of networks on real images, docs/record/real-data.md, from the tables of a run."""
 
 import re
 from pathlib import Path

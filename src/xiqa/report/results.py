@@ -1,4 +1,4 @@
-"""The page of results of the CDC ensemble, docs/results.md, from the tables of a run."""
+"""The page of results of the CDC ensemble, docs/record/results.md, from the tables of a run."""
 
 from pathlib import Path
 
@@ -66,12 +66,12 @@ another virtual system, not a recording. `python -m xiqa.report results` made th
 ## Contrast-detail curves read out (cdc_um; 64 images per setting; * censored)
 
 {_by_setting(table("cdc"), "cdc_um", ".3f")}
-![Curves](pictures/curves_read_out.png)
+![Curves](../pictures/curves_read_out.png)
 
 Coefficient of variation in per cent of a curve from 16 images, resampled from the 64 (* censored in some draws):
 
 {_by_setting(table("cdc_variation"), "coefficient_of_variation", ".1f", 100)}
-docs/reader.md sets these beside what sixteen images can give at best.
+docs/explanation/reader.md sets these beside what sixteen images can give at best.
 
 ## Predictions
 
@@ -83,12 +83,13 @@ The labels of `published` images follow from contrast and noise alone, and noise
 and standard deviation fix the curve. The ensemble against the shortcut, by the interval of the difference of squared
 errors on the same images: {"; ".join(f"{verdict} in {groups}" for verdict, groups in verdicts.items())}.
 
-![Ensemble, shortcut, training mean](pictures/shortcut.png)
+![Ensemble, shortcut, training mean](../pictures/shortcut.png)
 
-Ways to a curve against the analytic curve of each simulated group (docs/graded.md), from so many images each:
+Ways to a curve against the analytic curve of each simulated group (docs/explanation/graded.md), from so many images
+each:
 
 {_markdown(table("curve_methods"))}
-![Ways to a curve](pictures/curve_methods.png)
+![Ways to a curve](../pictures/curve_methods.png)
 
 Calibration of the uncertainty on validation settings, each judged by the factor from the others:
 
@@ -99,7 +100,7 @@ Calibration of the uncertainty on validation settings, each judged by the factor
 Maps other than the first method's are scaled to its norm. Wilson intervals for shares, bootstrap over images for
 medians.
 
-![Modified images](pictures/figure_13_modified_curves.png)
+![Modified images](../pictures/figure_13_modified_curves.png)
 
 ## Where the OMIG map lies (share of |map| over share of area, bootstrap interval over images)
 
@@ -111,7 +112,7 @@ writing are used, and no discs in scenario #4.
 By group, share over area:
 
 {_markdown(groups)}
-![Structure share](pictures/structure_share.png)
+![Structure share](../pictures/structure_share.png)
 
 ## Upsampling
 

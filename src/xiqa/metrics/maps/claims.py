@@ -39,7 +39,7 @@ PAIRED = (
     "the best of several for their number"
 )
 PAIRED_PUBLISHED = PAIRED.replace(
-    "(absolute maps", "against boxes, as the code of Özer scores it: docs/papers.md (absolute maps"
+    "(absolute maps", "against boxes, as the code of Özer scores it: docs/explanation/papers.md (absolute maps"
 )
 RECOVERED = (
     "values and 95 % limits averaged over the networks; the interval of a difference follows from the two intervals "
