@@ -164,7 +164,7 @@ def append_array(path: str | os.PathLike, item_shape: tuple[int, ...], dtype: An
             nonlocal items
             if item.shape != tuple(item_shape):
                 raise ValueError(f"{path}: found an item of shape {item.shape}, expected {tuple(item_shape)}")
-            stream.write(np.ascontiguousarray(item, dtype))
+            stream.write(np.ascontiguousarray(item, dtype).data)
             items += 1
 
         yield append

@@ -128,7 +128,8 @@ def parts_of(dataset: Dataset, images: int) -> tuple[float, float, float]:
     else:
         test = 1 / split.folds if split.folds else split.test
         shares = [1 - test - split.validation, split.validation, test]
-    return tuple(share * images for share in shares)
+    train, validation, test = (share * images for share in shares)
+    return train, validation, test
 
 
 def twin_images(dataset: Dataset) -> tuple[int, int]:

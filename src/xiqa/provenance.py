@@ -156,7 +156,7 @@ def _imports(node: ast.AST, path: Path) -> list[_Import]:
             found.append(
                 _Import(f"{node.module}.{name}", None)
                 if is_module
-                else _Import(node.module, None if name == "*" else name)
+                else _Import(node.module or "", None if name == "*" else name)
             )
     return [one for one in found if one.module.split(".")[0] == "xiqa"]
 
@@ -193,9 +193,12 @@ def _parts(statement: ast.AST, keys: frozenset[str] | None) -> list[ast.AST]:
         # A validator works while the configuration is read; what it makes of it are values of fields.
         return statement.bases + [m for m in methods if not any("validator" in ast.dump(d) for d in m.decorator_list)]
     value = getattr(statement, "value", None)
-    if keys is not None and isinstance(value, ast.Dict) and all(isinstance(key, ast.Constant) for key in value.keys):
-        pairs = zip(value.keys, value.values, strict=True)
-        return [part for key, entry in pairs if key.value in keys for part in (key, entry)]
+    if keys is not None and isinstance(value, ast.Dict):
+        pairs = [
+            (key, entry) for key, entry in zip(value.keys, value.values, strict=True) if isinstance(key, ast.Constant)
+        ]
+        if len(pairs) == len(value.keys):
+            return [part for key, entry in pairs if key.value in keys for part in (key, entry)]
     return [statement]
 
 

@@ -116,7 +116,7 @@ class Rates:
         """Seconds of one call: the least of several, which in all take `ENOUGH_S` at least."""
         if warm:
             run()
-        each = []
+        each: list[float] = []
         while sum(each) < ENOUGH_S and len(each) < 20:
             start = self.clock()
             run()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from xiqa.files import read_json, read_table
-from xiqa.tracking import DatasetRecord, RunRecord
+from xiqa.tracking import Data, DatasetRecord, RunRecord
 
 PICTURES_OF_IMAGES = ("examples.png", "severity.png", "saliency.png", "alignment.png")
 METHOD_TABLES = ("pointing_game", "roc_auc", "region_dice", "relevance", "fidelity")
@@ -28,7 +28,7 @@ def classification_runs(
     """
     by_name = {Path(path).stem: Path(path) for path in tables}
     scores = read_table(by_name["scores"])
-    data = "simulated" if scores["data"].iloc[0] == "simulated" else "recorded"
+    data: Data = "simulated" if scores["data"].iloc[0] == "simulated" else "recorded"
     kept = [Path(path) for path in figures if data == "simulated" or Path(path).name not in PICTURES_OF_IMAGES]
     runs = [
         RunRecord(
@@ -79,7 +79,7 @@ def classification_runs(
     return runs + _method_runs(dataset, by_name, data)
 
 
-def _method_runs(dataset: str, tables: dict[str, Path], data: str) -> list[RunRecord]:
+def _method_runs(dataset: str, tables: dict[str, Path], data: Data) -> list[RunRecord]:
     """One run for each saliency method and state of a network: sort them by a score to rank the methods."""
     if not set(METHOD_TABLES) <= set(tables):
         return []
@@ -113,7 +113,7 @@ def _method_runs(dataset: str, tables: dict[str, Path], data: str) -> list[RunRe
     return runs
 
 
-def comparison_run(paths: Sequence[str], data: str) -> RunRecord:
+def comparison_run(paths: Sequence[str], data: Data) -> RunRecord:
     """One run for the comparison of the saliency methods over all data sets: its tables, its page and its figure."""
     by_suffix = {"tables": [".csv"], "figures": [".png"], "findings": [".md"]}
     artifacts = {

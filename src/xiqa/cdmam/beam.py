@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 import xraylib
+from numpy.typing import ArrayLike
 
 from xiqa.cdmam.phantom import GEOMETRIES, Geometry
 from xiqa.config import Exposure
@@ -153,7 +154,7 @@ def _weights(exposure: Exposure, geometry: Geometry) -> tuple[np.ndarray, np.nda
 
 
 def gold_contrast(
-    exposure: Exposure, thickness_um: np.ndarray, geometry: Geometry = GEOMETRIES["standard_reader"]
+    exposure: Exposure, thickness_um: ArrayLike, geometry: Geometry = GEOMETRIES["standard_reader"]
 ) -> np.ndarray:
     """Contrast of a sheet of gold behind the phantom, without scatter: the share of the primary signal that it takes.
 

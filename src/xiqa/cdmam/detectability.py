@@ -76,7 +76,8 @@ def _disc_and_noise(exposure, detector, geometry, diameter_mm, phase) -> tuple[n
     """Counts that a disc of contrast 1 takes away (n, n), and the power spectrum of the noise in counts² (n, n)."""
     radius = diameter_mm * geometry.magnification / detector.pixel_mm / 2
     size = 2 * int(radius + 16)
-    _, _, patch = disc_cover(*phase, radius, 2)
+    x, y = phase
+    _, _, patch = disc_cover(x, y, radius, 2)
     cover = np.zeros((size, size))
     cover[: patch.shape[0], : patch.shape[1]] = patch
     taps, filtered = (

@@ -65,6 +65,7 @@ def noise_parameters(exposure: Exposure, detector: Detector, geometry: Geometry)
         `published`: (noise_level, 0, 0, 0).
     """
     if exposure.noise == "published":
+        assert exposure.noise_level is not None, "checked by the configuration"
         return float(exposure.noise_level), 0.0, 0.0, 0.0
     photons = GRID_TRANSMISSION * beam.absorbed_photons_per_mm2(exposure, geometry) * detector.pixel_mm**2
     counts_per_photon = beam.primary_counts(exposure, geometry) / photons

@@ -261,7 +261,7 @@ def _spacing(path: Path, data: Dataset) -> float:
     known = (data.get(f"{kind}PixelSpacing") for kind in ("Imager", "", "NominalScanned"))
     spacing = next(filter(None, known), None)
     try:
-        vertical, horizontal = (float(value) for value in spacing)
+        vertical, horizontal = (float(value) for value in spacing or ())
     except (TypeError, ValueError):
         raise DataError(
             path, f"found ImagerPixelSpacing {spacing!r}, expected two numbers in mm; give the size with --pixel-mm"

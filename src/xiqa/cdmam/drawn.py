@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import qmc
@@ -52,7 +53,7 @@ def draw_settings(
             value = low * (high / low) ** place if name in LOG_SCALE else low + (high - low) * place
             values[name] = float(f"{value:.4g}")
         anode, filter_material = drawn.beams[int(which * len(drawn.beams))]
-        beam_of = {"anode": anode, "filter": filter_material}
+        beam_of: dict[str, Any] = {"anode": anode, "filter": filter_material}
         beam_of |= {name: values.pop(name) for name in ("tube_voltage_kv", "exposure_mas")}
         relative_noise = values.pop("relative_noise")
         own = detector.model_copy(update=values)

@@ -61,7 +61,10 @@ def find_all(places: Sequence[str | os.PathLike], *, without: Path | None = None
     if not places:
         raise ValueError("found no folder and no file, expected at least one with DICOM images")
     several, seen = len(places) > 1, set()
-    paths, names, others, shown = [], [], {}, {}
+    paths: list[Path] = []
+    names: list[str] = []
+    others: dict[Path, str] = {}
+    shown: dict[Path, str] = {}
     for place in map(Path, places):
         if place.is_dir():
             found = find_images(place, without=without)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numba
 import numpy as np
@@ -628,10 +629,14 @@ def to_table(images: Mapping[str, GradedImage]) -> pd.DataFrame:
 
 def from_table(table: pd.DataFrame) -> dict[str, GradedImage]:
     """The inverse of `to_table`; of warnings only the names are left."""
+
+    def columns(rows: pd.DataFrame) -> dict[str, Any]:
+        scalars = {column: float(rows[column].iloc[0]) for column in _SCALARS}
+        return scalars | {column: rows[column].to_numpy(float) for column in _BY_DIAMETER}
+
     return {
         str(name): GradedImage(
-            **{column: float(rows[column].iloc[0]) for column in _SCALARS},
-            **{column: rows[column].to_numpy(float) for column in _BY_DIAMETER},
+            **columns(rows),
             covariance=rows[[f"covariance_{k}" for k in range(16)]].to_numpy(float),
             pattern=np.empty((0, 0), np.float32),
             warnings=tuple(CurveWarning(word, word) for word in str(rows["warnings"].fillna("").iloc[0]).split()),
@@ -721,7 +726,8 @@ def graded_curve(
         raise ValueError("images: found none, expected at least one measured image")
     number = len(images)
     stacked = np.array([image.ln_threshold for image in images])
-    ln_known, covariance = stacked.mean(axis=0), sum(image.covariance for image in images) / number**2
+    ln_known = stacked.mean(axis=0)
+    covariance = np.asarray(sum(image.covariance for image in images)) / number**2
     mu, correlation_mm = (
         float(np.mean([getattr(image, name) for image in images])) for name in ("attenuation_per_um", "correlation_mm")
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numba
 import numpy as np
@@ -352,7 +353,7 @@ def measure_edges(
     samples = int(0.8 * math.hypot(*along))
     steps = (np.ascontiguousarray(step) for step in (origin, along, across))
     _profiles(flat, *steps, first, samples, 0.5 * bins / breadth, profiles)
-    inside = np.isfinite(profiles).all(axis=-1)
+    inside = np.asarray(np.isfinite(profiles).all(axis=-1))
     found = profiles[inside]
     found = found - np.median(found, axis=-1, keepdims=True)
     smooth = scipy.ndimage.uniform_filter1d(found, 3, axis=-1, mode="nearest")
@@ -556,7 +557,7 @@ def candidate_poses(lattice: np.ndarray, sides: Sides, name: str) -> list[Pose]:
 
 def _bends(lattice: np.ndarray, sides: Sides) -> np.ndarray:
     """Deviation (n - 1, n - 1, 2) of each lattice cell in pixels: mean over the cell's sides and their neighbours."""
-    bends = 0.0
+    bends: Any = 0.0
     for family, deviation in enumerate(sides.deviation):
         padded = np.pad(deviation, ((0, 0), (1, 1)), constant_values=np.nan)
         near = [padded[a : a + len(deviation) - 1, k : k + len(deviation)] for a in (0, 1) for k in (0, 1, 2)]

@@ -10,6 +10,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 import numpy as np
 import yaml
+from numpy.typing import ArrayLike
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 CORNER_STEPS = np.array([[0, 0], [-1, 1], [1, 1], [1, -1], [-1, -1]])
@@ -428,7 +429,7 @@ def geometry_of(version: str, preset: str = "standard_reader") -> Geometry:
     )
 
 
-def place_to_mm(geometry: Geometry, row_place: np.ndarray, column_place: np.ndarray) -> np.ndarray:
+def place_to_mm(geometry: Geometry, row_place: ArrayLike, column_place: ArrayLike) -> np.ndarray:
     """Turn (fractional) places in the matrix into places on the detector.
 
     Args:
@@ -566,4 +567,5 @@ def matrix_box_mm(geometry: Geometry) -> tuple[float, float, float, float]:
     The sides of CDMAM 3.4 are 19 / √2 and 30 / √2 pitches: 13.435 and 21.213.
     """
     ends = grid_lines_mm(geometry).reshape(-1, 2)
-    return tuple(float(side) for side in (*ends.min(axis=0), *ends.max(axis=0)))
+    (x_min, y_min), (x_max, y_max) = ends.min(axis=0), ends.max(axis=0)
+    return float(x_min), float(y_min), float(x_max), float(y_max)

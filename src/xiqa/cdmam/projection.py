@@ -234,7 +234,7 @@ _PRINT_CELLS = np.array([0.95, 0.5])  # how far (right, down) writing and marker
 
 def _text(text: str, x: float, y: float, ux: float, uy: float, dot: float) -> list[tuple[float, ...]]:
     """Rectangles of a text centred on (x, y) that runs along (ux, uy); runs of dots in a row are joined."""
-    rectangles = []
+    rectangles: list[tuple[float, ...]] = []
     for number, character in enumerate(text):
         if character == " ":
             continue
@@ -261,16 +261,17 @@ def writing_rectangles(geometry: Geometry) -> list[tuple[float, ...]]:
     version = geometry.phantom
     pitch, dot = geometry.detector_pitch_mm, _DOT_MM * geometry.magnification
     diameters = [f"{diameter:.2f}" for diameter in version.diameters_mm]
+    rectangles: list[tuple[float, ...]] = []
     if version.version != "3.4":
-        labels = [(text, place, -1.0) for text, place in zip(diameters, version.row_places, strict=True)]
-        rectangles = []
-        for text, i, j in labels:
-            rectangles += _text(text, *place_to_mm(geometry, i, j), *version.axes[1], dot)
-        name = hidden_markers_mm(geometry).mean(axis=0)
-        return rectangles + _text(f"CDMAM {version.version}", *name, *version.axes[1], 1.2 * dot)
+        ux, uy = version.axes[1]
+        for text, place in zip(diameters, version.row_places, strict=True):
+            x, y = place_to_mm(geometry, place, -1.0)
+            rectangles += _text(text, x, y, ux, uy, dot)
+        x, y = hidden_markers_mm(geometry).mean(axis=0)
+        return rectangles + _text(f"CDMAM {version.version}", x, y, ux, uy, 1.2 * dot)
     up_right, down_right = version.axes[0], -version.axes[1]
     thicknesses = [f"{thickness:.2f}" for thickness in version.thicknesses_um[0]]
-    labels = []
+    labels: list[tuple[str, float, float, np.ndarray]] = []
     for i in range(7, 14):  # upper left edge, reading upwards
         labels.append((diameters[i], i, 15.85, up_right))
     for i in range(2, 8):  # lower right edge
@@ -279,9 +280,9 @@ def writing_rectangles(geometry: Geometry) -> list[tuple[float, ...]]:
         labels.append((thicknesses[j], -0.85, j, down_right))
     for j in range(8, 14):  # upper right edge
         labels.append((thicknesses[j], 15.85, j, down_right))
-    rectangles = []
     for text, i, j, (ux, uy) in labels:
-        rectangles += _text(text, *place_to_mm(geometry, i, j), ux, uy, dot)
+        x, y = place_to_mm(geometry, i, j)
+        rectangles += _text(text, x, y, ux, uy, dot)
     x_min, y_min, _, _ = matrix_box_mm(geometry)
     return rectangles + _text("CDMAM 3.4", x_min + 2.0 * pitch, y_min + 0.8 * pitch, 1.0, 0.0, 1.6 * dot)
 
@@ -300,7 +301,7 @@ def grid_rectangles(geometry: Geometry) -> list[tuple[float, ...]]:
             common = (max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
             if common[0] < common[2] and common[1] < common[3]:
                 signed.append((common, -1.0))
-    rectangles = []
+    rectangles: list[tuple[float, ...]] = []
     for (u0, v0, u1, v1), sign in signed:
         x, y = (u0 + u1) / 2 * smaller + (v0 + v1) / 2 * thicker
         rectangles.append((x, y, *smaller, (u1 - u0) / 2, (v1 - v0) / 2, sign))
@@ -446,20 +447,20 @@ def _project(geometry: Geometry, detector: Detector, phase: tuple[int, int]) -> 
     for top, _, piece, _ in pieces:
         _count(piece, counts[top : top + piece.shape[0]], least)
     row_start = np.concatenate([[0], np.cumsum(counts)])
-    entries = [np.empty(row_start[-1], kind) for kind in (np.uint16, np.uint8, np.float32)]
+    found, materials, covers = (np.empty(row_start[-1], kind) for kind in (np.uint16, np.uint8, np.float32))
     places = row_start[:-1].copy()
     for top, left, piece, material in pieces:
-        _collect(piece, top, left, material, least, places, *entries)
+        _collect(piece, top, left, material, least, places, found, materials, covers)
     coarse_px = _COARSE_MM / detector.pixel_mm
     surround = int(np.ceil(4 * SCATTER_SIGMA_MM / _COARSE_MM))
     coarse_shape = tuple(int(np.ceil(side / coarse_px)) + 2 * surround for side in shape)
     scattered = np.zeros((paint + 1, *coarse_shape))
-    _coarse_sums(row_start, *entries, coarse_px, surround, scattered)
+    _coarse_sums(row_start, found, materials, covers, coarse_px, surround, scattered)
     scattered /= coarse_px**2
     for layer in scattered:
         gaussian_filter(layer, SCATTER_SIGMA_MM / _COARSE_MM, output=layer, mode="nearest")
     origin = (0.5 - surround) * coarse_px - 0.5
-    return Projection(row_start, *entries, scattered, coarse_px, origin)
+    return Projection(row_start, found, materials, covers, scattered, coarse_px, origin)
 
 
 @numba.njit(cache=True)

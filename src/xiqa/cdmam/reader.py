@@ -273,8 +273,9 @@ def _registration(discs: Discs, pixel_mm: float, residual_mm: float, disc_sign: 
     turn = sum(a[0] * s[1] - a[1] * s[0] for a, s in zip(axes, steps, strict=True))
     along = float((axes * steps).sum())
     pitch_mm = math.sqrt(abs(np.linalg.det(steps))) * pixel_mm
+    x_mm, y_mm = (float(v) for v in (_middle(known) @ frame + 0.5) * pixel_mm)
     return Registration(
-        origin_mm=tuple(float(v) for v in (_middle(known) @ frame + 0.5) * pixel_mm),
+        origin_mm=(x_mm, y_mm),
         angle_deg=math.degrees(math.atan2(turn, along)),
         scale=pitch_mm / nominal_pitch_mm(known),
         orientation=orientation,

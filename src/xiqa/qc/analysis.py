@@ -72,7 +72,10 @@ def analyse(setting: Setting, options: r.Options) -> Analysis:
     record = r.Record(
         phantom=f"CDMAM {known.version}",
         exposure=_exposure(setting),
-        verdict=next((limit.verdict for limit in limits if limit.limit == options.limits.decides), NOT_DETERMINED),
+        verdict=next(
+            (limit.verdict for limit in limits if options.limits and limit.limit == options.limits.decides),
+            NOT_DETERMINED,
+        ),
         limits=limits,
         iqf_inverse=iqf_inverse(curve),
         iqf_log_error=_iqf_log_error(setting.images, options),
@@ -118,7 +121,10 @@ def curve_of(images: Sequence[ReadImage], options: r.Options, *, bootstrap: int 
                 "images out or use the method standard"
             )
         return graded_curve(
-            [image.graded for image in images], human=options.human, draws=max(draws, 1), seed=options.seed
+            [image.graded for image in images if image.graded is not None],
+            human=options.human or _phantom_of(images).file.curve.human_multiplies.value,
+            draws=max(draws, 1),
+            seed=options.seed,
         )
     return standard_curve(
         np.stack([image.reading.corner for image in images]),
@@ -150,9 +156,10 @@ def _constancy(images: Sequence[ReadImage]) -> dict[str, float | None]:
     """Geometric means over images, and the standard errors of their logarithms."""
     found = [constancy(image.reading) for image in images]
     names = [*Constancy._fields, *(f"{name}_log_error" for name in Constancy._fields)]
-    if None in found:
+    seen = [each for each in found if each is not None]
+    if len(seen) < len(found):
         return dict.fromkeys(names)
-    logs = np.log(found)
+    logs = np.log(seen)
     errors = logs.std(axis=0, ddof=1) / math.sqrt(len(logs)) if len(logs) > 2 else (None, None)
     return {
         name: None if value is None else float(value)

@@ -52,7 +52,7 @@ class CDMAM:
         skip_unreadable: bool = False,
     ):
         images = find_all(places)
-        how = {"pixel_mm": pixel_mm, "frame": frame, "version": version}
+        how: dict[str, Any] = {"pixel_mm": pixel_mm, "frame": frame, "version": version}
         how |= {"corners_px": corners_px, "orientation": orientation}
         results = [
             read_recording(path, name, images.shown[path], graded=True, **how)

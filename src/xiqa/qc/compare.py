@@ -37,7 +37,7 @@ def pairs_of(first: dict[str, Record], second: dict[str, Record]) -> list[tuple[
         ValueError: several records, and no exposure setting that both sides have once.
     """
     if len(first) == len(second) == 1:
-        return [(*first.values(), *second.values())]
+        return list(zip(first.values(), second.values(), strict=True))
     sides = [[record.exposure.name for record in side.values()] for side in (first, second)]
     shared = [name for name in dict.fromkeys(sides[0]) if sides[0].count(name) == sides[1].count(name) == 1]
     if not shared:

@@ -121,7 +121,7 @@ def _found(
     recording: Recording, name: str, version: str | None, corners_px: np.ndarray | None, orientation: int | None
 ) -> Reading:
     """Read an image; where the grid is not found, with the corners that somebody gave."""
-    how = {"name": name, "orientation": orientation, "version": version}
+    how: dict[str, Any] = {"name": name, "orientation": orientation, "version": version}
     try:
         return read_image(recording.counts, recording.pixel_mm, **how)
     except ValueError:
@@ -156,7 +156,8 @@ def keep_each_once(images: Images, results: Sequence[ReadImage | Unread]) -> Fou
         results: of `read_recording`, in the order of `images.paths`.
     """
     left_out = {images.shown[path]: reason for path, reason in images.others.items()}
-    read, seen = [], {}
+    read: list[ReadImage] = []
+    seen: dict[str, str] = {}
     for result in results:
         if isinstance(result, Unread):
             left_out[result.file] = result.reason
@@ -200,14 +201,20 @@ def settings_of(images: Iterable[ReadImage], *, one: bool = False) -> list[Setti
     return [Setting(name, tuple(sorted(group, key=lambda image: image.file))) for name, group in sorted(named)]
 
 
+def _same_mas(mas: float | None, before: float | None) -> bool:
+    """Whether an exposure follows another within `SAME_MAS`; two that are unknown do."""
+    if mas is None or before is None:
+        return mas is None and before is None
+    return mas <= SAME_MAS * before
+
+
 def cluster(items: Iterable[Item], key: Callable[[Item], Any], mas: Callable[[Item], float | None]) -> list[list[Item]]:
     """Sort things with equal keys into groups whose exposures follow each other within `SAME_MAS`."""
     groups: list[list[Item]] = []
-    last = None
+    last: tuple[Any, float | None] | None = None
     for item in sorted(items, key=lambda item: (repr(key(item)), mas(item) is None, mas(item) or 0.0)):
         here = key(item), mas(item)
-        near = last is not None and here[0] == last[0] and (here[1] is None) == (last[1] is None)
-        if near and (here[1] is None or here[1] <= SAME_MAS * last[1]):
+        if last is not None and here[0] == last[0] and _same_mas(here[1], last[1]):
             groups[-1].append(item)
         else:
             groups.append([item])
@@ -260,8 +267,8 @@ def _short_name(headers: Sequence[Recording]) -> str:
 
     anode, material = common(h.anode for h in headers), common(h.filter for h in headers)
     voltage = common(h.tube_voltage_kv for h in headers)
-    exposures = [h.exposure_mas for h in headers]
-    known = None not in exposures and max(exposures) <= SAME_MAS**2 * min(exposures)
+    exposures = [h.exposure_mas for h in headers if h.exposure_mas is not None]
+    known = len(exposures) == len(headers) and max(exposures) <= SAME_MAS**2 * min(exposures)
     parts = [
         f"{anode}-{material}" if anode and material else "",
         f"{voltage:g}kV" if voltage is not None else "",

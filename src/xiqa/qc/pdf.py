@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from xml.sax.saxutils import escape
 
 from matplotlib import get_data_path
@@ -94,7 +95,8 @@ class _Numbered(Canvas):
 
     def __init__(self, disclaimer: str, *args, **options):
         super().__init__(*args, **options)
-        self._disclaimer, self._pages = disclaimer, []
+        self._disclaimer = disclaimer
+        self._pages: list[Any] = []
 
     def showPage(self) -> None:  # reportlab's name
         """Keep the page for later."""
@@ -131,7 +133,7 @@ def _dates(record: Record) -> str:
 def _verdict(record: Record) -> Table:
     """The verdict on the limit that decides, large; the others below it."""
     limits = record.options.limits
-    judged = sorted(record.limits, key=lambda judged: judged.limit != limits.decides)
+    judged = sorted(record.limits, key=lambda judged: limits is None or judged.limit != limits.decides)
     large = ParagraphStyle("verdict", parent=_TEXT, fontName=_BOLD, fontSize=14, leading=18, textColor=white)
     small = ParagraphStyle("others", parent=_TEXT, textColor=white)
     words = f"{judged[0].limit.capitalize()} limit: {judged[0].verdict}" if judged else "No verdict: no limits"
@@ -301,7 +303,7 @@ def _option_facts(record: Record) -> dict[str, str]:
     o = record.options
     return {
         "Method": f"{o.method} ({_METHODS[o.method]})",
-        "Human factor r(d) multiplies": o.human,
+        "Human factor r(d) multiplies": o.human or "",
         "Intervals": f"95 %, {o.bootstrap} draws, seed {o.seed}",
         "Limits": f"{o.limits.name}. {o.limits.source}" if o.limits else "none",
     }

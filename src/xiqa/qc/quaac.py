@@ -113,7 +113,10 @@ def _points(record: Record, user: str, system: str, phantom: str) -> Iterable[di
     """The measurements of a record."""
     chosen = record.options.limits
     limits = {
-        at.diameter_mm: at.limit_um for judged in record.limits if judged.limit == chosen.decides for at in judged.at
+        at.diameter_mm: at.limit_um
+        for judged in record.limits
+        if chosen and judged.limit == chosen.decides
+        for at in judged.at
     }
     exposure = record.exposure
     parameters = {

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from xiqa.files import write_text
 from xiqa.qc.limits_file import Limits
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION: Literal["1.0"] = "1.0"
 """Raised at the first place where an old file can no longer be read as what it says, else at the second."""
 DISCLAIMER = "For research and quality assurance. Not a medical device: no diagnosis may rest on it."
 
@@ -295,7 +295,8 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 def _type_words(field: FieldInfo) -> str:
     """The type of a key, in words."""
-    words = str(field.annotation) if get_args(field.annotation) else field.annotation.__name__
+    kind = field.annotation
+    words = str(kind) if get_args(kind) else getattr(kind, "__name__", str(kind))
     for model in _models(field.annotation):
         words = words.replace(f"{model.__module__}.{model.__qualname__}", model.__name__)
     words = (

@@ -66,7 +66,7 @@ def count(exposure: Exposure, detector: Detector, images: int, path: Path) -> np
     return np.load(path)
 
 
-def scale_and_shape(unknowns: np.ndarray, ln_correlation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def scale_and_shape(unknowns: np.ndarray, ln_correlation: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     """Scale (n, 16) of n systems and shape (16,), from the coefficients of their polynomials."""
     ln_scale = POWERS @ unknowns[:4] + np.asarray(ln_correlation)[..., None] * (POWERS[:, :2] @ unknowns[7:9])
     return np.exp(ln_scale), np.exp(POWERS[:, :3] @ unknowns[4:7])
@@ -102,7 +102,7 @@ def main(path_to_config: str, folder: str) -> None:
     best = fit(*data)
     number = len(rows)
     kept = [np.arange(number) != left_out for left_out in range(number)]
-    scales = np.log([scale_and_shape(fit(*(part[k] for part in data), best), data[3][~k])[0][0] for k in kept])
+    scales = np.log([scale_and_shape(fit(*[*(part[k] for part in data), best]), data[3][~k])[0][0] for k in kept])
     scales -= np.log(scale_and_shape(best, data[3])[0])
     scale, shape = scale_and_shape(best, 0.0)
     table = pd.DataFrame(
