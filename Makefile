@@ -39,6 +39,7 @@ lint: .venv/installed
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow/rules
+	mypy src
 	snakemake --lint
 
 format: .venv/installed
