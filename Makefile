@@ -84,7 +84,6 @@ schema: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@echo "Compiling the loops of simulator, reader and curve, once: half a minute."
-	folder=$$(mktemp -d); $(BIN)/xiqa simulate --scenario 2 --images 2 --out $$folder/images >/dev/null 2>&1; \
-	$(BIN)/xiqa read $$folder/images --out $$folder/curve >/dev/null 2>&1; rm -r $$folder
+	@echo "Compiling the loops of xiqa, once: a minute."
+	$(BIN)/python -m xiqa.compile
 	touch $@
