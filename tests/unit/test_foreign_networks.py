@@ -6,6 +6,7 @@ import importlib
 import numpy as np
 import pytest
 import torch
+from cases import long
 from foreign_networks import CLASSES, FOREIGN, SIDE, Wrapped, body, foreign, images, lesion_area, plainly
 from torch import nn
 from torch.nn import functional
@@ -68,8 +69,14 @@ def distance(found, expected):
 
 @pytest.mark.parametrize(
     ("name", "family"),
-    # Segmentation is slow, and knows nothing of the network.
-    [(n, f) for n in FOREIGN for f in COMPARED if f not in SLOW or n in ("view", "squeezed", "vit", "segmentation")],
+    # Segmentation is slow, and knows nothing of the network. Each network meets each family in the long tests, and a
+    # third of them in the quick ones, as each family a third of the networks.
+    [
+        (name, family) if (row + column) % 3 == 0 else long(name, family)
+        for row, name in enumerate(FOREIGN)
+        for column, family in enumerate(COMPARED)
+        if family not in SLOW or name in ("view", "squeezed", "vit", "segmentation")
+    ],
 )
 def test_maps_of_foreign_networks_are_the_plain_ones(name, family):
     net, x, methods = foreign(name), images(), FAMILIES[family]
@@ -112,9 +119,16 @@ def test_lrp_of_foreign_networks_hands_on_the_output_or_is_refused_by_name(name)
         assert fold is None or torch.equal(found.maps.sum(1), attribute(net, x, FOREIGN[name].target, "lrp", **RULES))
 
 
-@pytest.mark.parametrize("name", ["view", "overwritten", "vit", "squeezed", "segmentation"])
+AROUND = ("no_grad", "inference_mode", "autocast", "channels_last", "training", "numpy", "default_dtype")
+
+
 @pytest.mark.parametrize(
-    "around", ["no_grad", "inference_mode", "autocast", "channels_last", "training", "numpy", "default_dtype"]
+    ("name", "around"),
+    [
+        (name, around) if (row + column) % 3 == 0 else long(name, around)
+        for row, name in enumerate(["view", "overwritten", "vit", "squeezed", "segmentation"])
+        for column, around in enumerate(AROUND)
+    ],
 )
 def test_what_is_set_around_the_call_changes_no_map(name, around):
     net, x = foreign(name, torch.float32), images(dtype=torch.float32)

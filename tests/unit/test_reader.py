@@ -1,5 +1,6 @@
 """The reader: registration, decisions, errors, and agreement with the field's standard reader."""
 
+import functools
 import math
 
 import numpy as np
@@ -20,6 +21,7 @@ PIXEL_MM = 0.1
 SIDES = np.array([[1.0, -1.0], [-1.0, -1.0]]) / math.sqrt(2)  # steps of diameter and thickness index; x right, y down
 
 
+@functools.lru_cache(maxsize=6)
 def phantom(
     *,
     pixel_mm=PIXEL_MM,
@@ -81,7 +83,9 @@ def phantom(
             v = (np.arange(y0, y1)[:, None] + fine).ravel() * pixel_mm - spot[1] * pixel_mm
             inside = (u**2 + v[:, None] ** 2 < radius**2).reshape(y1 - y0, 8, x1 - x0, 8).mean(axis=(1, 3))
             image[y0:y1, x0:x1] *= 1 - contrast * inside
-    return gaussian_filter(1000 * image, 0.05 / pixel_mm), centre
+    image = gaussian_filter(1000 * image, 0.05 / pixel_mm)
+    image.flags.writeable = False  # tests share it
+    return image, centre
 
 
 def with_noise(image, spread, seed):
@@ -98,7 +102,7 @@ def oriented(image, orientation):
     return np.rot90(np.fliplr(image) if orientation >= 4 else image, orientation % 4)
 
 
-@pytest.mark.parametrize("orientation", range(8))
+@pytest.mark.parametrize("orientation", [0, 5, *(long(o) for o in (1, 2, 3, 4, 6, 7))])
 def test_all_discs_of_a_noise_free_image_are_found_in_every_orientation(plain, orientation):
     image = oriented(plain, orientation)
     if orientation % 2:  # the other polarity: discs bright
@@ -117,7 +121,7 @@ def test_all_discs_of_a_noise_free_image_are_found_in_every_orientation(plain, o
 @pytest.mark.parametrize(
     "conditions",
     [
-        {"pixel_mm": 0.07, "pitch_mm": 9.5, "magnification": 1.0, "tilt_deg": 3.0, "line_mm": 0.15},
+        long({"pixel_mm": 0.07, "pitch_mm": 9.5, "magnification": 1.0, "tilt_deg": 3.0, "line_mm": 0.15}),
         {"pixel_mm": 0.085, "pitch_mm": 9.3 * 700 / 629, "magnification": 700 / 629, "offset": 2.49 / 9.3},
         {"pixel_mm": 0.1, "pitch_mm": 10.5 * 1.15, "magnification": 1.15, "tilt_deg": -3.0, "line_mm": 0.8},
         {"pixel_mm": 0.085, "line_contrast": 0.05, "line_mm": 0.15, "tilt_deg": -1.2, "margin_mm": 20.0},
@@ -176,7 +180,7 @@ FAR = {"shift_mm": (0.35, 0.35), "rotation_deg": 0.2, "scale": 1.004}
     [
         (FAR, {"line_mm": 0.8, "line_contrast": 0.5}, 0),  # the largest discs reach into the lines
         ({"shift_mm": (0.4, -0.4), "rotation_deg": -0.3, "scale": 0.995, "skew": 0.003}, {"tilt_deg": 1.0}, 0),
-        (FAR, {"pitch_mm": 9.3 * 700 / 629, "magnification": 700 / 629, "offset": 2.49 / 9.3, "margin_mm": 0.0}, 3),
+        long(FAR, {"pitch_mm": 9.3 * 700 / 629, "magnification": 700 / 629, "offset": 2.49 / 9.3, "margin_mm": 0.0}, 3),
         ({"shift_mm": (-0.2, 0.35)}, {"pitch_mm": 9.5, "magnification": 1.0, "line_mm": 0.15}, 6),
     ],
 )
@@ -310,10 +314,11 @@ def test_sensitivity_against_the_matched_observer_does_not_depend_on_the_pixel_s
     assert max(ratios) / min(ratios) < 1.05, ratios
 
 
-def test_without_discs_a_quarter_is_hit():
+@pytest.mark.parametrize("images", [3, long(10)])
+def test_without_discs_a_quarter_is_hit(images):
     image, _ = phantom(discs=False)
     corner = centre = count = 0
-    for seed in range(10):
+    for seed in range(images):
         reading = read_image(with_noise(oriented(image, seed % 8), 12, seed), PIXEL_MM)
         assert not reading.registration.discs_visible
         corner += int((reading.corner == 1).sum())

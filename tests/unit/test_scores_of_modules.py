@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from cases import long
 from scipy import ndimage, special
 from torch import nn
 
@@ -66,8 +67,19 @@ def test_a_module_gives_what_predict_written_by_hand_gives(dtype):
                                rtol=0, atol=tolerance)  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-@pytest.mark.parametrize("score", ["fidelity", "insertion", "deletion", "road"])
+@pytest.mark.parametrize(
+    ("score", "kind"),
+    [
+        ("fidelity", np.float32),
+        ("insertion", np.float64),
+        ("deletion", np.float32),
+        ("road", np.float64),
+        long("fidelity", np.float64),
+        long("insertion", np.float32),
+        long("deletion", np.float64),
+        long("road", np.float32),
+    ],
+)
 def test_rgb_images_are_masked_in_all_channels_at_the_pixels_of_the_map(score, kind):
     """Against one loop per image, order, step and channel."""
     images, maps = images_and_maps(kind)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import long
 
 from xiqa.cdmam.grid import decimate, flatten
 from xiqa.cdmam.phantom import GEOMETRIES, geometry_of, phantom
@@ -41,7 +42,7 @@ def turned(image, frame, orientation):
     return np.ascontiguousarray(image), frame
 
 
-@pytest.mark.parametrize("orientation", [0, 3, 6, 7, *(pytest.param(o, marks=pytest.mark.long) for o in (1, 2, 4, 5))])
+@pytest.mark.parametrize("orientation", [3, 6, *(long(o) for o in (0, 1, 2, 4, 5, 7))])
 def test_the_frame_of_the_cells_is_found_in_every_orientation(image, orientation):
     bright_lines = orientation in (2, 6)
     counts, frame = turned(*image, orientation)
