@@ -72,7 +72,9 @@ class Recording:
     @property
     def pixel_digest(self) -> str:
         """Digest of the counts: equal for the same image in another file, whatever its header and compression."""
-        return hashlib.sha256(repr(self.counts.shape).encode() + self.counts.tobytes()).hexdigest()
+        digest = hashlib.sha256(repr(self.counts.shape).encode())
+        digest.update(np.ascontiguousarray(self.counts))
+        return digest.hexdigest()
 
 
 def write_dicom(

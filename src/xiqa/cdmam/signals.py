@@ -201,6 +201,7 @@ def means_near(
     places: np.ndarray,
     reach_mm: float,
     step_mm: float,
+    rows: np.ndarray | None = None,
 ) -> np.ndarray:
     """Disc means above the background at and around places.
 
@@ -213,9 +214,10 @@ def means_near(
         places: (n, D, T, 2) places in pixels; each has the disc's size of its row.
         reach_mm: how far around a place the disc is moved, along both axes.
         step_mm: in which steps.
+        rows: indices of the diameters that are asked for; None: all.
 
     Returns:
-        (n, D, T, k, k) counts; [..., row, column] of the disc's place; 0 where there is no cell.
+        (n, D, T, k, k) counts; [..., row, column] of the disc's place; 0 where there is no cell, or not asked for.
     """
     reach = int(reach_mm / step_mm + 1e-9)
     found = np.zeros((*places.shape[:-1], 2 * reach + 1, 2 * reach + 1))
@@ -223,10 +225,12 @@ def means_near(
     pitch = 1 / math.sqrt(abs(np.linalg.det(gradients)))
     limit = 0.5 - _GRID_CLEARANCE_MM / pixel_mm / pitch
     centres = pose.centres
-    for i, radius in enumerate(pose.phantom.diameters_mm * magnification / 2):
+    for i in range(len(pose.phantom.diameters_mm)) if rows is None else rows:
+        radius = pose.phantom.diameters_mm[i] * magnification / 2
         cells = np.flatnonzero(pose.phantom.present[i])
         spots = np.ascontiguousarray(places[:, i, cells]).reshape(-1, 2)
-        below, middle = (np.tile(part[i, cells], (len(places), 1)) for part in (planes, centres))
+        which = np.tile(cells, len(places))
+        below, middle = planes[i, which], centres[i, which]
         out = np.empty((len(spots), *found.shape[-2:]))
         template = _disc_template(radius / step_mm)
         _means(image, spots, step_mm / pixel_mm, template, reach, below, middle, gradients, limit, out)
@@ -460,9 +464,11 @@ def settle_discs(image: np.ndarray, pose: Pose, pixel_mm: float, pitch_mm: float
         weight = np.divide(large, means.max(axis=(-1, -2)), out=np.zeros_like(large), where=large > 0)
         places = pose.places(offset)
         own = np.stack([places[0], np.take_along_axis(places, codes, axis=0)[0]])
+        rows = np.flatnonzero(large.any(axis=(0, 2)))
+        around = image, pose, pixel_mm
         sizes = np.arange(0.90, 1.26, 0.02)
         ratio = [
-            size * sign * (weight * means_near(image, pose, pixel_mm, size, planes, own, 0, _STEP_MM)[..., 0, 0]).sum()
+            size * sign * (weight * means_near(*around, size, planes, own, 0, _STEP_MM, rows)[..., 0, 0]).sum()
             for size in sizes
         ]
         best = int(np.argmax(ratio))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -60,7 +62,10 @@ def each(work: Callable, tasks: Sequence[tuple], jobs: int, title: str) -> Itera
         for number, task in enumerate(track(tasks, title, console=console)):
             yield number, work(*task)
         return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
+    # A forked process shares what is loaded, a spawned one loads it again for some seconds; forking is safe while no
+    # other thread can hold a lock. All processes start with the first task, before the progress bar's thread does.
+    forks = sys.platform == "linux" and threading.active_count() == 1
+    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("fork" if forks else "spawn")) as pool:
         running = {pool.submit(work, *task): number for number, task in enumerate(tasks)}
         for done in track(as_completed(running), title, total=len(running), console=console):
             yield running[done], done.result()

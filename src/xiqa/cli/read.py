@@ -125,6 +125,8 @@ def read_all(options: argparse.Namespace) -> tuple[Found, dict[str, dict[str, by
     tasks = [(path, name, images.shown[path]) for path, name in zip(images.paths, images.names, strict=True)]
     if not is_compiled():
         print("The reader is compiled once after the installation; this takes some seconds.", file=sys.stderr)
+    if not options.no_pictures:
+        import xiqa.figures.overlay  # noqa: F401  it loads slowly: once, before the processes start
     results: dict[int, ReadImage | Unread] = {}
     pictures: dict[str, dict[str, bytes]] = {}
     for position, (result, drawn) in each(work, tasks, options.jobs, "reading"):

@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 
 from matplotlib import get_data_path
 from PIL import Image as Picture
+from reportlab import rl_config
 from reportlab.lib.colors import HexColor, white
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -46,6 +47,7 @@ def write_pdf(path: str | os.PathLike, record: Record, pictures: Mapping[str, by
         pictures: PNG: "curve" and "psychometric", and "hits" and "grid" of the first image.
     """
     _register_fonts()
+    rl_config.useA85 = 0  # pictures as text take a second to encode, and a quarter more room
     exposure, first = record.exposure, record.images[0]
     story: list[Flowable] = [
         _paragraph(f"{record.phantom}: contrast-detail curve", _TITLE),
