@@ -73,7 +73,7 @@ class Recording:
     def pixel_digest(self) -> str:
         """Digest of the counts: equal for the same image in another file, whatever its header and compression."""
         digest = hashlib.sha256(repr(self.counts.shape).encode())
-        digest.update(np.ascontiguousarray(self.counts))
+        digest.update(np.ascontiguousarray(self.counts).data)
         return digest.hexdigest()
 
 
