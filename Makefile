@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Scripts run by snakemake find the same interpreter.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: results quick full plan test test-all lint format ui report docs bench schema
+.PHONY: results quick full plan test test-all lint types style format ui report docs bench schema
 
 results: .venv/installed
 	snakemake --cores $(CORES)
@@ -29,17 +29,23 @@ plan: .venv/installed
 # A file of tests stays with one worker, which makes its fixtures once; long files come first (tests/conftest.py).
 TESTS = python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+SELECT ?= not long
 test: lint
-	$(TESTS) -m "not long"
+	$(TESTS) -m "$(SELECT)"
 
 test-all: lint
 	$(TESTS) --hypothesis-profile=explore
 
 lint: .venv/installed
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target types style
+
+types: .venv/installed
+	mypy src
+
+style: .venv/installed
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow/rules
-	mypy src
 	snakemake --lint
 
 format: .venv/installed

@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 from printed_numbers import assert_short
 from workflow_runs import copy_project, planned, run
 
-pytestmark = [pytest.mark.workflow, pytest.mark.long]  # CI runs this file beside `make test`
+pytestmark = [pytest.mark.workflow, pytest.mark.long, pytest.mark.ci]
 STUDY = ["classification", "--configfile", "config/test.yaml", "mine.yaml"]
 RESULTS = Path("results/test")
 NETWORK = "[{architecture: small_resnet, states: [trained, semi_random, fully_random]}]"

@@ -10,7 +10,7 @@ from workflow_runs import command, copy_project, environment, run
 
 from xiqa.plan import work_of
 
-pytestmark = [pytest.mark.workflow, pytest.mark.long]  # CI runs this file beside `make test`
+pytestmark = [pytest.mark.workflow, pytest.mark.long, pytest.mark.ci]
 
 
 @pytest.fixture(scope="module")

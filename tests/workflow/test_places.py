@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from workflow_runs import command, copy_project, environment
 
-pytestmark = [pytest.mark.workflow, pytest.mark.long]  # CI runs this file beside `make test`
+pytestmark = [pytest.mark.workflow, pytest.mark.long, pytest.mark.ci]
 DATASET = """
 datasets:
   chests:
