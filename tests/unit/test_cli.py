@@ -1,5 +1,8 @@
 """The command line: simulated images in, matrices and a curve out, and nothing half-written after an error."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pydicom
@@ -168,6 +171,14 @@ def test_impossible_options_are_refused(tmp_path, words, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["simulate", "--out", str(tmp_path), *words])
     assert stop.value.code == 2
+
+
+def test_help_and_version_load_no_verb():
+    code = "import sys; from xiqa.cli import main; main(['--help'])"
+    listed = "import atexit, sys; atexit.register(lambda: print(sorted({'numpy', 'pandas'} & {*sys.modules}))); "
+    found = subprocess.run([sys.executable, "-c", listed + code], capture_output=True, text=True, check=True)
+    assert found.stdout.endswith("\n[]\n")
+    assert all(f" {verb} " in found.stdout for verb in ("read", "compare", "trend", "simulate"))
 
 
 def test_the_diagram_shows_limits_band_and_open_arrows():

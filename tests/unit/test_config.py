@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from xiqa import config
-from xiqa.cli import SCENARIOS
+from xiqa.cli.simulate import SCENARIOS
 
 PAPERS = {  # how each paper is cited -> its study
     "Amanova 2022": "paper_amanova_2022",

@@ -13,7 +13,7 @@ import pytest
 from pydicom.uid import JPEGLSLossless, RLELossless
 
 from xiqa.cdmam.dicom import read_dicom, write_dicom
-from xiqa.cli import SCENARIOS
+from xiqa.cli.simulate import SCENARIOS
 from xiqa.config import Detector, Exposure
 
 EXPOSURE = Exposure(anode="W", filter="Rh", tube_voltage_kv=28, exposure_mas=80.5, noise="physical")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import xiqa
-from xiqa.cli import compare, read, simulate, trend
-from xiqa.cli.simulate import SCENARIOS
+from xiqa.cli.common import VERBS
 
-__all__ = ["SCENARIOS", "main"]
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 after an error that was said on stderr, or another one that the verb's help explains.
     """
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser(words).parse_args(words)
     try:
         return options.run(options) or 0
     except (ValueError, OSError) as error:
@@ -30,12 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """All verbs are listed; only the module of the one that is given is loaded, which takes seconds."""
     parser = argparse.ArgumentParser(
-        prog="xiqa", description="Image quality of mammography from the CDMAM 3.4 phantom."
+        prog="xiqa", description="Image quality of mammography from the CDMAM 3.4 and 4.0 phantoms."
     )
     parser.add_argument("--version", action="version", version=f"xiqa {xiqa.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for verb in (read, compare, trend, simulate):
-        verb.add_parser(commands)
+    for verb, told in VERBS.items():
+        if verb in words[:1]:
+            import_module(f"xiqa.cli.{verb}").add_parser(commands)
+        else:
+            commands.add_parser(verb, help=told)
     return parser

@@ -14,6 +14,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+VERBS = {
+    "read": "read CDMAM images: detection matrices, contrast-detail curves held against limits, records for the file",
+    "compare": "compare two results of xiqa read: two settings, systems, readers or dates",
+    "trend": "follow a system over its results of xiqa read: control charts that alarm at a drift",
+    "simulate": "write simulated CDMAM images as DICOM",
+}
+"""The verbs of the command line, one module each, and what `xiqa --help` says of them."""
+
 
 def cores() -> int:
     """Processor cores that this process may use."""

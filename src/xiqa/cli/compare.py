@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from xiqa.cli.common import VERBS
 from xiqa.files import write_table
 from xiqa.qc.compare import (
     agreement,
@@ -22,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Describe `xiqa compare`."""
     compare = commands.add_parser(
         "compare",
-        help="compare two results of xiqa read: two settings, systems, readers or dates",
+        help=VERBS["compare"],
         description="Compares the curves of two results of xiqa read (results.json, or folders with them; of several, "
         "those of the same exposure setting). Writes compare.csv, the ratio A/B per diameter with its 95 % interval, "
         "and agreement.csv, how the curves of the single images of A agree with the curve of all images of B "

@@ -11,7 +11,7 @@ from pathlib import Path
 from xiqa.cdmam.folder import find_all
 from xiqa.cdmam.phantom import VERSIONS
 from xiqa.cdmam.reader import is_compiled
-from xiqa.cli.common import cores, count, each, number, point
+from xiqa.cli.common import VERBS, cores, count, each, number, point
 from xiqa.qc.analysis import Analysis, analyse, few
 from xiqa.qc.limits_file import load_limits
 from xiqa.qc.load import Found, ReadImage, Unread, keep_each_once, read_recording, settings_of
@@ -26,7 +26,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Describe `xiqa read`."""
     read = commands.add_parser(
         "read",
-        help="read CDMAM images: detection matrices, contrast-detail curves held against limits, records for the file",
+        help=VERBS["read"],
         description="Reads every DICOM image in the folders and those below them, known by its content, and sorts them "
         "by exposure setting. Writes for each setting results.json, curve.csv, figures and qa.pdf, and per image "
         "NAME.corner.txt and NAME.centre.txt (1 hit, 2 miss, -1 no cell); what is no image is listed in skipped.csv.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xiqa.cdmam.dicom import write_dicom
 from xiqa.cdmam.phantom import GEOMETRIES, VERSIONS, Geometry, geometry_of
-from xiqa.cli.common import cores, count, each, number
+from xiqa.cli.common import VERBS, cores, count, each, number
 from xiqa.config import Detector, Exposure
 from xiqa.qc.load import CURVE_OF_RECORD
 
@@ -25,7 +25,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Describe `xiqa simulate`."""
     simulate = commands.add_parser(
         "simulate",
-        help="write simulated CDMAM images as DICOM",
+        help=VERBS["simulate"],
         description="Writes images of the CDMAM phantom as DICOM (FOR PROCESSING). They say that they are simulated.",
     )
     simulate.add_argument("--scenario", required=True, choices=list(SCENARIOS), help="exposure setting of table 1")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from xiqa.cli.common import VERBS
 from xiqa.files import write_table
 from xiqa.qc.compare import find_records
 from xiqa.qc.trend import LEAST_RECORDS, Chart, Trend, chart_rows, trends_of
@@ -16,7 +17,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Describe `xiqa trend`."""
     trend = commands.add_parser(
         "trend",
-        help="follow a system over its results of xiqa read: control charts that alarm at a drift",
+        help=VERBS["trend"],
         description="Reads every results.json in DIR and the folders below it, sorts them by system, exposure setting "
         "and date, and charts contrast and contrast-to-noise ratio of the discs, image quality figure and curve. "
         "Writes trend.csv, a figure per setting, and with --quaac a QuAAC file. Results of the same images count once.",
