@@ -4,6 +4,7 @@ import ast
 import hashlib
 import re
 import shlex
+import subprocess
 import tomllib
 from importlib.metadata import metadata
 
@@ -103,6 +104,15 @@ def test_commands_that_are_written_down_can_be_given(path, capsys):
                 main([words[0], "--help"])
             told = re.findall(r"--[\w-]+", capsys.readouterr().out)
             assert {word for word in words if word.startswith("--")} <= {*told, "--version"}
+
+
+def test_nothing_that_is_made_is_kept():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone: nothing says what is kept")
+    kept = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    folders = {path.split("/")[0] for path in kept if "/" in path}
+    assert folders == {".ci", "config", "docs", "envs", "profiles", "results", "src", "tests", "workflow"}
+    assert [path for path in kept if path.startswith("results/")] == ["results/README.md"]
 
 
 def test_every_page_of_the_docs_has_its_place():
