@@ -1,12 +1,14 @@
 """Finding the images of the phantom in whatever an export has made of them."""
 
+from unicodedata import normalize
+
 import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from xiqa.cdmam.dicom import read_dicom, write_dicom
-from xiqa.cdmam.folder import find_all, find_images
+from xiqa.cdmam.folder import find_all, find_images, withhold_patients
 from xiqa.config import Detector, Exposure
 from xiqa.datasets.base import DataError
 
@@ -147,6 +149,21 @@ def of_patient(path, name, patient, born="19500301", seed=0):
     data = pydicom.dcmread(image(path, seed))
     data.PatientName, data.PatientID, data.PatientBirthDate = name, patient, born
     data.save_as(path)
+
+
+@pytest.mark.parametrize("name", ["Weiß", "Müller", "O'Neill^Zoë"])
+def test_names_are_withheld_in_every_spelling_and_stay_apart(tmp_path, name):
+    first = name.split("^")[-1]
+    spelled = list(dict.fromkeys([first, first.upper(), first.lower(), normalize("NFD", first)]))
+    paths = [tmp_path / f"{word}_1.dcm" for word in spelled]
+    for path in paths:
+        data = pydicom.dcmread(image(path))
+        data.SpecificCharacterSet, data.PatientName = "ISO_IR 192", name
+        data.save_as(path)
+    withheld = withhold_patients(paths)
+    shown = {withheld(path.name) for path in paths}
+    assert all(text.startswith("withheld-") and text.endswith("_1.dcm") for text in shown)
+    assert len(shown) == len({normalize("NFC", word) for word in spelled})
 
 
 def test_words_that_name_a_patient_are_withheld_from_names(tmp_path):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import MediaStorageDirectoryStorage
@@ -19,6 +20,7 @@ from xiqa.datasets.dicom_file import is_dicom, open_dicom
 
 SUFFIXES = {".dcm", ".dicom", ".dic", ".dc3", ".ima"}
 """Endings that say what a file is, and are no part of its name; the last number of an identifier (UID) is one."""
+_WORD = re.compile(r"[^\W_]+")
 _PATIENT = "PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames"
 _PHANTOM = {
     "anonymised", "anonymized", "anonymous", "artinis", "assurance", "cdmam", "cdmam34", "cdmam40", "control", "image",
@@ -93,13 +95,14 @@ def withhold_patients(paths: Iterable[Path]) -> Callable[[str], str]:
     """What takes words that name a patient out of the name of a file or folder.
 
     Such a word is part of the patient's name, an id, or a date of birth in the header of any of the files, of three
-    characters or more; it becomes `withheld-1`, `withheld-2` and so on, so that names stay apart. Words that say that
-    the patient is a phantom stay.
+    characters or more; it becomes `withheld-1`, `withheld-2` and so on, in another spelling `withheld-1.2`, so that
+    names stay apart. Words that say that the patient is a phantom stay.
 
     Args:
         paths: files; those that are no DICOM tell nothing.
     """
     words: set[str] = set()
+    paths = sorted(paths)
     for path in paths:
         try:
             with faults_named(path, quote=False):
@@ -109,12 +112,33 @@ def withhold_patients(paths: Iterable[Path]) -> Callable[[str], str]:
         for keyword in _PATIENT:
             values = data.get(keyword) or ""
             for value in [values] if isinstance(values, (str, PersonName)) else values:
-                words |= set(re.split(r"[\W_]+", str(value).casefold()))
+                words |= {_folded(word) for word in _WORD.findall(normalize("NFC", str(value)))}
     listed = sorted((word for word in words - _PHANTOM if len(word) >= 3), key=lambda word: (-len(word), word))
     if not listed:
         return lambda name: name
-    pattern = re.compile(rf"(?<![^\W_])({'|'.join(map(re.escape, listed))})(?![^\W_])", re.IGNORECASE)
-    return lambda name: pattern.sub(lambda match: f"withheld-{listed.index(match[0].casefold()) + 1}", name)
+    spellings: dict[str, list[str]] = {word: [] for word in listed}
+
+    def number(match: re.Match[str]) -> str:
+        written, word = match[0], _folded(match[0])
+        if word not in spellings:
+            return written
+        known = spellings[word]
+        if written not in known:
+            known.append(written)
+        variant = f".{known.index(written) + 1}" if written != known[0] else ""
+        return f"withheld-{listed.index(word) + 1}{variant}"
+
+    def withheld(name: str) -> str:
+        return _WORD.sub(number, normalize("NFC", name))
+
+    for path in paths:  # whichever name is asked for first, each keeps its number
+        withheld(str(path))
+    return withheld
+
+
+def _folded(word: str) -> str:
+    """A word whatever its case and form: Weiß, WEISS; ü as one character or as two."""
+    return normalize("NFKC", word).casefold()
 
 
 def find_images(folder: str | os.PathLike, *, without: Path | None = None) -> Images:
