@@ -85,7 +85,7 @@ training_loop.CHECKPOINT_SECONDS = 0.0
 
 def progress(row):
     if row["epoch"] == 4:
-        print("now", flush=True)
+        print("torch._dynamo" in sys.modules, flush=True)
         time.sleep(60)
 
 run(Path({folder!r}), progress=progress)
@@ -93,10 +93,11 @@ run(Path({folder!r}), progress=progress)
 
 
 def test_a_training_killed_in_its_midst_continues_to_the_same_bytes(undisturbed, tmp_path):
-    # Epoch 4 of 6 is trained and not yet saved; the last checkpoint holds epoch 2.
+    # Epoch 4 is not yet saved; the last checkpoint holds epoch 2.
     script = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "now\n"
+        # Epoch 4 of 6 is trained, and torch's compiler, whose loading takes more than a second, was not needed for it.
+        assert process.stdout.readline() == "False\n"
         process.kill()
     assert (tmp_path / "checkpoint" / "state.safetensors").is_file()
     assert not (tmp_path / "weights.safetensors").exists()

@@ -20,7 +20,7 @@ from xiqa.config import ClassifierTraining
 from xiqa.models.augmentation import apply_changes, draw_changes
 from xiqa.models.classifier import Classifier, description, logits, write_classifier
 from xiqa.models.loader import even_batches, read_batches
-from xiqa.models.torch_settings import torch_settings
+from xiqa.models.torch_settings import take_step, torch_settings
 from xiqa.models.training_loop import HISTORY_FILE, Row, check_loss, end_training, input_statistics, run_epochs
 from xiqa.seeds import stream_seed
 
@@ -148,7 +148,7 @@ def _epoch(
             loss = weighted_loss(output, y, weights)
             check_loss(loss, classifier.architecture, f"epoch {epoch + 1}", number, len(plan))
             loss.backward()
-            optimiser.step()
+            take_step(optimiser)
             outputs.append(output.detach())
             targets.append(y)
         row = {"epoch": epoch + 1, "learning_rate": learning_rate(training, first, len(plan))}

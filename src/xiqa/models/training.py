@@ -19,7 +19,7 @@ from xiqa import files
 from xiqa.config import CellsNetwork, Network, Training
 from xiqa.models.cdc_net import CDCNet, CurveOutputs, gaussian_nll
 from xiqa.models.ensemble import MODEL_FILE, WEIGHTS_FILE, build_member, normalise
-from xiqa.models.torch_settings import torch_settings
+from xiqa.models.torch_settings import take_step, torch_settings
 from xiqa.models.training_loop import HISTORY_FILE, Row, check_loss, end_training, run_epochs
 from xiqa.seeds import stream_seed
 
@@ -167,7 +167,7 @@ def _epoch(
             where = f"step {row['step']} ({row['step_name']}), epoch {row['epoch']}"
             check_loss(loss, f"member {streams.member}", where, number, n_batches)
             loss.backward()
-            adam.step()
+            take_step(adam)
             sums += len(x) * _scores(net, loss, mean, log_variance, target_um)
         row |= _row("", sums / sum(len(step.images) for step in data))
         if validation is not None:
