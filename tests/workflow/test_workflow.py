@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from printed_numbers import assert_printed, assert_short
-from workflow_runs import command, copy_project, environment, planned, run
+from workflow_runs import command, copy_project, dry_run, environment, planned, run
 
 pytestmark = pytest.mark.workflow
 STUDY = ["--configfile", "config/test.yaml"]
@@ -166,9 +166,9 @@ def test_two_values_that_swap_are_seen(study, edit):
 
 def test_a_fault_in_the_configuration_stops_before_any_job(study, edit):
     edit("config/test.yaml", "batch_size: 4", "batch_sise: 4")
-    done = subprocess.run(command(*STUDY, "--dry-run"), cwd=study, capture_output=True, text=True, env=environment())
-    assert done.returncode != 0
-    assert "cdmam.training.batch_sise" in done.stdout + done.stderr
+    code, output = dry_run(study, *STUDY)
+    assert code != 0
+    assert "cdmam.training.batch_sise" in output
 
 
 # The tests below run the copy again, the ones above only plan.
