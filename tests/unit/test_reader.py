@@ -9,13 +9,14 @@ from cases import long
 from scipy import stats
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import brentq
+from scipy.signal import correlate2d
 
 from xiqa.cdmam.curve import thresholds
 from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETERS_MM, THICKNESSES_UM
 from xiqa.cdmam.projection import disc_cover
 from xiqa.cdmam.reader import SEARCH_MM, read_image
 from xiqa.cdmam.registered import registration_warnings
-from xiqa.cdmam.signals import _disc_template, _means
+from xiqa.cdmam.signals import _cell_sums, _disc_templates, _means
 
 PIXEL_MM = 0.1
 SIDES = np.array([[1.0, -1.0], [-1.0, -1.0]]) / math.sqrt(2)  # steps of diameter and thickness index; x right, y down
@@ -286,13 +287,14 @@ def thresholds_over_matched(diameter_mm, pixel_mm, trials=4000, blur_mm=0.042, f
     spectrum = np.abs(np.fft.fft2(gaussian_filter(white, filter_mm / pixel_mm))) ** 2
     span = np.arange(-4, 5) * 0.05
     near = np.hypot(span[:, None], span) <= SEARCH_MM + 1e-9
-    template = _disc_template(diameter_mm / 2 / 0.05)
+    templates = _disc_templates(np.array([[diameter_mm / 2 / 0.05]]))
 
     def signals(image, places):
-        means = np.empty((len(places), 9, 9))
-        nothing = np.zeros((len(places), 4)), places, np.zeros((2, 2)), 1.0
-        _means(image.astype(np.float32), places, 0.05 / pixel_mm, template, 4, *nothing, means)
-        return means[:, near]
+        present, means = np.ones((1, len(places)), bool), np.empty((1, 1, 1, len(places), 9, 9))
+        around = np.array([0]), present, places[None, None], 0.05 / pixel_mm, *templates, 4
+        nothing = np.zeros((1, len(places), 4)), places[None], np.zeros((2, 2)), 1.0
+        _means(image.astype(np.float32), *around, *nothing, means)
+        return means[0, 0, 0][:, near]
 
     matched, own = [], []
     for x, y in phases:
@@ -413,3 +415,70 @@ def test_agreement_with_the_standard_reader(real_data):
     assert 0.95 < np.exp(np.log(ratio).mean()) < 1.05
     assert ratio.min() > 0.8
     assert ratio.max() < 1.25
+
+
+def plain_cell_sums(image, centre, places, steps, radius, clearance):
+    """What `_cell_sums` gives for one cell, pixel by pixel."""
+    inverse = np.linalg.inv(np.column_stack(steps))
+    limit = 0.5 - clearance / math.sqrt(abs(np.linalg.det(np.column_stack(steps))))
+    row, column = np.indices(image.shape)
+    from_centre = np.stack([column - centre[0], row - centre[1]])
+    inside = (np.abs(np.tensordot(inverse, from_centre, 1)) <= limit).all(axis=0)
+    for x, y in places:
+        inside &= (column - x) ** 2 + (row - y) ** 2 >= radius**2
+    x, y, value = from_centre[0][inside], from_centre[1][inside], image[inside].astype(float)
+    parts = np.ones(len(x)), x, y, x * x, x * y, y * y, value, value * x, value * y, value * value
+    return [part.sum() for part in parts]
+
+
+@pytest.mark.parametrize("angle_deg", [0, 3, 45, 88])
+@pytest.mark.parametrize("radius", [2.03, 9.03, 17.03])  # no pixel lies on the rim
+def test_sums_over_runs_of_pixels_are_those_over_single_pixels(angle_deg, radius):
+    """Upright and tilted cells, one of them cut by the image's rim; discs apart, overlapping, and across the rim."""
+    rng = np.random.default_rng(3)
+    image = rng.uniform(900, 1100, (130, 140)).astype(np.float32)
+    turn = np.deg2rad(angle_deg)
+    steps = 60 * np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    centres = np.array([[70.3, 60.8], [20.1, 110.4]])
+    places = centres[:, None] + np.array([[0.2, -0.4], [15.1, 3.0], [-14.0, 6.5], [3.3, -16.0], [28.0, 28.0]])
+    found = np.zeros((2, 10))
+    _cell_sums(image, centres, places, *steps, np.full(2, radius), 5.0, found)
+    expected = [plain_cell_sums(image, *cell, steps, radius, 5.0) for cell in zip(centres, places, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-5)
+
+
+def plain_disc(radius):
+    """Area coverage of a disc, by 16 × 16 places in each cell."""
+    half = int(radius + 0.5)
+    places = (np.arange((2 * half + 1) * 16) + 0.5) / 16 - 0.5 - half
+    covered = (places[:, None] ** 2 + places**2 < radius**2).reshape(2 * half + 1, 16, 2 * half + 1, 16)
+    return covered.mean(axis=(1, 3)) / covered.mean(axis=(1, 3)).sum()
+
+
+def test_means_of_several_sizes_at_once_are_weighted_sums_of_the_interpolated_image():
+    """Rows of one to four places, three sizes, and grid lines that take a part of the disc or all of it."""
+    rng = np.random.default_rng(4)
+    image = rng.uniform(900, 1100, (90, 100)).astype(np.float32)
+    places = np.array([[[[50.2, 40.7], [30.9, 20.3], [98.6, 3.2]]]])
+    centres, planes = places[0] + 4, rng.uniform(-1, 1, (1, 3, 4)) + np.array([1000, 0, 0, 0])
+    radii, step, gradients = np.array([[0.7], [3.2], [5.49]]), 0.8, np.array([[0.03, 0.02], [-0.02, 0.03]])
+    templates = _disc_templates(radii)
+    for reach in range(4):
+        for limit in (1.0, 0.3):
+            found = np.full((3, 1, 1, 3, 2 * reach + 1, 2 * reach + 1), np.nan)
+            around = np.array([0]), np.ones((1, 3), bool), places, step, *templates, reach
+            _means(image, *around, planes, centres, gradients, limit, found)
+            for size, cell in np.ndindex(3, 3):
+                disc = plain_disc(radii[size, 0])
+                half = len(disc) // 2
+                span = np.arange(-half - reach, half + reach + 1) * step
+                x, y = np.meshgrid(places[0, 0, cell, 0] + span, places[0, 0, cell, 1] + span)
+                dx, dy = x - centres[0, cell, 0], y - centres[0, cell, 1]
+                clear = (np.abs(np.tensordot(gradients, np.stack([dx, dy]), 1)) < limit).all(axis=0).astype(float)
+                level, along, down, _ = planes[0, cell]
+                above = map_coordinates(image.astype(float), (y, x), order=1, mode="nearest")
+                above = (above - level - along * dx - down * dy) * clear
+                weight = correlate2d(clear, disc, "valid")
+                enough = weight > 0.3
+                expected = np.where(enough, correlate2d(above, disc, "valid") / np.where(enough, weight, 1), 0)
+                np.testing.assert_allclose(found[size, 0, 0, cell], expected, rtol=1e-9, atol=1e-9)

@@ -220,7 +220,9 @@ def _recording(path: Path, data: Dataset, pixel_mm: float | None, frame: int | N
         raise DataError(path, f"found {frames(data)} frames, expected one; name one of them with --frame NUMBER")
     stored, pixel_mm = stored_pixels(path, data), pixel_mm or _spacing(path, data)
     slope, intercept = float(data.get("RescaleSlope") or 1), float(data.get("RescaleIntercept") or 0)
-    counts = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    counts = stored.astype(np.float32)
+    if (slope, intercept) != (1, 0):
+        counts = counts * np.float32(slope) + np.float32(intercept)
     sign = data.get("PixelIntensityRelationshipSign")
     sign = int(sign) if sign not in (None, "") else None
     if sign == -1:

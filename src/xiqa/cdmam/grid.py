@@ -299,7 +299,7 @@ def check_pitch(
     return pitch_mm
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, fastmath={"reassoc", "contract"})  # not-a-number means something here
 def _profiles(flat, origin, along, across, first, samples, shifts, profiles):
     """Fill `profiles` (n, n, k) [line, segment] with means along the cell sides of one family, moved by `shifts`.
 
@@ -309,26 +309,44 @@ def _profiles(flat, origin, along, across, first, samples, shifts, profiles):
         first: index of the first line and segment.
         samples: how many places along a side are averaged.
         shifts: (k,) fractions of the step across.
-        profiles: NaN where half of the samples or more lie outside the image.
+        profiles: NaN from the first shift by which more than half of the samples lie outside the image.
     """
     height, width = flat.shape
+    step_x, step_y = 0.8 / samples * along[0], 0.8 / samples * along[1]
     for a in range(profiles.shape[0]):
         for b in range(profiles.shape[1]):
+            t = first + b + 0.1 + 0.4 / samples
             for k in range(shifts.size):
+                s = first + a + shifts[k]
+                x = origin[0] + t * along[0] + s * across[0]
+                y = origin[1] + t * along[1] + s * across[1]
+                far_x, far_y = x + (samples - 1) * step_x, y + (samples - 1) * step_y
                 total, n = 0.0, 0
-                for m in range(samples):
-                    t = first + b + 0.1 + 0.8 * (m + 0.5) / samples
-                    x = origin[0] + t * along[0] + (first + a + shifts[k]) * across[0]
-                    y = origin[1] + t * along[1] + (first + a + shifts[k]) * across[1]
-                    i, j = int(np.floor(y)), int(np.floor(x))
-                    if i < 0 or j < 0 or i + 1 >= height or j + 1 >= width:
-                        continue
-                    v, u = y - i, x - j
-                    total += (1 - v) * ((1 - u) * flat[i, j] + u * flat[i, j + 1]) + v * (
-                        (1 - u) * flat[i + 1, j] + u * flat[i + 1, j + 1]
-                    )
-                    n += 1
-                profiles[a, b, k] = total / n if n >= samples // 2 and n > 0 else np.nan
+                if min(x, far_x) > 0 and max(x, far_x) < width - 1 and min(y, far_y) > 0 and max(y, far_y) < height - 1:
+                    for m in range(samples):
+                        px, py = x + m * step_x, y + m * step_y
+                        i, j = np.uint32(py), np.uint32(px)
+                        below, right = i + np.uint32(1), j + np.uint32(1)
+                        v, u = py - i, px - j
+                        total += (1 - v) * ((1 - u) * flat[i, j] + u * flat[i, right]) + v * (
+                            (1 - u) * flat[below, j] + u * flat[below, right]
+                        )
+                    n = samples
+                else:
+                    for m in range(samples):
+                        px, py = x + m * step_x, y + m * step_y
+                        i, j = int(np.floor(py)), int(np.floor(px))
+                        if i < 0 or j < 0 or i + 1 >= height or j + 1 >= width:
+                            continue
+                        v, u = py - i, px - j
+                        total += (1 - v) * ((1 - u) * flat[i, j] + u * flat[i, j + 1]) + v * (
+                            (1 - u) * flat[i + 1, j] + u * flat[i + 1, j + 1]
+                        )
+                        n += 1
+                if n < max(samples // 2, 1):
+                    profiles[a, b, k:] = np.nan
+                    break
+                profiles[a, b, k] = total / n
 
 
 def measure_edges(

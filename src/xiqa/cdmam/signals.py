@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numba
 import numpy as np
@@ -38,6 +37,9 @@ _LEAST_LOCATION_SD_MM = 0.02
 def _cell_sums(image, centres, places, step_i, step_j, radii, clearance, sums):
     """Fill `sums` (n, 10) with what the least-squares plane of each cell needs, grid lines and discs left out.
 
+    Between what is left out the pixels of a row are taken as runs: sums over their places are closed forms, and the
+    loop over their values has no branch.
+
     Args:
         image: (h, w).
         centres: (n, 2) of the cells; places: (n, k, 2) where discs may lie; radii: (n,) how much to leave out there.
@@ -53,6 +55,8 @@ def _cell_sums(image, centres, places, step_i, step_j, radii, clearance, sums):
     limit = 0.5 - clearance / pitch
     reach_x = abs(step_i[0]) * 0.5 + abs(step_j[0]) * 0.5
     reach_y = abs(step_i[1]) * 0.5 + abs(step_j[1]) * 0.5
+    discs = places.shape[1]
+    begins, ends = np.empty(discs + 1, np.int64), np.empty(discs + 1, np.int64)
     for n in range(centres.shape[0]):
         centre_x, centre_y = centres[n, 0], centres[n, 1]
         squared = radii[n] * radii[n]
@@ -64,33 +68,54 @@ def _cell_sums(image, centres, places, step_i, step_j, radii, clearance, sums):
             for k in range(2):
                 gx = gi_x if k == 0 else gj_x
                 gy = gi_y if k == 0 else gj_y
-                if abs(gx) < 1e-12:
+                if abs(gx) < 1e-12:  # the row runs along this pair of sides
+                    if abs(gy * dy) > limit:
+                        low, high = 1.0, 0.0
                     continue
                 first, second = (-limit - gy * dy) / gx, (limit - gy * dy) / gx
                 low = max(low, min(first, second))
                 high = min(high, max(first, second))
             x0, x1 = max(int(np.ceil(centre_x + low)), 0), min(int(np.floor(centre_x + high)), width - 1)
-            for column in range(x0, x1 + 1):
-                dx = column - centre_x
-                free = True
-                for p in range(places.shape[1]):
-                    px, py = column - places[n, p, 0], row - places[n, p, 1]
-                    if px * px + py * py < squared:
-                        free = False
-                        break
-                if not free:
-                    continue
-                value = image[row, column]
-                sums[n, 0] += 1
-                sums[n, 1] += dx
-                sums[n, 2] += dy
-                sums[n, 3] += dx * dx
-                sums[n, 4] += dx * dy
-                sums[n, 5] += dy * dy
-                sums[n, 6] += value
-                sums[n, 7] += value * dx
-                sums[n, 8] += value * dy
-                sums[n, 9] += value * value
+            # The columns that discs take in this row, in order; the row's end is the last of them.
+            count = 0
+            for p in range(discs):
+                py = row - places[n, p, 1]
+                rest = squared - py * py
+                if rest > 0:
+                    half = np.sqrt(rest)
+                    begin, end = int(np.floor(places[n, p, 0] - half)) + 1, int(np.ceil(places[n, p, 0] + half))
+                    k = count
+                    while k > 0 and begins[k - 1] > begin:
+                        begins[k], ends[k] = begins[k - 1], ends[k - 1]
+                        k -= 1
+                    begins[k], ends[k] = begin, end
+                    count += 1
+            begins[count], ends[count] = x1 + 1, x1 + 1
+            start = x0
+            for k in range(count + 1):
+                stop = min(begins[k], x1 + 1)
+                if stop > start:
+                    length, left = float(stop - start), start - centre_x
+                    total, moment, square, dx = 0.0, 0.0, 0.0, left
+                    for pixel in image[row, start:stop]:
+                        value = np.float64(pixel)
+                        total += value
+                        moment += value * dx
+                        square += value * value
+                        dx += 1.0
+                    steps = 0.5 * length * (length - 1)
+                    x_sum = length * left + steps
+                    sums[n, 0] += length
+                    sums[n, 1] += x_sum
+                    sums[n, 2] += length * dy
+                    sums[n, 3] += length * left * left + 2 * left * steps + steps * (2 * length - 1) / 3
+                    sums[n, 4] += x_sum * dy
+                    sums[n, 5] += length * dy * dy
+                    sums[n, 6] += total
+                    sums[n, 7] += moment
+                    sums[n, 8] += total * dy
+                    sums[n, 9] += square
+                start = max(start, ends[k])
 
 
 def cell_planes(image: np.ndarray, pose: Pose, pixel_mm: float, magnification: float, offset: float) -> np.ndarray:
@@ -125,78 +150,143 @@ def cell_planes(image: np.ndarray, pose: Pose, pixel_mm: float, magnification: f
     return planes
 
 
-@lru_cache(maxsize=512)
-def _disc_template(radius: float) -> np.ndarray:
-    """Normalised disc, area coverage of each cell of a grid centred on it; radius in cells."""
-    half = int(radius + 0.5)
-    subsamples = (np.arange((2 * half + 1) * 16) + 0.5) / 16 - 0.5 - half
-    inside = subsamples[:, None] ** 2 + subsamples**2 < radius**2
-    template = inside.reshape(2 * half + 1, 16, 2 * half + 1, 16).mean(axis=(1, 3))
-    return template / template.sum()
+@numba.njit(cache=True)
+def _cover(radii, templates, halves, gaps):
+    """Fill what `_disc_templates` returns, the templates with numbers of places that are covered."""
+    for s in range(radii.shape[0]):
+        for d in range(radii.shape[1]):
+            half, square = int(radii[s, d] + 0.5), radii[s, d] * radii[s, d]
+            halves[s, d] = half
+            for row in range(half + 1):  # a quarter of it; the others are its mirror images
+                for column in range(half + 1):
+                    inside = 0
+                    for v in range(16):
+                        y = row + (v + 0.5) / 16 - 0.5 - half
+                        for u in range(16):
+                            x = column + (u + 0.5) / 16 - 0.5 - half
+                            inside += 1 if y * y + x * x < square else 0
+                    for i in (row, 2 * half - row):
+                        for j in (column, 2 * half - column):
+                            templates[s, d, i, j] = inside
+                        if inside == 0:
+                            gaps[s, d, i] = column + 1
+
+
+def _disc_templates(radii: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normalised discs, area coverage of each cell of a grid centred on them, by 16 × 16 places in the cell.
+
+    Args:
+        radii: (sizes, D) in cells.
+
+    Returns:
+        (sizes, D, k, k), each in the upper left part of a square that holds the largest; (sizes, D) cells from its
+        middle to the rim; (sizes, D, k) how many cells of each row the disc leaves free on either side.
+    """
+    side = 2 * int(radii.max() + 0.5) + 1
+    templates = np.zeros((*radii.shape, side, side))
+    halves, gaps = np.zeros(radii.shape, np.intp), np.zeros((*radii.shape, side), np.intp)
+    _cover(radii, templates, halves, gaps)
+    return templates / templates.sum(axis=(2, 3), keepdims=True), halves, gaps
 
 
 @numba.njit(cache=True, fastmath=True)
-def _means(image, places, step, template, reach, planes, centres, gradients, limit, out):
+def _four_sums(patch, template, gaps, side, top, left):
+    """Sums of a patch under a template at (top, left) and the three places right of it.
+
+    Rows of a disc are too short for the processor's vectors; four places side by side fill one.
+    """
+    first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
+    for row in range(side):
+        gap = gaps[row]
+        weights = template[row, gap : side - gap]
+        values = patch[top + row, left + gap : left + side - gap + 3]
+        for column in range(len(weights)):
+            weight = weights[column]
+            first += weight * values[column]
+            second += weight * values[column + 1]
+            third += weight * values[column + 2]
+            fourth += weight * values[column + 3]
+    return first, second, third, fourth
+
+
+@numba.njit(cache=True, fastmath=True)
+def _means(
+    image, rows, present, places, step, templates, halves, gaps, reach, planes, centres, gradients, limit, found
+):
     """Means under a template at and around places, in an image resampled about each of them.
 
     Args:
         image: (h, w).
-        places: (n, 2) the places in pixels.
+        rows: indices of the diameters that are asked for.
+        present: (D, T) where there is a cell.
+        places: (n, D, T, 2) the places in pixels.
         step: step of the resampled grid in pixels.
-        template: (k, k) normalised, k odd.
+        templates, halves, gaps: of each size and diameter, see `_disc_templates`.
         reach: how many steps around a place the template is moved to.
-        planes: (n, 4) background about `centres` (n, 2), see `_cell_plane`.
+        planes: (D, T, 4) background about `centres` (D, T, 2), see `cell_planes`.
         gradients: (2, 2) of both lattice coordinates by x and y; where one of them is further than `limit` from the
             cell's centre lies a grid line, which takes no part.
-        out: (n, 2 reach + 1, 2 reach + 1) is filled with the means above the background, [row, column].
+        found: (sizes, n, D, T, 2 reach + 1, 2 reach + 1) is filled with the means above the background, [row, column].
     """
     height, width = image.shape
-    half = template.shape[0] // 2
-    size = 2 * (half + reach) + 1
-    patch, free = np.empty((size, size)), np.empty((size, size))
-    for n in range(places.shape[0]):
-        clear = True
-        for row in range(size):
-            py = places[n, 1] + (row - half - reach) * step
-            dy = py - centres[n, 1]
-            py = min(max(py, 0.0), height - 1.0)
-            i = min(int(py), height - 2)
-            v = py - i
-            for column in range(size):
-                px = places[n, 0] + (column - half - reach) * step
-                dx = px - centres[n, 0]
-                px = min(max(px, 0.0), width - 1.0)
-                j = min(int(px), width - 2)
-                u = px - j
-                value = (1 - v) * ((1 - u) * image[i, j] + u * image[i, j + 1]) + v * (
-                    (1 - u) * image[i + 1, j] + u * image[i + 1, j + 1]
-                )
-                along = abs(gradients[0, 0] * dx + gradients[0, 1] * dy)
-                across = abs(gradients[1, 0] * dx + gradients[1, 1] * dy)
-                inside = along < limit and across < limit
-                clear = clear and inside
-                free[row, column] = 1.0 if inside else 0.0
-                patch[row, column] = value - (planes[n, 0] + planes[n, 1] * dx + planes[n, 2] * dy) if inside else 0.0
-        for top in range(2 * reach + 1):
-            for left in range(2 * reach + 1):
-                total = 0.0
-                for row in range(template.shape[0]):
-                    for column in range(template.shape[1]):
-                        total += template[row, column] * patch[top + row, left + column]
-                if not clear:
-                    weight = 0.0
-                    for row in range(template.shape[0]):
-                        for column in range(template.shape[1]):
-                            weight += template[row, column] * free[top + row, left + column]
-                    total = total / weight if weight > 0.3 else 0.0
-                out[n, top, left] = total
+    largest = templates.shape[-1] + 2 * reach
+    patch, free = np.zeros((largest, largest + 3)), np.zeros((largest, largest + 3))
+    lefts, parts, moves = np.empty(largest, np.uint32), np.empty(largest), np.empty(largest)
+    for i in rows:
+        half = 0
+        for s in range(len(halves)):  # the image is resampled once, for the largest size
+            half = max(half, halves[s, i])
+        size = 2 * (half + reach) + 1
+        for t in range(present.shape[1]):
+            if not present[i, t]:
+                continue
+            centre_x, centre_y = centres[i, t, 0], centres[i, t, 1]
+            level, slope_x, slope_y = planes[i, t, 0], planes[i, t, 1], planes[i, t, 2]
+            for n in range(places.shape[0]):
+                clear = True
+                # What all rows share; unsigned, so that no index is asked whether it counts from the end.
+                for column in range(size):
+                    px = places[n, i, t, 0] + (column - half - reach) * step
+                    moves[column] = px - centre_x
+                    px = min(max(px, 0.0), width - 1.0)
+                    lefts[column] = np.uint32(min(px, width - 2.0))
+                    parts[column] = px - lefts[column]
+                for row in range(size):
+                    py = places[n, i, t, 1] + (row - half - reach) * step
+                    dy = py - centre_y
+                    py = min(max(py, 0.0), height - 1.0)
+                    upper = np.uint32(min(py, height - 2.0))
+                    v = py - upper
+                    above, below = image[upper], image[upper + np.uint32(1)]
+                    for column in range(size):
+                        left, u, dx = lefts[column], parts[column], moves[column]
+                        right = left + np.uint32(1)
+                        value = (1 - v) * ((1 - u) * above[left] + u * above[right]) + v * (
+                            (1 - u) * below[left] + u * below[right]
+                        )
+                        along = abs(gradients[0, 0] * dx + gradients[0, 1] * dy)
+                        across = abs(gradients[1, 0] * dx + gradients[1, 1] * dy)
+                        inside = along < limit and across < limit
+                        clear = clear and inside
+                        free[row, column] = 1.0 if inside else 0.0
+                        patch[row, column] = value - (level + slope_x * dx + slope_y * dy) if inside else 0.0
+                for s in range(len(halves)):
+                    side = 2 * halves[s, i] + 1
+                    rim = half - halves[s, i]
+                    for top in range(2 * reach + 1):
+                        for left in range(0, 2 * reach + 1, 4):
+                            around = templates[s, i], gaps[s, i], side, rim + top, rim + left
+                            totals = _four_sums(patch, *around)
+                            weights = (1.0, 1.0, 1.0, 1.0) if clear else _four_sums(free, *around)
+                            for k in range(min(4, 2 * reach + 1 - left)):
+                                found[s, n, i, t, top, left + k] = totals[k] / weights[k] if weights[k] > 0.3 else 0.0
 
 
 def means_near(
     image: np.ndarray,
     pose: Pose,
     pixel_mm: float,
-    magnification: float,
+    magnification: float | np.ndarray,
     planes: np.ndarray,
     places: np.ndarray,
     reach_mm: float,
@@ -209,7 +299,7 @@ def means_near(
         image: (h, w) float32 counts.
         pose: the pose in pixels of the image.
         pixel_mm: pixel spacing in mm.
-        magnification: size of the discs on the detector over their nominal size.
+        magnification: size of the discs on the detector over their nominal size, or several such sizes.
         planes: (D, T, 4) as from `cell_planes`.
         places: (n, D, T, 2) places in pixels; each has the disc's size of its row.
         reach_mm: how far around a place the disc is moved, along both axes.
@@ -218,24 +308,21 @@ def means_near(
 
     Returns:
         (n, D, T, k, k) counts; [..., row, column] of the disc's place; 0 where there is no cell, or not asked for.
+        Several sizes come first.
     """
+    known, sizes = pose.phantom, np.atleast_1d(magnification)
     reach = int(reach_mm / step_mm + 1e-9)
-    found = np.zeros((*places.shape[:-1], 2 * reach + 1, 2 * reach + 1))
+    found = np.zeros((len(sizes), *places.shape[:-1], 2 * reach + 1, 2 * reach + 1))
     gradients = np.linalg.inv(pose.frame[1:].T)
     pitch = 1 / math.sqrt(abs(np.linalg.det(gradients)))
     limit = 0.5 - _GRID_CLEARANCE_MM / pixel_mm / pitch
-    centres = pose.centres
-    for i in range(len(pose.phantom.diameters_mm)) if rows is None else rows:
-        radius = pose.phantom.diameters_mm[i] * magnification / 2
-        cells = np.flatnonzero(pose.phantom.present[i])
-        spots = np.ascontiguousarray(places[:, i, cells]).reshape(-1, 2)
-        which = np.tile(cells, len(places))
-        below, middle = planes[i, which], centres[i, which]
-        out = np.empty((len(spots), *found.shape[-2:]))
-        template = _disc_template(radius / step_mm)
-        _means(image, spots, step_mm / pixel_mm, template, reach, below, middle, gradients, limit, out)
-        found[:, i, cells] = out.reshape(len(places), len(cells), *out.shape[1:])
-    return found
+    radii = sizes[:, None] * known.diameters_mm / 2 / step_mm
+    templates = _disc_templates(radii)
+    rows = np.arange(len(known.diameters_mm)) if rows is None else rows
+    step = step_mm / pixel_mm
+    places = np.ascontiguousarray(places)
+    _means(image, rows, known.present, places, step, *templates, reach, planes, pose.centres, gradients, limit, found)
+    return found if np.ndim(magnification) else found[0]
 
 
 def observe(
@@ -330,8 +417,9 @@ def _fit(
     robust = np.ones(len(weight))
     for _ in range(10):
         each = weight * robust
-        normal = np.einsum("nkp,n,nkq->pq", design, each, design) + expected
-        solution = np.linalg.solve(normal, np.einsum("nkp,n,nk->p", design, each, target))
+        weighted = (each[:, None, None] * design).reshape(-1, 7).T
+        normal = weighted @ design.reshape(-1, 7) + expected
+        solution = np.linalg.solve(normal, weighted @ target.ravel())
         square = ((target - design @ solution) ** 2).sum(axis=1)
         robust = 1 / (1 + weight * square / 9)  # Cauchy: a false place hardly counts
     about_centre = solution[:6].reshape(2, 3).T
@@ -364,13 +452,13 @@ def choose_pose(
     known = poses[0].phantom
     magnification, start = pitch_mm / nominal_pitch_mm(known), nominal_offset(known)
     used = known.present & (known.diameters_mm >= 0.3)[:, None]
-    n = int(used.sum())
+    n, rows = int(used.sum()), np.flatnonzero(used.any(axis=1))
     area_px = np.maximum(np.pi * (known.diameters_mm * magnification / 2 / pixel_mm) ** 2, 1.0)[:, None]
     scored = []
     for order, pose in enumerate(poses):
         around = small, pose, pixel_mm, magnification
         planes = cell_planes(*around, start)
-        means = means_near(*around, planes, pose.places(0)[:1], _COARSE_REACH_MM, pixel_mm)
+        means = means_near(*around, planes, pose.places(0)[:1], _COARSE_REACH_MM, pixel_mm, rows)
         noise = np.where(used & (planes[..., 3] > 0), planes[..., 3] / np.sqrt(area_px), np.inf)
         for sign in (line_sign, -line_sign):
             moves, snr = _located(sign * means, noise, _COARSE_SNR)
@@ -379,7 +467,7 @@ def choose_pose(
                 moved, *_ = _fit(pose, start, known.own_corners[:1], moves, snr, pixel_mm)
             around = small, moved, pixel_mm, magnification
             planes = cell_planes(*around, start)
-            signal = means_near(*around, planes, moved.places(start), 0, pixel_mm / 2)[..., 0, 0]
+            signal = means_near(*around, planes, moved.places(start), 0, pixel_mm / 2, rows)[..., 0, 0]
             own = np.where(known.empty_corners, -np.inf, sign * signal[1:]).max(axis=0)
             hits = int((own > np.where(known.empty_corners, sign * signal[1:], -np.inf).max(axis=0))[used].sum())
             scored.append(((hits, -order, sign == line_sign), moved, sign))
@@ -465,12 +553,9 @@ def settle_discs(image: np.ndarray, pose: Pose, pixel_mm: float, pitch_mm: float
         places = pose.places(offset)
         own = np.stack([places[0], np.take_along_axis(places, codes, axis=0)[0]])
         rows = np.flatnonzero(large.any(axis=(0, 2)))
-        around = image, pose, pixel_mm
         sizes = np.arange(0.90, 1.26, 0.02)
-        ratio = [
-            size * sign * (weight * means_near(*around, size, planes, own, 0, _STEP_MM, rows)[..., 0, 0]).sum()
-            for size in sizes
-        ]
+        signal = means_near(image, pose, pixel_mm, sizes, planes, own, 0, _STEP_MM, rows)[..., 0, 0]
+        ratio = sizes * sign * (weight * signal).sum(axis=(1, 2, 3))
         best = int(np.argmax(ratio))
-        magnification = float(sizes[best] + 0.02 * vertex(np.array(ratio), best))
+        magnification = float(sizes[best] + 0.02 * vertex(ratio, best))
     return Discs(pose, offset, magnification, located, residual, standard_error)

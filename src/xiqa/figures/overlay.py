@@ -21,12 +21,14 @@ ARROW_SCALE = 10
 """How much longer than in the image the displacement of the discs is drawn."""
 
 
-def hit_map(image: ReadImage) -> Image.Image:
+def hit_map(image: ReadImage, canvas: Image.Image | None = None) -> Image.Image:
     """The image with a ring around each corner disc that was found, and a cross where it was missed.
 
-    The disc of the cell is where ring and cross are; the central discs are not judged here.
+    The disc of the cell is where ring and cross are; the central discs are not judged here. It is drawn upon `canvas`,
+    which several pictures of an image share by copies; None: a new one.
     """
-    canvas, draw = _canvas(image)
+    canvas = canvas or _canvas(image.picture)
+    draw = ImageDraw.Draw(canvas)
     hit = image.reading.corner == HIT
     for (i, j), centre in _cells(image, discs=True):
         x, y = _corner_disc(image, i, j, centre)
@@ -45,9 +47,10 @@ def hit_map(image: ReadImage) -> Image.Image:
     return _captioned(canvas, words)
 
 
-def grid_overlay(image: ReadImage) -> Image.Image:
+def grid_overlay(image: ReadImage, canvas: Image.Image | None = None) -> Image.Image:
     """The image with the fitted grid, the cell of the largest and thickest disc marked, and the discs' displacement."""
-    canvas, draw = _canvas(image)
+    canvas = canvas or _canvas(image.picture)
+    draw = ImageDraw.Draw(canvas)
     placed = image.reading.registration
     known, (_, smaller, thicker) = _phantom(image), (_FINE * vector for vector in _frame(image))
     for _, centre in _cells(image):
@@ -71,7 +74,8 @@ def grid_overlay(image: ReadImage) -> Image.Image:
 
 def image_pictures(image: ReadImage) -> dict[str, bytes]:
     """Both pictures of an image as PNG: "hits" and "grid"."""
-    return {"hits": png(hit_map(image)), "grid": png(grid_overlay(image))}
+    canvas = _canvas(image.picture)
+    return {"hits": png(hit_map(image, canvas.copy())), "grid": png(grid_overlay(image, canvas))}
 
 
 def displacement_px(placed: Registration, version: str = "3.4") -> np.ndarray | None:
@@ -83,7 +87,7 @@ def displacement_px(placed: Registration, version: str = "3.4") -> np.ndarray | 
 
 def lost_phantom(picture: np.ndarray, factor: int) -> Image.Image:
     """An image in which the phantom was not found, with a ruler in pixels of the image, to read corners from."""
-    canvas = _grey(picture).resize((_FINE * picture.shape[1], _FINE * picture.shape[0]), Image.Resampling.BILINEAR)
+    canvas = _canvas(picture)
     draw = ImageDraw.Draw(canvas)
     longest = max(picture.shape) * factor
     step = next(s for s in (100, 200, 250, 500, 1000, 2000, 2500, 5000, 10**9) if longest / s <= 12)
@@ -105,18 +109,13 @@ def png(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _canvas(image: ReadImage) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    canvas = _grey(image.picture)
-    canvas = canvas.resize((_FINE * canvas.width, _FINE * canvas.height), Image.Resampling.BILINEAR)
-    return canvas, ImageDraw.Draw(canvas)
-
-
-def _grey(picture: np.ndarray) -> Image.Image:
+def _canvas(picture: np.ndarray) -> Image.Image:
+    """A picture in grey to draw upon, `_FINE` times as large."""
     # The lines of the grid are darker than any disc: the grey of the background's noise tells how much is shown.
     middle, high = style.robust_limits(picture, 50, 99.5)
     low = max(float(picture.min()), middle - 6 * (high - middle))
-    grey = np.clip((picture - low) / (high - low) * 255, 0, 255).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+    grey = Image.fromarray(np.clip((picture - low) / (high - low) * 255, 0, 255).astype(np.uint8))
+    return grey.resize((_FINE * grey.width, _FINE * grey.height), Image.Resampling.BILINEAR).convert("RGB")
 
 
 def _frame(image: ReadImage, discs: bool = False) -> np.ndarray:
