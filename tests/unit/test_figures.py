@@ -14,6 +14,7 @@ from printed_numbers import assert_drawn, assert_printed, texts_of
 
 from xiqa.cdmam.phantom import CELL_PRESENT, DIAMETERS_MM, GEOMETRIES, THICKNESSES_UM, disc_centres_mm
 from xiqa.figures import cdmam_images, checks, prediction, saliency_maps, style, training
+from xiqa.figures.blocks import block_mean
 from xiqa.files import write_figure
 from xiqa.metrics.modified_image import summarise_modified_images
 from xiqa.metrics.prediction import STOOD_FOR, diameter_scores
@@ -82,12 +83,12 @@ def predictions(n: int = 20) -> pd.DataFrame:
 
 def test_block_mean_keeps_the_mean_and_leaves_missing_pixels_out():
     image = np.random.default_rng(0).normal(size=(12, 9))
-    reduced = style.block_mean(image, 3)
+    reduced = block_mean(image, 3)
     assert reduced.shape == (4, 3)
     assert reduced.mean() == pytest.approx(image.mean())
     image[:3, :3] = np.nan
     image[3, 0] = np.nan
-    reduced = style.block_mean(image, 3)
+    reduced = block_mean(image, 3)
     assert np.isnan(reduced[0, 0])
     assert reduced[1, 0] == pytest.approx(np.nanmean(image[3:6, :3]))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xiqa.figures.style import block_mean
+from xiqa.figures.blocks import block_mean
 from xiqa.files import write_array, write_json
 from xiqa.logs import log_to
 from xiqa.saliency.upsampling import (

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from xiqa.figures import style
+from xiqa.figures.blocks import block_mean
 
 Box = tuple[float, float, float, float]
 SHARED_LABEL = "map / its limit"
@@ -156,7 +157,7 @@ def _draw_view(panel: Axes, view: UpsampledView, column: str, pixel_mm: float, l
     # A block mean of a map has less spread than its pixels: the whole view has its own limit, and says so.
     if is_map and is_whole:
         factor = style.reduction(values.shape)
-        overview = style.signed_limit(style.block_mean(values, factor), 99.0)
+        overview = style.signed_limit(block_mean(values, factor), 99.0)
         look["limits"] = (-overview, overview)
         note = f" (mean of {factor} × {factor} px,\nlimit {overview:.2g})" if factor > 1 else f" (limit {overview:.2g})"
     shown = style.show_image(panel, values, pixel_mm, origin_mm=origin, **look)
@@ -256,7 +257,7 @@ def plot_upsampling_quality(
     grid = figure.subplots(1, 3)
     labels = ("visits per pixel", f"standard error over draws\n({unit})", f"disagreement of members\n(SD, {unit})")
     for index, (panel, values, label) in enumerate(zip(grid, (visits, standard_error, member_sd), labels, strict=True)):
-        reduced = style.block_mean(values, style.reduction(values.shape))
+        reduced = block_mean(values, style.reduction(values.shape))
         limits = (0.0, float(np.nanpercentile(reduced, 99.5)) or 1.0)
         if index == 0:
             limits = style.robust_limits(values[:: style.reduction(values.shape)], 0.1, 99.9)

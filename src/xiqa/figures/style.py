@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from xiqa.config import base_method
+from xiqa.figures.blocks import block_mean
 
 SINGLE_COLUMN, DOUBLE_COLUMN = 3.5, 7.2
 """Widths of a journal's column and page in inches."""
@@ -188,29 +189,6 @@ def groups_in_order(found: Sequence[str]) -> list[str]:
     """The groups that occur, in the order of the paper; unknown ones at the end."""
     unique = list(dict.fromkeys(found))
     return [g for g in GROUP_NAMES if g in unique] + [g for g in unique if g not in GROUP_NAMES]
-
-
-def block_mean(image: np.ndarray, factor: int) -> np.ndarray:
-    """Reduce an image for display by the mean over factor × factor pixels.
-
-    Args:
-        image: (h, w); NaN pixels are left out of the mean.
-        factor: pixels per block and axis; what does not fill a block at the right and lower border is left out.
-
-    Returns:
-        (h // factor, w // factor) float32; a block of NaN stays NaN.
-    """
-    if factor == 1:
-        return np.asarray(image, np.float32)
-    rows, columns = (side // factor for side in image.shape)
-    blocks = np.asarray(image[: rows * factor, : columns * factor], np.float32)
-    blocks = blocks.reshape(rows, factor, columns, factor)
-    missing = np.isnan(blocks)
-    if not missing.any():
-        return blocks.mean(axis=(1, 3))
-    counted = (~missing).sum(axis=(1, 3))
-    total = np.where(missing, 0, blocks).sum(axis=(1, 3))
-    return np.where(counted > 0, total / np.maximum(counted, 1), np.nan).astype(np.float32)
 
 
 def reduction(shape: Sequence[int], pixels: int = 900) -> int:

@@ -27,8 +27,6 @@ def summarise_modified_images(rows: pd.DataFrame) -> pd.DataFrame:
 
     Reference: Amanova et al. 2022, figure 13; Clopper and Pearson 1934; Wilcoxon 1945.
     """
-    from scipy.stats import wilcoxon  # a second to import: only where images were modified
-
     change_um = rows["midpoint_after_um"] - rows["midpoint_before_um"]
     rows = rows.assign(change_um=change_um, change_percent=100 * change_um / rows["midpoint_before_um"])
     reference = rows["method"].iloc[0], REFERENCE_FORM
@@ -49,7 +47,13 @@ def summarise_modified_images(rows: pd.DataFrame) -> pd.DataFrame:
                     "lowered_share": lowered / n, "lowered_share_low": low, "lowered_share_high": high,
                     "median_change_um": change.median(), "median_change_low_um": median_low,
                     "median_change_high_um": median_high, "median_change_percent": part["change_percent"].median(),
-                    "p_value": wilcoxon(difference, alternative="less").pvalue if tested else np.nan,
+                    "p_value": _p_value(difference) if tested else np.nan,
                 }
             )  # fmt: skip
     return pd.DataFrame(summary)
+
+
+def _p_value(difference: pd.Series) -> float:
+    from scipy.stats import wilcoxon  # a second to import: only where there is something to test
+
+    return float(wilcoxon(difference, alternative="less").pvalue)
