@@ -54,8 +54,8 @@ def test_black_is_zero_where_the_paper_says_so(explained, method):
     }
     found = {}
     for name, black in blacks.items():
-        found[name], checks = run(method, baseline=name)
-        expected = attribute(classifier.net, x, target, method, baseline=classifier.inputs(black))
+        found[name], checks = run(method, baseline=name, steps=20)
+        expected = attribute(classifier.net, x, target, method, baseline=classifier.inputs(black), steps=20)
         np.testing.assert_allclose(found[name], expected, atol=1e-5)
         # The check asks for what this baseline promises.
         with torch.no_grad():

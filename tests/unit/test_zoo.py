@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 import torch
+from cases import long
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -47,7 +48,11 @@ def map_side(architecture: str, side: int) -> int:
     return side // 16 if "vgg" in architecture else -(-side // 32)
 
 
-@pytest.fixture(scope="module", params=get_args(Architecture))
+# Of those that are large, one like them is left: vgg16, inception_v3.
+LARGE = ("vgg19", "inception_resnet_v2")
+
+
+@pytest.fixture(scope="module", params=[long(name) if name in LARGE else name for name in get_args(Architecture)])
 def passed(request):
     """One architecture after one pass forward and backward, with everything that hooks saw."""
     name = request.param
