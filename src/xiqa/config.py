@@ -467,7 +467,9 @@ class Generalise(Section):
     samplings: int = Field(4, ge=1, description="samplings of each of them that the sampled network explains")
 
 
-DatasetFormat = Literal["object_cxr", "lvot", "brain_tumor", "brain_tumor_jpg", "covid_cxr", "ct_contrast", "folder"]
+DatasetFormat = Literal[
+    "object_cxr", "lvot", "brain_tumor", "brain_tumor_jpg", "covid_cxr", "ct_contrast", "mri_quality", "folder"
+]
 Architecture = Literal[
     "small_resnet",
     "small_vgg",
@@ -491,9 +493,11 @@ CLASSES_OF_FORMAT: dict[str, int] = {
     "ct_contrast": 2,
 }
 """How many classes a format has; the others have as many as their files, or `classes`, name."""
-WITH_TWIN = ("object_cxr", "lvot", "brain_tumor", "covid_cxr", "ct_contrast")
+WITH_TWIN = ("object_cxr", "lvot", "brain_tumor", "covid_cxr", "ct_contrast", "mri_quality")
 """Formats of which a simulated twin is written where no path is given."""
-WITH_OFFICIAL_PARTS = ("object_cxr", "folder")
+WITH_TARGETS = ("mri_quality", "folder")
+"""Formats whose images can have targets, numbers that a regression predicts."""
+WITH_OFFICIAL_PARTS = ("object_cxr", "mri_quality", "folder")
 """Formats whose files say which part an image belongs to."""
 # Settings of the papers by name; keys given beside `preset` override them.
 TRAINING_PRESETS: dict[str, dict[str, Any]] = {
@@ -669,10 +673,35 @@ class NetworkPlan(Section):
         return self
 
 
+class ExplainedOutput(Section):
+    """Which number a map explains where a network predicts numbers."""
+
+    target: str = Field(
+        "mean", min_length=1, description="regression: the target that is explained, or mean: the mean of all of them"
+    )
+    direction: Literal["higher", "lower"] = Field(
+        "higher", description="regression: whether maps show what speaks for a higher or for a lower value"
+    )
+
+
 class Dataset(Section):
-    """A set of images with labels: how it is read, divided and learnt."""
+    """A set of images with labels or targets: how it is read, divided and learnt."""
 
     format: DatasetFormat = Field(description="layout of the files")
+    task: Literal["classification", "regression"] = Field(
+        "classification",
+        description="what is learnt: the class of an image, or its targets (columns `target` or `target_*`), numbers",
+    )
+    target_units: dict[str, str] = Field(
+        {}, description="regression: unit of each target, as figures print it, such as {severity: 1, dose: mGy}"
+    )
+    members: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="members of a deep ensemble: with one seed s, trainings of seeds s, s + 1, ... on the split of s",
+    )
+    explain: ExplainedOutput = ExplainedOutput()
     path: str | None = Field(
         None, description="folder of the real data, with $VARIABLES and ~; nothing: its simulated twin is written"
     )
@@ -762,6 +791,7 @@ class Dataset(Section):
             raise ValueError(
                 f"format: {self.format} needs path: the folder of your images (simulated twins: {', '.join(WITH_TWIN)})"
             )
+        self._check_task()
         classes = len(self.classes) or CLASSES_OF_FORMAT.get(self.format)
         if self.classes and classes != CLASSES_OF_FORMAT.get(self.format, classes):
             expected = CLASSES_OF_FORMAT[self.format]
@@ -791,6 +821,25 @@ class Dataset(Section):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: found {list(self.seeds)}, expected each once")
         return self
+
+    def _check_task(self) -> None:
+        regression = self.task == "regression"
+        if regression and self.format not in WITH_TARGETS:
+            raise ValueError(f"task: regression needs format: {' or '.join(WITH_TARGETS)}; found {self.format}")
+        if self.format == "mri_quality" and not regression:
+            raise ValueError("task: format: mri_quality has a target and no classes; set task: regression")
+        own = {"classes": self.classes, "masked_with": self.masked_with, "bright_above_hu": self.bright_above_hu}
+        if regression and (given := [name for name, value in own.items() if value]):
+            raise ValueError(f"{', '.join(given)}: a regression has no classes; leave it out")
+        if regression and self.training.one_output:
+            raise ValueError("training.one_output: a regression has no classes; set it to false")
+        if not regression and (self.target_units or self.explain != ExplainedOutput()):
+            raise ValueError("target_units and explain belong to task: regression; leave them out")
+        if self.members > 1 and (len(self.seeds) != self.members or self.split.folds):
+            raise ValueError(
+                f"members: found {self.members} with seeds {list(self.seeds)} and {self.split.folds} folds; an "
+                "ensemble has one split: give one seed and no folds"
+            )
 
 
 class Saliency(Section):
@@ -967,11 +1016,19 @@ def without_nulls(mapping: Any) -> Any:
 
 
 def with_shared_keys(dataset: Any) -> Any:
-    """A data set whose weights and channels stand in each of its networks that names none itself."""
+    """A data set whose weights and channels stand in each of its networks that names none itself.
+
+    The members of an ensemble become seeds: as many trainings on the split of the first one.
+    """
     if not isinstance(dataset, dict) or not isinstance(plans := dataset.get("networks", [{}]), list):
         return dataset
     shared = {name: dataset[name] for name in ("weights", "channels") if dataset.get(name) is not None}
-    return dataset | {"networks": [shared | plan if isinstance(plan, dict) else plan for plan in plans]}
+    dataset = dataset | {"networks": [shared | plan if isinstance(plan, dict) else plan for plan in plans]}
+    members, seeds, split = dataset.get("members", 1), dataset.get("seeds", [0]), dataset.get("split", {})
+    if isinstance(members, int) and members > 1 and isinstance(seeds, list) and len(seeds) == 1:
+        one_split = {} if split.get("official") or split.get("folds") else {"seed": seeds[0]}
+        dataset |= {"seeds": [seeds[0] + member for member in range(members)], "split": one_split | split}
+    return dataset
 
 
 def load_config(content: dict[str, Any]) -> Config:

@@ -36,9 +36,10 @@ from xiqa.metrics.maps.map_similarity import rank_correlation, structural_simila
 from xiqa.metrics.maps.road import road
 from xiqa.models.cascade import cascade
 from xiqa.models.cdc_net import CDCNet
-from xiqa.models.classifier import Classifier, predictor
-from xiqa.models.classifier_training import LabelledImages, train_classifier
 from xiqa.models.ensemble import Ensemble
+from xiqa.models.model import Model, predictor
+from xiqa.models.model_training import TrainingImages, train_model
+from xiqa.models.task import Classification, Regression, Task
 from xiqa.models.training import TrainingStep, train_member
 from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.plan import Key
@@ -230,17 +231,18 @@ class Rates:
         images = self.examples(name).images
         return images[np.arange(number) % len(images)]
 
-    def _network(self, name: str, architecture: str) -> Classifier:
+    def _network(self, name: str, architecture: str) -> Model:
         dataset = self.config.datasets[name]
         found = [n for n in dataset.networks if n.architecture == architecture]
         network = found[0] if found else NetworkPlan(architecture=architecture)
-        outputs = 1 if dataset.training.one_output else max(2, len(dataset.classes))
-        net = build(architecture, channels=network.channels, outputs=outputs, seed=0, options=network.options)
-        classes = tuple(map(str, range(max(2, outputs))))
-        return Classifier(
-            net.eval(), architecture, network.options, classes, network.channels, dataset.size,
-            dataset.training.one_output, 0.5, 0.25,
-        )  # fmt: skip
+        task: Task
+        if dataset.task == "regression":
+            task = Regression(("target",), (0.0,), (1.0,), ("",))
+        else:
+            classes = tuple(map(str, range(max(2, len(dataset.classes)))))
+            task = Classification(classes, dataset.training.one_output)
+        net = build(architecture, channels=network.channels, outputs=task.outputs, seed=0, options=network.options)
+        return Model(net.eval(), architecture, network.options, task, network.channels, dataset.size, 0.5, 0.25)
 
     def _train_classifier(self, name: str, architecture: str) -> float:
         dataset, classifier = self.config.datasets[name], self._network(name, architecture)
@@ -249,10 +251,12 @@ class Rates:
         training = dataset.training.model_copy(
             update={"epochs": 3 if number > batch else 2, "batch_size": batch, "checkpoint_epochs": 100}
         )
-        labels = np.arange(number) % len(classifier.classes)
+        truth = np.arange(number) % 2
+        if not isinstance(classifier.task, Classification):
+            truth = truth[:, None].astype(np.float32)
         with tempfile.TemporaryDirectory() as folder:
-            train_classifier(
-                classifier, LabelledImages(self._repeated(name, number), labels, np.arange(number), np.arange(0)),
+            train_model(
+                classifier, TrainingImages(self._repeated(name, number), truth, np.arange(number), np.arange(0)),
                 training, seed=0, folder=folder, weights_source="rate", threads=self.config.compute.threads,
                 device=self.config.compute.device,
                 progress=lambda row: ends.append(self.clock()),

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from xiqa.metrics.maps.fidelity import fidelity, fidelity_ends
-from xiqa.models.classifier import Classifier, predictor
+from xiqa.models.model import Model, predictor
+from xiqa.models.task import Classification
 from xiqa.models.zoo import build, classifier
 
 CLOCKS = (time.perf_counter, time.process_time)
@@ -60,9 +61,9 @@ def main() -> None:
     maps = rng.random((given.methods, *images.shape), np.float32)
     labels = np.arange(given.images) % 2
     task = (labels, maps[0], 1.0 - labels)
-    known = {"classes": ("0", "1"), "channels": 3, "size": given.size, "one_output": False}
-    loaded = copy.deepcopy(net).to(memory_format=torch.channels_last)  # as `load_classifier` gives it
-    predict = predictor(Classifier(loaded, given.network, {}, **known, input_mean=0.0, input_sd=1.0), given.precision)
+    known = {"task": Classification(("0", "1")), "channels": 3, "size": given.size}
+    loaded = copy.deepcopy(net).to(memory_format=torch.channels_last)  # as `load_model` gives it
+    predict = predictor(Model(loaded, given.network, {}, **known, input_mean=0.0, input_sd=1.0), given.precision)
     predict(images[:1]), plain_loop(net, images[:1], *task, steps=1)  # both are warm
     marks = [[clock() for clock in CLOCKS]]
     ends = fidelity_ends(predict, images, labels, task[-1], given.batch)

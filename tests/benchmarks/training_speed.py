@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 
 from xiqa.config import TRAINING_PRESETS, ClassifierTraining
-from xiqa.models.classifier import Classifier
-from xiqa.models.classifier_training import LabelledImages, computing_precision, train_classifier
+from xiqa.models.model import Model
+from xiqa.models.model_training import TrainingImages, computing_precision, train_model
+from xiqa.models.task import Classification
 from xiqa.models.zoo import build
 
 
@@ -63,6 +64,8 @@ def main() -> None:
         workers=given.workers, augmentation={"flip": False, "rotate_deg": 0, "translate": 0, "scale": 0, "jitter": 0},
     )  # fmt: skip
 
+    task = Classification(("0", "1"))
+
     def fresh() -> torch.nn.Module:
         return build(given.network, channels=given.channels, outputs=2, seed=0)
 
@@ -86,9 +89,9 @@ def main() -> None:
         path = Path(folder, "images.npy")
         np.save(path, images)
         mapped = np.load(path, mmap_mode="r")
-        train_classifier(
-            Classifier(fresh(), given.network, {}, ("0", "1"), given.channels, given.size, training.one_output),
-            LabelledImages(mapped, labels, np.arange(given.images), np.zeros(0, int)), training, seed=0, folder=folder,
+        train_model(
+            Model(fresh(), given.network, {}, task, given.channels, given.size),
+            TrainingImages(mapped, labels, np.arange(given.images), np.zeros(0, int)), training, seed=0, folder=folder,
             threads=given.threads, progress=progress,
         )  # fmt: skip
     ours, bare_seconds = (np.median(times[name], axis=0) for name in ("ours", "bare"))

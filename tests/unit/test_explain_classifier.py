@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from xiqa.files import write_array, write_table
-from xiqa.models.classifier import Classifier, load_classifier, write_classifier
+from xiqa.models.model import Model, load_model, write_model
+from xiqa.models.task import Classification
 from xiqa.models.zoo import build
 from xiqa.saliency import attribute
 
@@ -22,8 +23,8 @@ def explained(root, tmp_path, monkeypatch):
     images = rng.uniform(0.3, 0.6, (40, 32, 32)).astype(np.float16)
     images[20:] += np.float16(0.3)
     net = build("small_resnet", channels=1, outputs=2, seed=0)
-    classifier = Classifier(net, "small_resnet", {}, ("a", "b"), 1, 32, False, 0.5, 0.2)
-    write_classifier(tmp_path / "model", classifier, {})
+    classifier = Model(net, "small_resnet", {}, Classification(("a", "b")), 1, 32, 0.5, 0.2)
+    write_model(tmp_path / "model", classifier, {})
     label = np.repeat([0, 1], 20)
     part = np.where(np.arange(40) % 20 < 2, "test", "train")
     write_array(tmp_path / "images.npy", images)
@@ -41,7 +42,7 @@ def explained(root, tmp_path, monkeypatch):
         )  # fmt: skip
         return np.load(tmp_path / f"{method}.npy"), pd.read_csv(tmp_path / "checks.csv")
 
-    return run, images[[0, 1, 20]], label[[0, 1, 20]], load_classifier(tmp_path / "model", build)
+    return run, images[[0, 1, 20]], label[[0, 1, 20]], load_model(tmp_path / "model", build)
 
 
 @pytest.mark.parametrize("method", ["integrated_gradients", "guided_ig"])

@@ -11,7 +11,8 @@ from xiqa.figures.style import method_name
 from xiqa.metrics.maps.localisation import curves_of_maps, pointing_games_of_maps, published_signs
 from xiqa.metrics.maps.pointing_game import inside_boxes, pointing_game
 from xiqa.metrics.maps.roc_auc import mean_roc
-from xiqa.models.classifier import Classifier, classes_to_explain
+from xiqa.models.model import Model, classes_to_explain
+from xiqa.models.task import Classification
 from xiqa.saliency import attribute_many
 from xiqa.saliency.published import published_map
 from xiqa.saliency.xrai import best_regions
@@ -207,7 +208,7 @@ def test_the_explained_class_is_the_true_or_the_predicted_one(one_output):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 1 if one_output else 2, bias=False))
     with torch.no_grad():
         net[1].weight[:] = 1.0 if one_output else torch.tensor([[0.0], [1.0]])  # bright images are of class 1
-    classifier = Classifier(net, "a", {}, ("dark", "bright"), 1, 4, one_output, 0.5, 0.25)
+    classifier = Model(net, "a", {}, Classification(("dark", "bright"), one_output), 1, 4, 0.5, 0.25)
     images, rows, labels = (
         np.stack([np.full((4, 4), v) for v in (0.9, 0.1, 0.8)]),
         np.array([0, 1, 2]),

@@ -10,7 +10,7 @@ from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps.map_similarity import rank_correlation, structural_similarity
 from xiqa.models.cascade import cascade
-from xiqa.models.classifier import classes_to_explain, load_classifier
+from xiqa.models.model import classes_to_explain, load_model
 from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.saliency.attribution import attribute_many, known_options
 
@@ -25,7 +25,7 @@ def run(
     path_to_scores: str,
 ) -> None:
     """Write one row per number of randomised blocks, method and image: likeness to the map of the trained network."""
-    classifier = load_classifier(Path(paths["weights"]).parent, build)
+    classifier = load_model(Path(paths["weights"]).parent, build)
     chosen = read_table(paths["chosen"]).query("costly")
     rows = chosen["row"].to_numpy()
     pixels, labels = read_array(paths["images"]), read_table(paths["table"])["label"].to_numpy()

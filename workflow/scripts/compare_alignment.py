@@ -13,7 +13,7 @@ from xiqa.logs import log_to
 from xiqa.metrics.maps.pointing_game import pointing_game, scaled_tolerance_px
 from xiqa.metrics.maps.roc_auc import roc_auc
 from xiqa.metrics.maps.score_tables import paired_table
-from xiqa.models.classifier import classes_to_explain, load_classifier
+from xiqa.models.model import classes_to_explain, load_model
 from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.saliency.attribution import attribute_many, known_options
 
@@ -25,7 +25,7 @@ def compare(
     path_to_panel: str,
 ) -> None:  # fmt: skip
     """Write Pointing Game and pixel AUC under both alignments, paired on the same images, and show three of them."""
-    classifier = load_classifier(Path(paths["weights"]).parent, build)
+    classifier = load_model(Path(paths["weights"]).parent, build)
     table, pixels = read_table(paths["table"]), read_array(paths["images"])
     rows = read_table(paths["chosen"]).query("part == 'test'")["row"].to_numpy()
     masks, told = PackedMasks(paths["masks"])[rows], table.iloc[rows]

@@ -8,14 +8,14 @@ from xiqa.config import NetworkPlan
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics import embedding
-from xiqa.models.classifier import embed, load_classifier
+from xiqa.models.model import embed, load_model
 from xiqa.models.weights import initial_state
 from xiqa.models.zoo import build, features
 
 
 def embed_images(paths: dict[str, str], settings: dict, seed: int, path_to_points: str, path_to_scores: str) -> None:
     """Write PCA and t-SNE of the penultimate features, and the silhouette score of the classes."""
-    classifier, network = load_classifier(Path(paths["weights"]).parent, build), NetworkPlan(**settings)
+    classifier, network = load_model(Path(paths["weights"]).parent, build), NetworkPlan(**settings)
     before, _ = initial_state(
         network.architecture, channels=network.channels, outputs=classifier.outputs, seed=seed,
         options=network.options, weights=network.weights,

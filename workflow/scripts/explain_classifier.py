@@ -12,7 +12,7 @@ from xiqa.config import ATTRIBUTIONS, PUBLISHED_MAPS, base_method
 from xiqa.datasets.splits import reference_images
 from xiqa.files import read_array, read_table, write_array, write_table
 from xiqa.logs import log_to
-from xiqa.models.classifier import classes_to_explain, load_classifier
+from xiqa.models.model import classes_to_explain, load_model
 from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.saliency.attribution import attribute_many, checks, known_options
 from xiqa.saliency.base import validity
@@ -32,7 +32,7 @@ def explain(
     the best regions of fast XRAI. Maps as Özer released them, of the methods `published`, have their own folder, and
     so have those of images of rising severity, where they are asked for.
     """
-    classifier = load_classifier(Path(paths["weights"]).parent, build)
+    classifier = load_model(Path(paths["weights"]).parent, build)
     pixels, label = read_array(paths["images"]), read_table(paths["table"])["label"].to_numpy()
     chosen = read_table(paths["chosen"])
     shown = chosen.query(images)

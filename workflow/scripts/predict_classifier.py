@@ -1,27 +1,27 @@
-"""Predict all images outside training with one classifier."""
+"""Predict all images outside training with one network."""
 
 from pathlib import Path
 
 import numpy as np
 
+from xiqa.datasets.base import targets_of
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import log_to
-from xiqa.models.classifier import load_classifier, predict
+from xiqa.models.model import load_model, raw_outputs
 from xiqa.models.zoo import build
 
 KEPT = ("image", "patient", "grouping", "label", "label_name", "severity", "data")
 
 
 def predict_images(paths: dict[str, str], path_to_predictions: str) -> None:
-    """Write one row per image of validation, test and dose-response with the probability of each class."""
-    classifier = load_classifier(Path(paths["weights"]).parent, build)
+    """Write one row per image of validation, test and dose-response with the class probabilities, or the targets."""
+    model = load_model(Path(paths["weights"]).parent, build)
     images, table = read_array(paths["images"]), read_table(paths["table"])
     part = read_table(paths["split"])["part"].to_numpy()
     rows = np.flatnonzero(np.isin(part, ["validation", "test", "severity"]))
-    predictions = table.loc[rows, [name for name in KEPT if name in table]].assign(part=part[rows])
-    for label, probability in enumerate(predict(classifier, images, rows).T):
-        predictions[f"probability_{label}"] = probability
-    write_table(path_to_predictions, predictions)
+    kept = [*(name for name in KEPT if name in table), *targets_of(table)]
+    predicted = model.task.predictions(raw_outputs(model, images, rows))
+    write_table(path_to_predictions, table.loc[rows, kept].assign(part=part[rows], **predicted))
 
 
 if "snakemake" in globals():

@@ -5,21 +5,21 @@ from pathlib import Path
 
 from xiqa.config import NetworkPlan
 from xiqa.logs import log_to
-from xiqa.models.classifier import load_classifier, write_classifier
+from xiqa.models.model import load_model, write_model
 from xiqa.models.weights import initial_state, semi_random_state
 from xiqa.models.zoo import build
 
 
 def randomise(path_to_trained: str, state: str, settings: dict, seed: int, folder: str) -> None:
     """Write the network with its weights drawn anew, and in model.json where the rest comes from."""
-    network, trained = NetworkPlan(**settings), load_classifier(Path(path_to_trained).parent, build)
+    network, trained = NetworkPlan(**settings), load_model(Path(path_to_trained).parent, build)
     given = {"channels": network.channels, "outputs": trained.outputs, "seed": seed, "options": network.options}
     if state == "semi_random":
         given |= {"weights": network.weights, "trained": path_to_trained}
         net, source = semi_random_state(network.architecture, **given)
     else:
         net, source = initial_state(network.architecture, **given)
-    write_classifier(folder, replace(trained, net=net), {"state": state, "weights_source": source, "seed": seed})
+    write_model(folder, replace(trained, net=net), {"state": state, "weights_source": source, "seed": seed})
 
 
 if "snakemake" in globals():

@@ -14,7 +14,7 @@ from xiqa.metrics.maps.fidelity import fidelity, fidelity_area, fidelity_ends, m
 from xiqa.metrics.maps.insertion_deletion import insertion_deletion
 from xiqa.metrics.maps.localisation import published_signs
 from xiqa.metrics.maps.road import road
-from xiqa.models.classifier import load_classifier, predictor
+from xiqa.models.model import load_model, predictor
 from xiqa.models.zoo import build
 
 BLUR_OF_SIDE = 0.1
@@ -30,7 +30,7 @@ def score(
     progress: Progress,
 ) -> None:
     """Write fidelity, insertion, deletion and ROAD of each image and method, and the masking curves over all images."""
-    classifier = load_classifier(Path(paths["weights"]).parent, build)
+    classifier = load_model(Path(paths["weights"]).parent, build)
     classifier.net.to(settings["device"])
     predict, chosen = predictor(classifier, settings["precision"]), read_table(paths["chosen"])
     shown = chosen.query("masking")

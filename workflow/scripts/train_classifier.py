@@ -1,15 +1,15 @@
-"""Train one classifier on the training part of a data set."""
+"""Train one network on the training part of a data set."""
 
 from pathlib import Path
 
 import numpy as np
 
 from xiqa.config import ClassifierTraining, NetworkPlan
-from xiqa.datasets.base import classes_of
 from xiqa.files import read_array, read_table
 from xiqa.logs import Progress, log_to
-from xiqa.models.classifier import Classifier
-from xiqa.models.classifier_training import LabelledImages, train_classifier
+from xiqa.models.model import Model
+from xiqa.models.model_training import TrainingImages, train_model
+from xiqa.models.task import task_of
 from xiqa.models.weights import initial_state
 from xiqa.models.zoo import check_size
 
@@ -22,23 +22,21 @@ def train(
     images, table = read_array(paths["images"]), read_table(paths["table"])
     check_size(network.architecture, images.shape[1])
     part = read_table(paths["split"])["part"].to_numpy()
-    classes = classes_of(table)
+    rows = [np.flatnonzero(part == name) for name in ("train", "validation")]
+    task = task_of(table, rows[0], one_output=training.one_output, units=settings["target_units"])
     net, source = initial_state(
-        network.architecture, channels=network.channels, outputs=1 if training.one_output else len(classes), seed=seed,
-        options=network.options, weights=network.weights,
+        network.architecture, channels=network.channels, outputs=task.outputs, seed=seed, options=network.options,
+        weights=network.weights,
     )  # fmt: skip
 
     def show(row: dict) -> None:
-        accuracy = row.get("validation_balanced_accuracy", row["balanced_accuracy"])
-        progress(row["epoch"], training.epochs, f"epochs, balanced accuracy {accuracy:.3f}")
+        score = "balanced_accuracy" if "balanced_accuracy" in row else "rmse_over_sd"
+        value = row.get(f"validation_{score}", row[score])
+        progress(row["epoch"], training.epochs, f"epochs, {score.replace('_', ' ')} {value:.3f}")
 
-    rows = [np.flatnonzero(part == name) for name in ("train", "validation")]
-    train_classifier(
-        Classifier(
-            net, network.architecture, network.options, tuple(classes), network.channels, images.shape[1],
-            training.one_output,
-        ),
-        LabelledImages(images, table["label"].to_numpy(), *rows), training, seed=seed, folder=folder,
+    train_model(
+        Model(net, network.architecture, network.options, task, network.channels, images.shape[1]),
+        TrainingImages(images, task.truth(table), *rows), training, seed=seed, folder=folder,
         weights_source=source, threads=threads, device=device, progress=show,
     )  # fmt: skip
 

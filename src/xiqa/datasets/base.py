@@ -102,6 +102,7 @@ class Record:
         part: the set's official part, "train", "validation" or "test"; None without one.
         mask_of: what the set's masks show: DEFECT, or the organ in which evidence may lie, in the plural ("lungs"). A
             map that lies in an organ has not found a defect.
+        targets: column (`target` or `target_*`) -> what a regression shall predict; empty for a classification.
         extra: further plain columns for the table, such as `frame`, `view` or `finding`.
         row: of the set's table that lists the image (the heading is row 1), for messages; None without such a table.
     """
@@ -115,6 +116,7 @@ class Record:
     grouping: str = "patient"
     part: str | None = None
     mask_of: str = DEFECT
+    targets: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     row: int | None = None
 
@@ -157,6 +159,11 @@ def mask_of(table: pd.DataFrame) -> str:
 def classes_of(table: pd.DataFrame) -> list[str]:
     """Names of the classes in the order of their labels, from a prepared table."""
     return table.groupby("label")["label_name"].first().tolist()
+
+
+def targets_of(table: pd.DataFrame) -> list[str]:
+    """Columns of the targets of a prepared table, in their order; none for a classification."""
+    return [name for name in table.columns if name == "target" or name.startswith("target_")]
 
 
 def box_of(mask: np.ndarray) -> tuple[Box, ...]:

@@ -175,6 +175,21 @@ def rician(image: np.ndarray, strength: float, rng: np.random.Generator) -> Degr
     return _result(image, np.hypot(image + real, imaginary))
 
 
+def local_rician(
+    image: np.ndarray, strength: float, rng: np.random.Generator, *, region: np.ndarray | None = None
+) -> Degraded:
+    """Noise of a magnitude MR image, blended into a region: outside it nothing changes.
+
+    Args:
+        image: (h, w) within 0-1.
+        strength: standard deviation in each channel, in units of the image.
+        rng: random numbers.
+        region: (h, w) within 0-1, weight of the noisy image; None draws a soft disc.
+    """
+    weight = _region(image, region, rng)
+    return _blended(_checked(image, strength), rician(image, strength, rng)[0], weight)
+
+
 def quantum_noise(
     image: np.ndarray,
     strength: float,
@@ -325,6 +340,7 @@ DEGRADATIONS: dict[str, Callable[..., Degraded]] = {
         organ_motion,
         local_motion,
         rician,
+        local_rician,
         quantum_noise,
         low_dose_ct,
         blur,
@@ -332,5 +348,5 @@ DEGRADATIONS: dict[str, Callable[..., Degraded]] = {
         downsampling,
     )
 }
-LOCAL = ("organ_motion", "local_motion", "local_blur")
+LOCAL = ("organ_motion", "local_motion", "local_blur", "local_rician")
 """Degradations that take a region."""

@@ -19,6 +19,8 @@ from xiqa.datasets.paths import checked, inside
 
 EDGES = ("x_min", "y_min", "x_max", "y_max")
 COLUMNS = ("image", "label", "patient or group")
+TARGET = "target"
+"""Column of the only target; the columns of several begin with it and an underscore."""
 MISSING = ("", "na", "n/a", "nan", "null", "-", "?")
 NO_PATIENT = (*MISSING, "none", "unknown")
 PARTS = {
@@ -44,6 +46,7 @@ def read(folder: Path, dataset: Dataset) -> Records:
 
     - `image`: path inside the folder.
     - `label`: name of the class. `dataset.classes` gives their order; without it they are sorted, numbers as numbers.
+      For `task: regression` instead `target`, or several columns `target_*`: numbers that are predicted.
     - `patient`: id of the patient; or, in a set without such ids, `group`: what keeps images together that belong
       together. Tables made from it then say "proxy".
     - `mask` (may be empty): path inside the folder. An empty cell says that nobody has drawn one, an all-black file
@@ -64,20 +67,22 @@ def read(folder: Path, dataset: Dataset) -> Records:
 
     Raises:
         DataError: there is no such table, columns are missing, there are fewer than two labels, or two that differ in
-            case only.
+            case only; a target is no number, or all images have the same.
     """
     table = folder / dataset.table
     if not table.is_file():
         found = ", ".join(sorted(path.name for path in folder.glob("*.csv"))) or "none"
         raise DataError(table, f"is no file; CSV tables in the folder: {found}; set `table` to yours")
-    rows = read_rows(table, COLUMNS)
-    classes = tuple(_label(name) for name in dataset.classes) or _classes(table, rows)
+    regression = dataset.task == "regression"
+    rows = read_rows(table, tuple(name for name in COLUMNS if not (regression and name == "label")))
+    classes = () if regression else tuple(_label(name) for name in dataset.classes) or _classes(table, rows)
     cells = [row for _, row in rows if not isinstance(row, DataError)]
     heading = cells[0] if cells else {}
     kept = [name for name in heading if name.startswith(("header_", "keep_"))]
     further = {name: _all_numbers(row[name] for row in cells) for name in kept}
+    targets = _targets(table, heading, cells) if regression else ()
     listed: set[Path] = set()
-    yield from records(rows, partial(_record, folder, table, classes, further, listed))
+    yield from records(rows, partial(_record, folder, table, classes, targets, further, listed))
 
 
 def read_rows(table: Path, columns: Sequence[str]) -> Rows:
@@ -171,6 +176,7 @@ def _record(
     folder: Path,
     table: Path,
     classes: tuple[str, ...],
+    targets: tuple[str, ...],
     further: dict[str, bool],
     listed: set[Path],
     number: int,
@@ -187,9 +193,12 @@ def _record(
     if row[grouping].casefold() in NO_PATIENT:
         advice = "give one; in a set without patient ids name the column group, and what keeps images together"
         raise refuse(f"column {grouping} is empty for '{row['image']}', expected an id; {advice}")
-    label = _label(row["label"])
-    if label not in classes:
+    label = "" if targets else _label(row["label"])
+    if not targets and label not in classes:
         raise refuse(f"found label '{label}' of '{row['image']}', expected one of {', '.join(classes)}")
+    values = {name: _number(row[name]) for name in targets}
+    if faulty := [name for name, value in values.items() if not math.isfinite(value)]:
+        raise refuse(f"found '{row[faulty[0]]}' in {faulty[0]} of '{row['image']}', expected a number")
     part = row.get("part", "").casefold()
     if part not in PARTS and part not in MISSING:
         raise refuse(f"found part '{part}', expected train, validation or test")
@@ -200,12 +209,13 @@ def _record(
     return Record(
         image=f"row-{number:06d}",
         patient=row[grouping],
-        label=classes.index(label),
+        label=0 if targets else classes.index(label),
         label_name=label,
         files=(path,) if mask_path is None else (path, mask_path),
         load=partial(_load, path, mask_path, mask_values, boxes, refuse),
         grouping="patient" if grouping == "patient" else "proxy",
         part=PARTS.get(part),
+        targets=values,
         extra={name: _number(row[name]) if numbers else row[name] for name, numbers in further.items()},
     )
 
@@ -259,6 +269,20 @@ def _number(text: str) -> float:
 def _all_numbers(texts: Iterable[str]) -> bool:
     texts = [text for text in texts if text.casefold() not in MISSING]
     return bool(texts) and not any(math.isnan(_number(text)) for text in texts)
+
+
+def _targets(table: Path, heading: Iterable[str], cells: Sequence[dict[str, str]]) -> tuple[str, ...]:
+    """Columns of the targets."""
+    names = tuple(name for name in heading if name == TARGET or name.startswith(f"{TARGET}_"))
+    if not names or (TARGET in names and len(names) > 1):
+        found = ", ".join(names) or "none"
+        raise DataError(
+            table, f"found the columns {found}; task: regression needs target, or several target_*; rename yours"
+        )
+    for name in names:
+        if len({_number(row[name]) for row in cells}) < 2:
+            raise DataError(table, f"column {name}: found the same value in all rows; there is nothing to learn")
+    return names
 
 
 def _label(text: str) -> str:

@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import Image
 
 from xiqa.config import Dataset
-from xiqa.datasets.base import Box, DataError, Loaded, Record, faults_named
+from xiqa.datasets.base import Box, DataError, Loaded, Record, faults_named, targets_of
 from xiqa.files import append_array, write_table
 from xiqa.provenance import file_digest
 
@@ -102,12 +102,31 @@ def prepare(
     if table["mask_of"].nunique() > 1:
         found = ", ".join(sorted(table["mask_of"].unique()))
         raise ValueError(f"{paths['table']}: the masks show {found}; expected one of them, name it in `mask_of`")
+    if columns := targets_of(table):
+        table["label"], table["label_name"] = quarters(table[columns].to_numpy())
     table["duplicate_of"] = table["duplicate_of"].where(table["duplicate_of"] != table["image"])
     if facts is not None:
         table = _with_facts(table, facts, key)
     write_table(paths["table"], table)
     write_table(paths["skipped"], pd.DataFrame(skipped, columns=["row", "reason"]).sort_values("row"))
     return table
+
+
+def quarters(targets: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """The labels of images with targets: which quarter of them an image belongs to.
+
+    Splits are even in the labels, and so are the images that are explained: each part has the whole range.
+
+    Args:
+        targets: (n, t), finite; of several the mean of all counts, each in its standard deviation.
+
+    Returns:
+        (n,) whole numbers from 0 (lowest), without gaps, and the names of the quarters.
+    """
+    spread = np.where(targets.std(0) > 0, targets.std(0), 1)
+    mean = ((targets - targets.mean(0)) / spread).mean(1)
+    quarter = np.unique(np.searchsorted(np.quantile(mean, (0.25, 0.5, 0.75)), mean), return_inverse=True)[1]
+    return quarter, [f"quarter {number + 1}" for number in quarter]
 
 
 def _row(
@@ -128,6 +147,7 @@ def _row(
         "part": record.part,
         "source_digest": source_digest(record.files, key),
         **known,
+        **record.targets,
         **record.extra,
         **{f"header_{name}": value for name, value in loaded.header.items()},
     }

@@ -1,4 +1,4 @@
-"""Training of a classifier: from a memory map, resumable, the same bytes every time."""
+"""Training of a network for any task: from a memory map, resumable, the same bytes every time."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xiqa import files
 from xiqa.config import ClassifierTraining
 from xiqa.models.augmentation import apply_changes, draw_changes
-from xiqa.models.classifier import Classifier, description, logits, write_classifier
 from xiqa.models.loader import even_batches, read_batches
+from xiqa.models.model import Model, description, raw_outputs, write_model
+from xiqa.models.task import Classification, Task
 from xiqa.models.torch_settings import take_step, torch_settings
 from xiqa.models.training_loop import HISTORY_FILE, Row, check_loss, end_training, input_statistics, run_epochs
 from xiqa.seeds import stream_seed
 
 
 @dataclass(frozen=True)
-class LabelledImages:
-    """What a classifier is trained on.
+class TrainingImages:
+    """What a network is trained on.
 
     Attributes:
         images: (n, size, size) in 0..1, float16 or float32, usually a memory map.
-        labels: (n,) class of each image.
+        truth: (n,) class of each image, or (n, t) standardised targets: `task.truth` of the prepared table.
         train_rows: indices of the images to train on.
         validation_rows: indices of the images that choose the epoch; empty keeps the last epoch.
     """
 
     images: np.ndarray
-    labels: np.ndarray
+    truth: np.ndarray
     train_rows: np.ndarray
     validation_rows: np.ndarray
 
 
-def train_classifier(
-    classifier: Classifier,
-    data: LabelledImages,
+def train_model(
+    model: Model,
+    data: TrainingImages,
     training: ClassifierTraining,
     *,
     seed: int,
@@ -63,8 +63,8 @@ def train_classifier(
     `best_epoch`.
 
     Args:
-        classifier: with its initial weights; its network is trained in place. The statistics of its input are those of
-            the training images.
+        model: with its initial weights; its network is trained in place. The statistics of its input are those of the
+            training images.
         data: the images.
         training: all settings.
         seed: seed of everything random but the initial weights.
@@ -73,21 +73,21 @@ def train_classifier(
         threads: threads of torch.
         device: "cpu" or "cuda".
         progress: called with each row of the history: epoch, learning_rate (at its first batch), and for training
-            images (as augmented, while the weights change) and `validation_` images: loss (weighted, see
-            `class_weights`), accuracy, balanced_accuracy.
+            images (as augmented, while the weights change) and `validation_` images the scores of the task: loss, and
+            accuracy and balanced_accuracy, or rmse_over_sd.
         resume: use a checkpoint if there is one.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: images, labels, rows, classes and network do not fit each other.
+        ValueError: images, truth, rows, task and network do not fit each other.
         FloatingPointError: the loss or a weight is no longer a number.
     """
-    _check(data, training, classifier.classes)
+    _check(data, model.task)
     mean, sd = input_statistics(data.images[row] for row in data.train_rows)
-    classifier = replace(classifier, input_mean=mean, input_sd=sd)
-    net, folder = classifier.net, Path(folder)
+    model = replace(model, input_mean=mean, input_sd=sd)
+    net, folder = model.net, Path(folder)
     details = {
         "state": "trained",
         "weights_source": weights_source,
@@ -96,39 +96,39 @@ def train_classifier(
         "seed": seed,
         "threads": threads,
         "device": device,
-        "training_data": data_digest(data.images, data.labels, data.train_rows),
-        "validation_data": data_digest(data.images, data.labels, data.validation_rows),
+        "training_data": data_digest(data.images, data.truth, data.train_rows),
+        "validation_data": data_digest(data.images, data.truth, data.validation_rows),
         "initial_weights": weights_digest(net),
     }
     with torch_settings(threads, device):
         net.to(device, memory_format=torch.channels_last)
-        _check_outputs(classifier, data.images, data.train_rows)
+        _check_outputs(model, data.images, data.train_rows)
         optimiser = _optimiser(net, training)
         history = run_epochs(
-            net, optimiser, training.epochs, _epoch(classifier, data, training, optimiser, seed, device),
-            folder=folder, description=details | description(classifier), checkpoint_epochs=training.checkpoint_epochs,
-            is_best=lambda rows: best_epoch(rows) == len(rows), progress=progress, resume=resume,
+            net, optimiser, training.epochs, _epoch(model, data, training, optimiser, seed, device),
+            folder=folder, description=details | description(model), checkpoint_epochs=training.checkpoint_epochs,
+            is_best=lambda rows: best_epoch(rows, model.task) == len(rows), progress=progress, resume=resume,
         )  # fmt: skip
     net.to("cpu")
     files.write_table(folder / HISTORY_FILE, pd.DataFrame(history))
-    write_classifier(folder, classifier, details | {"best_epoch": best_epoch(history)})
+    write_model(folder, model, details | {"best_epoch": best_epoch(history, model.task)})
     end_training(folder)
     return folder
 
 
 def _epoch(
-    classifier: Classifier,
-    data: LabelledImages,
+    model: Model,
+    data: TrainingImages,
     training: ClassifierTraining,
     optimiser: torch.optim.Optimizer,
     seed: int,
     device: str,
 ) -> Callable[[int], Row]:
     """What trains one epoch and scores it."""
-    net, weights = classifier.net, torch.ones(len(classifier.classes), device=device)
+    net, task = model.net, model.task
     bf16 = computing_precision(training.precision, device) == "bf16"
-    if training.class_weights:
-        weights = torch.tensor(class_weights(data.labels[data.train_rows], len(classifier.classes))).to(weights)
+    weights = torch.tensor(task.weights(data.truth[data.train_rows], training.class_weights), dtype=torch.float32)
+    weights = weights.to(device)
 
     def train_epoch(epoch: int) -> Row:
         plan = epoch_plan(data.train_rows, training, seed, epoch)
@@ -139,26 +139,26 @@ def _epoch(
         net.train()
         for number, (batch, (rows, changes)) in enumerate(zip(batches, plan, strict=True)):
             x = apply_changes(torch.from_numpy(batch).to(device, torch.float32), changes)
-            y = _targets(data.labels, rows, device)
+            y = _truth(data.truth, rows, device)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(training, first + number, len(plan))
             optimiser.zero_grad()
             with torch.autocast(device, torch.bfloat16, enabled=bf16):
-                output = net(classifier.inputs(x)).float()
-            loss = weighted_loss(output, y, weights)
-            check_loss(loss, classifier.architecture, f"epoch {epoch + 1}", number, len(plan))
+                output = net(model.inputs(x)).float()
+            loss = task.loss(output, y, weights)
+            check_loss(loss, model.architecture, f"epoch {epoch + 1}", number, len(plan))
             loss.backward()
             take_step(optimiser)
             outputs.append(output.detach())
             targets.append(y)
         row = {"epoch": epoch + 1, "learning_rate": learning_rate(training, first, len(plan))}
-        row |= _scores(torch.cat(outputs), torch.cat(targets), weights)
+        row |= task.scores(torch.cat(outputs), torch.cat(targets), weights)
         if len(data.validation_rows):
-            found = logits(classifier, data.images, data.validation_rows, batch_size=training.batch_size)
-            y = _targets(data.labels, data.validation_rows, device)
-            scores = _scores(torch.from_numpy(found).to(device), y, weights)
+            found = raw_outputs(model, data.images, data.validation_rows, batch_size=training.batch_size)
+            y = _truth(data.truth, data.validation_rows, device)
+            scores = task.scores(torch.from_numpy(found).to(device), y, weights)
             row |= {f"validation_{name}": value for name, value in scores.items()}
-        _check_numbers(classifier, row)
+        _check_numbers(model, row)
         return row
 
     return train_epoch
@@ -201,57 +201,12 @@ def learning_rate(training: ClassifierTraining, batch: int, batches_per_epoch: i
     return training.learning_rate * factor[training.schedule]()
 
 
-def class_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Weight of each class: n / (classes × n of the class), so that their mean over the images is 1.
-
-    Args:
-        labels: (n,) labels of the training images.
-        n_classes: number of classes.
-
-    Returns:
-        (n_classes,) float64.
-
-    Raises:
-        ValueError: a class has no training image.
-    """
-    counts = np.bincount(labels, minlength=n_classes)
-    if not counts.all():
-        raise ValueError(
-            f"labels: found no training image of class {np.flatnonzero(counts == 0).tolist()}, expected some of each; "
-            "change the split, or take the class out"
-        )
-    return len(labels) / (n_classes * counts)
-
-
-def weighted_loss(output: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-    """Mean over images of their class weight times their cross-entropy.
-
-    Divided by the number of images, not by the sum of their weights: a rare class then counts as much in a batch
-    without others as in any.
-
-    Args:
-        output: (n, k) logits, or (n, 1) for the second of two classes.
-        y: (n,) labels.
-        weights: (k,) or (2,), see `class_weights`.
-    """
-    if output.shape[1] == 1:
-        entropy = F.binary_cross_entropy_with_logits(output[:, 0], y.to(output.dtype), reduction="none")
-    else:
-        entropy = F.cross_entropy(output, y, reduction="none")
-    return (weights[y] * entropy).mean()
-
-
-def best_epoch(history: Sequence[dict]) -> int:
-    """The epoch, from 1, with the highest validation balanced accuracy; the last one without validation.
-
-    Balanced accuracy, because plain accuracy prefers the frequent class; on even classes both are the same (Özer
-    takes accuracy). Small validation parts tie often: the lower loss decides, which sees how sure the network
-    is, then the earlier epoch.
-    """
+def best_epoch(history: Sequence[dict], task: Task) -> int:
+    """The epoch, from 1, that `task.rank` prefers, the earlier one of equals; the last one without validation."""
     if "validation_loss" not in history[-1]:
         return len(history)
-    keys = [(row["validation_balanced_accuracy"], -row["validation_loss"]) for row in history]
-    return keys.index(max(keys)) + 1
+    ranks = [task.rank(row) for row in history]
+    return ranks.index(max(ranks)) + 1
 
 
 def computing_precision(precision: str, device: str) -> str:
@@ -268,12 +223,12 @@ def computing_precision(precision: str, device: str) -> str:
     return "bf16" if native else "float32"
 
 
-def data_digest(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> str:
-    """SHA-256 over the images and labels of `rows` in order, 64 hexadecimal digits."""
+def data_digest(images: np.ndarray, truth: np.ndarray, rows: np.ndarray) -> str:
+    """SHA-256 over the images and truth of `rows` in order, 64 hexadecimal digits."""
     digest = hashlib.sha256(f"{images.shape[1:]} {images.dtype}".encode())
     for row in rows:
         digest.update(np.ascontiguousarray(images[row]).data)
-    digest.update(np.ascontiguousarray(labels[rows], np.int64).data)
+    digest.update(np.ascontiguousarray(truth[rows], np.int64 if truth.ndim == 1 else np.float32).data)
     return digest.hexdigest()
 
 
@@ -286,20 +241,17 @@ def weights_digest(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _check(data: LabelledImages, training: ClassifierTraining, classes: Sequence[str]) -> None:
-    images, labels = data.images, data.labels
-    if images.ndim != 3 or images.shape[1] != images.shape[2] or labels.shape != images.shape[:1]:
+def _check(data: TrainingImages, task: Task) -> None:
+    images, truth = data.images, data.truth
+    if images.ndim != 3 or images.shape[1] != images.shape[2] or truth.shape[:1] != images.shape[:1]:
         raise ValueError(
-            f"found images {images.shape} and labels {labels.shape}, expected (n, size, size) and (n,); prepare again"
+            f"found images {images.shape} and truth {truth.shape}, expected (n, size, size) and n rows; prepare again"
         )
-    used = labels[np.concatenate([data.train_rows, data.validation_rows])]
-    if used.dtype.kind not in "iu" or used.min() < 0 or used.max() >= len(classes):
-        raise ValueError(
-            f"labels: found {sorted(set(used.tolist()))}, expected whole numbers from 0 to {len(classes) - 1}, one "
-            f"for each of {list(classes)}"
-        )
-    if training.one_output and len(classes) != 2:
-        raise ValueError(f"training.one_output: found {len(classes)} classes, expected 2; set it to false")
+    used = truth[np.concatenate([data.train_rows, data.validation_rows])]
+    if isinstance(task, Classification):
+        _check_labels(used, task)
+    elif truth.ndim != 2 or not np.isfinite(used).all():
+        raise ValueError(f"targets: found {truth.shape} with NaN or infinity, expected (n, t) finite; prepare again")
     if len(data.train_rows) < 2:
         raise ValueError(f"found {len(data.train_rows)} training images, expected at least 2; change the split")
     shared = np.intersect1d(data.train_rows, data.validation_rows)
@@ -307,41 +259,38 @@ def _check(data: LabelledImages, training: ClassifierTraining, classes: Sequence
         raise ValueError(f"found {len(shared)} images both in training and validation, expected none; split again")
 
 
-def _check_outputs(classifier: Classifier, images: np.ndarray, rows: np.ndarray) -> None:
-    found = logits(classifier, images, rows[:1]).shape[1]
-    if found != classifier.outputs:
+def _check_labels(labels: np.ndarray, task: Classification) -> None:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(task.classes):
         raise ValueError(
-            f"{classifier.architecture}: found {found} outputs, expected {classifier.outputs}: one per class, or a "
-            "single one for training.one_output; build the network so"
+            f"labels: found {sorted(set(labels.ravel().tolist()))}, expected whole numbers from 0 to "
+            f"{len(task.classes) - 1}, one for each of {list(task.classes)}"
+        )
+    if task.one_output and len(task.classes) != 2:
+        raise ValueError(f"training.one_output: found {len(task.classes)} classes, expected 2; set it to false")
+
+
+def _check_outputs(model: Model, images: np.ndarray, rows: np.ndarray) -> None:
+    found, expected = raw_outputs(model, images, rows[:1]).shape[1], model.task.outputs
+    if found != expected:
+        raise ValueError(
+            f"{model.architecture}: found {found} outputs, expected {expected}: one per class (a single one for "
+            "training.one_output), or a mean and a log variance per target; build the network so"
         )
 
 
-def _check_numbers(classifier: Classifier, row: dict[str, float]) -> None:
+def _check_numbers(model: Model, row: dict[str, float]) -> None:
     """Refuse an epoch whose scores or weights are no numbers, which no loss of a training batch has told."""
     broken = [name for name, value in row.items() if not math.isfinite(value)]
-    broken += [name for name, tensor in classifier.net.state_dict().items() if not tensor.sum().isfinite()]
+    broken += [name for name, tensor in model.net.state_dict().items() if not tensor.sum().isfinite()]
     if broken:
         raise FloatingPointError(
-            f"training of {classifier.architecture}: {broken[0]} is no number after epoch {row['epoch']}; lower "
+            f"training of {model.architecture}: {broken[0]} is no number after epoch {row['epoch']}; lower "
             "training.learning_rate, or look for pixels that are no numbers"
         )
 
 
-def _targets(labels: np.ndarray, rows: np.ndarray, device: str) -> Tensor:
-    return torch.tensor(labels[rows], dtype=torch.int64, device=device)
-
-
-@torch.no_grad()
-def _scores(output: Tensor, y: Tensor, weights: Tensor) -> dict[str, float]:
-    """Loss, accuracy, and the mean of the accuracies of the classes that occur."""
-    predicted = (output[:, 0] > 0).to(y) if output.shape[1] == 1 else output.argmax(1)
-    right = (predicted == y).double()
-    recalls = [right[y == label].mean() for label in y.unique()]
-    return {
-        "loss": weighted_loss(output, y, weights).item(),
-        "accuracy": right.mean().item(),
-        "balanced_accuracy": torch.stack(recalls).mean().item(),
-    }
+def _truth(truth: np.ndarray, rows: np.ndarray, device: str) -> Tensor:
+    return torch.tensor(truth[rows], dtype=torch.int64 if truth.ndim == 1 else torch.float32, device=device)
 
 
 def _optimiser(net: nn.Module, training: ClassifierTraining) -> torch.optim.Optimizer:

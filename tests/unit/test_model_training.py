@@ -11,19 +11,18 @@ from torch import nn
 
 from xiqa.config import Augmentation, ClassifierTraining
 from xiqa.models import training_loop
-from xiqa.models.classifier import Classifier, embed, load_classifier, logits, predict, probabilities
-from xiqa.models.classifier_training import (
-    LabelledImages,
+from xiqa.models.model import Model, embed, load_model, predict, raw_outputs
+from xiqa.models.model_training import (
+    TrainingImages,
     best_epoch,
-    class_weights,
     computing_precision,
     data_digest,
     epoch_plan,
     learning_rate,
-    train_classifier,
-    weighted_loss,
+    train_model,
     weights_digest,
 )
+from xiqa.models.task import Classification, class_weights, probabilities, weighted_loss
 from xiqa.models.training_loop import input_statistics
 
 SIZE = 16
@@ -67,11 +66,10 @@ def run(folder: Path, training: ClassifierTraining = QUICK, *, data=None, net=No
     net = net or build(channels=given.get("channels", 1), outputs=outputs)
     rows = {"train_rows": np.arange(n - n // 3), "validation_rows": np.arange(n - n // 3, n)}
     rows |= {name: given.pop(name) for name in rows if name in given}
-    classifier = Classifier(
-        net, "tiny", {}, tuple(classes), given.pop("channels", 1), images.shape[1], training.one_output
-    )
+    task = Classification(tuple(classes), training.one_output)
+    classifier = Model(net, "tiny", {}, task, given.pop("channels", 1), images.shape[1])
     options = {"seed": 1, "folder": folder}
-    return train_classifier(classifier, LabelledImages(images, labels, **rows), training, **(options | given))
+    return train_model(classifier, TrainingImages(images, labels, **rows), training, **(options | given))
 
 
 def with_(training: ClassifierTraining = QUICK, **changes) -> ClassifierTraining:
@@ -115,7 +113,7 @@ def stop_after(epoch: int):
 )
 def test_left_and_right_are_learnt(tmp_path, changes):
     run(tmp_path, with_(epochs=8, **changes), data=blobs(240))
-    classifier = load_classifier(tmp_path, build)
+    classifier = load_model(tmp_path, build)
     images, labels = blobs(100, seed=1)
     found = predict(classifier, images, np.arange(100))
     assert found.shape == (100, 2)
@@ -126,7 +124,7 @@ def test_mirroring_takes_left_and_right_away_but_not_what_is_there(tmp_path):
     # With labels kept, mirrored images make left and right the same; the third class has no blob.
     run(tmp_path, with_(epochs=8, augmentation={"flip": True}), data=blobs(240, 3), classes=("left", "right", "none"))
     images, labels = blobs(150, 3, seed=1)
-    found = predict(load_classifier(tmp_path, build), images, np.arange(150))
+    found = predict(load_model(tmp_path, build), images, np.arange(150))
     assert ((found.argmax(1) == 2) == (labels == 2)).mean() > 0.95
     assert abs(found[labels < 2, 0] - found[labels < 2, 1]).mean() < 0.4
 
@@ -135,7 +133,7 @@ def test_mirroring_takes_left_and_right_away_but_not_what_is_there(tmp_path):
 def test_three_channels_hold_the_same_image(tmp_path, channels):
     images, _ = data = blobs()
     run(tmp_path, with_(epochs=1), data=data, channels=channels)
-    classifier = load_classifier(tmp_path, build)
+    classifier = load_model(tmp_path, build)
     x = classifier.inputs(images[:5])
     assert x.shape == (5, channels, SIZE, SIZE)
     assert x.dtype == torch.float32
@@ -216,7 +214,7 @@ def test_history_and_description_are_those_of_the_weights_kept(tmp_path):
     images, labels = data = blobs(90, 3, seed=7)
     run(tmp_path, with_(epochs=6, learning_rate=0.03), data=data, classes=("left", "right", "none"))
     history, model = pd.read_csv(tmp_path / "history.csv"), json.loads((tmp_path / "model.json").read_text())
-    classifier = load_classifier(tmp_path, build)
+    classifier = load_model(tmp_path, build)
     assert classifier.classes == ("left", "right", "none")
     assert list(history["epoch"]) == [1, 2, 3, 4, 5, 6]
     assert not any("second" in name for name in history)
@@ -255,7 +253,7 @@ def row(accuracy: float, loss: float) -> dict:
     ],
 )
 def test_best_epoch_by_balanced_accuracy_then_loss_then_first(history, expected):
-    assert best_epoch(history) == expected
+    assert best_epoch(history, Classification(("left", "right"))) == expected
 
 
 def test_augmentation_and_order_touch_training_only(tmp_path):
@@ -433,7 +431,7 @@ def test_predictions_and_features_do_not_depend_on_the_batch_size(tmp_path):
     run(tmp_path, with_(epochs=2), data=(images, labels))
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    classifier = load_classifier(tmp_path, build)
+    classifier = load_model(tmp_path, build)
     rows = np.array([30, 2, 2, 17, 9])
     found = predict(classifier, mapped, rows)
     assert found.dtype == np.float64
@@ -446,22 +444,22 @@ def test_predictions_and_features_do_not_depend_on_the_batch_size(tmp_path):
     # The last layer turns the features into the logits.
     last = classifier.net[-1]
     expected = features @ last.weight.numpy().T + last.bias.numpy()
-    np.testing.assert_allclose(logits(classifier, mapped, rows), expected, atol=1e-5)
+    np.testing.assert_allclose(raw_outputs(classifier, mapped, rows), expected, atol=1e-5)
 
 
 def test_a_classifier_refuses_other_weights_and_other_sizes(tmp_path):
     run(tmp_path, with_(epochs=1))
-    classifier = load_classifier(tmp_path, build)
+    classifier = load_model(tmp_path, build)
     assert not classifier.net.training
     assert not any(parameter.requires_grad for parameter in classifier.net.parameters())
     with pytest.raises(ValueError, match=r"expected \(n, 16, 16\)"):
         predict(classifier, np.zeros((2, 8, 8), np.float16), np.arange(2))
     with pytest.raises(ValueError, match=r"weights\.safetensors: found other weights"):
-        load_classifier(tmp_path, lambda *_, **__: nn.Linear(2, 2))
+        load_model(tmp_path, lambda *_, **__: nn.Linear(2, 2))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_training_runs_on_a_gpu(tmp_path):
     run(tmp_path, with_(epochs=8, precision="auto"), data=blobs(240), device="cuda")
     images, labels = blobs(100, seed=1)
-    assert (predict(load_classifier(tmp_path, build), images, np.arange(100)).argmax(1) == labels).mean() > 0.95
+    assert (predict(load_model(tmp_path, build), images, np.arange(100)).argmax(1) == labels).mean() > 0.95
