@@ -37,6 +37,7 @@ include: "workflow/rules/classification_data.smk"
 include: "workflow/rules/classification_train.smk"
 include: "workflow/rules/saliency_explain.smk"
 include: "workflow/rules/saliency_score.smk"
+include: "workflow/rules/regression.smk"
 include: "workflow/rules/classification_report.smk"
 include: "workflow/rules/tracking.smk"
 

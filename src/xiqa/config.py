@@ -682,6 +682,9 @@ class ExplainedOutput(Section):
     direction: Literal["higher", "lower"] = Field(
         "higher", description="regression: whether maps show what speaks for a higher or for a lower value"
     )
+    every_network: tuple[Attribution, ...] = Field(
+        (), description="some of saliency.costly_methods: of every network of this data set, not of the first alone"
+    )
 
 
 class Dataset(Section):
@@ -833,8 +836,12 @@ class Dataset(Section):
             raise ValueError(f"{', '.join(given)}: a regression has no classes; leave it out")
         if regression and self.training.one_output:
             raise ValueError("training.one_output: a regression has no classes; set it to false")
-        if not regression and (self.target_units or self.explain != ExplainedOutput()):
-            raise ValueError("target_units and explain belong to task: regression; leave them out")
+        if not regression and (
+            self.target_units or self.explain.model_copy(update={"every_network": ()}) != ExplainedOutput()
+        ):
+            raise ValueError(
+                "target_units, explain.target and explain.direction belong to task: regression; leave them out"
+            )
         if self.members > 1 and (len(self.seeds) != self.members or self.split.folds):
             raise ValueError(
                 f"members: found {self.members} with seeds {list(self.seeds)} and {self.split.folds} folds; an "

@@ -37,8 +37,8 @@ def explained(root, tmp_path, monkeypatch):
     def run(method: str, **options):
         explain(
             {name: str(tmp_path / file) for name, file in names.items()}, [method], [], "row >= 0", False,
-            {"seed": 0, **options}, "true_class", None, str(tmp_path), str(tmp_path / "checks.csv"),
-            str(tmp_path / "cost.csv"),
+            {"seed": 0, **options}, {"explained_class": "true_class"}, None, str(tmp_path),
+            str(tmp_path / "checks.csv"), str(tmp_path / "cost.csv"),
         )  # fmt: skip
         return np.load(tmp_path / f"{method}.npy"), pd.read_csv(tmp_path / "checks.csv")
 

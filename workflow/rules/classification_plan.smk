@@ -2,8 +2,14 @@
 import hashlib
 
 DATASETS = study.datasets
+CLASSIFICATIONS = [name for name, dataset in DATASETS.items() if dataset.task == "classification"]
+REGRESSIONS = [name for name, dataset in DATASETS.items() if dataset.task == "regression"]
 # Twins have images of rising severity; real sets have not.
-GRADED = [name for name, d in DATASETS.items() if d.simulated and d.twin.severities and d.twin.patients_per_severity]
+GRADED = [
+    name
+    for name in CLASSIFICATIONS
+    if (d := DATASETS[name]).simulated and d.twin.severities and d.twin.patients_per_severity
+]
 DATASET = f"{RESULTS}/{{dataset}}"
 NETWORK = "{architecture}/{weights}/seed-{seed}"
 CLASSIFICATION = f"{RESULTS}/classification"
@@ -64,7 +70,10 @@ def listing(folder):
 
 
 # Keys of a data set that the prepared images do not depend on.
-NOT_OF_IMAGES = ("twin", "split", "seeds", "weights", "channels", "networks", "training", "bright_above_hu")
+NOT_OF_IMAGES = (
+    "twin", "split", "seeds", "members", "weights", "channels", "networks", "training", "bright_above_hu", "explain",
+    "target_units",
+)  # fmt: skip
 
 
 def source(wildcards):

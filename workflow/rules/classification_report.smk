@@ -56,7 +56,7 @@ rule draw_severity:
 rule summarise_classification:
     input:
         **{
-            name: expand(f"{RESULTS}/{{dataset}}/tables/{name}.csv", dataset=DATASETS)
+            name: expand(f"{RESULTS}/{{dataset}}/tables/{name}.csv", dataset=CLASSIFICATIONS)
             for name in ("scores", "comparison", "auc_by_severity", *SALIENCY_TABLES[:1])
         },
     output:
@@ -73,6 +73,6 @@ rule summarise_classification:
         mem_mb=1000,
     params:
         code=code("summarise_classification.py"),
-        datasets=list(DATASETS),
+        datasets=CLASSIFICATIONS,
     script:
         "../scripts/summarise_classification.py"

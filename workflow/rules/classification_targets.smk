@@ -11,22 +11,27 @@ OVERVIEW = {
 }
 DATASET_FIGURES = ("examples", "split", *SCORE_FIGURES, *ALIGNMENT)
 CLASSIFICATION_TABLES = [
-    *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=DATASETS, table=(*SCORE_TABLES, *SALIENCY_TABLES)),
-    *([path for path in OVERVIEW.values() if path.endswith(".csv")] if DATASETS else []),
+    *expand(
+        f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=CLASSIFICATIONS, table=(*SCORE_TABLES, *SALIENCY_TABLES)
+    ),
+    *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=REGRESSIONS, table=REGRESSION_TABLES),
+    *([path for path in OVERVIEW.values() if path.endswith(".csv")] if CLASSIFICATIONS else []),
     *(path for path in COMPARED if path.endswith(".csv")),
 ]
 CLASSIFICATION_FIGURES = [
-    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=DATASETS, figure=DATASET_FIGURES),
+    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=CLASSIFICATIONS, figure=DATASET_FIGURES),
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=GRADED, figure=SEVERITY_FIGURES),
     *(
         f"{RESULTS}/{name}/figures/{n.architecture}/{figure}.png"
-        for name, dataset in DATASETS.items()
-        for n in dataset.networks
+        for name in CLASSIFICATIONS
+        for n in DATASETS[name].networks
         for figure in (*NETWORK_FIGURES, *SALIENCY_FIGURES)
     ),
-    *([f"{CLASSIFICATION}/figures/overview.png"] if DATASETS else []),
+    *([f"{CLASSIFICATION}/figures/overview.png"] if CLASSIFICATIONS else []),
+    *(path for name in REGRESSIONS for path in regression_figures(name).values()),
+    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=REGRESSIONS, figure=("examples", "split")),
     *(path for path in COMPARED if path.endswith(".png")),
-    *(expand(f"{RESULTS}/{{dataset}}/tables.html", dataset=DATASETS) if SALIENCY.methods else []),
+    *(expand(f"{RESULTS}/{{dataset}}/tables.html", dataset=CLASSIFICATIONS) if SALIENCY.methods else []),
 ]
 # The main figures of a data set, in the order of its page.
 PAGE_FIGURES = ("examples", "roc", "severity", "auc_by_severity", "saliency", "localisation", "fidelity")

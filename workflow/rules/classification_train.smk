@@ -24,6 +24,7 @@ rule train_classifier:
         training=lambda wildcards: {
             "network": plain(network(wildcards), "states"),
             "training": plain(DATASETS[wildcards.dataset].training),
+            "target_units": DATASETS[wildcards.dataset].target_units,
             "device": study.compute.device,
         },
     script:

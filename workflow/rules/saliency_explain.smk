@@ -67,7 +67,7 @@ for rule_name, states, kept in (
                 options=SALIENCY.model_dump(include=COMMON_OPTIONS | FAMILY_OPTIONS.get(base_method(family), set()))
                 | {"seed": study.seed}
                 | (SMOOTH_OPTIONS if family.endswith("_smooth") else {}),
-                explained_class=SALIENCY.explained_class,
+                explained=what_is_explained,
                 top_percent=SALIENCY.xrai_top_percent,
                 folder=MAPS_OF,
             script:

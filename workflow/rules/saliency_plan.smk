@@ -31,10 +31,19 @@ def first_network(dataset):
 
 def families_of(dataset, network):
     """Families of methods that explain a network."""
-    left_out = set() if network == first_network(dataset) else COSTLY_FAMILIES
+    wanted = {ATTRIBUTIONS[method] for method in DATASETS[dataset].explain.every_network}
+    left_out = set() if network == first_network(dataset) else COSTLY_FAMILIES - wanted
     if network["architecture"] in WITHOUT_RELU:
         left_out = left_out | {"relu_backward", "relu_backward_smooth"}
     return [family for family in ATTRIBUTION_FAMILIES if family not in left_out]
+
+
+def what_is_explained(wildcards):
+    """Which output of the networks of a data set the maps explain."""
+    return {
+        "explained_class": SALIENCY.explained_class,
+        **plain(DATASETS[wildcards.dataset].explain, "every_network"),
+    }
 
 
 def methods_of(wildcards):
@@ -123,7 +132,10 @@ LAYER_METHODS = [
     m for m in SALIENCY.methods if ATTRIBUTIONS[m] == "one_pass" and m not in ("gradient", "input_x_gradient")
 ]
 ALIGNMENT = ("alignment",) if LAYER_METHODS else ()
-SALIENCY_TABLES = ("saliency_checks", "classifier", *MAP_TABLES, *ALIGNMENT) if SALIENCY.methods else ()
+SHARES = ("structure_share", "structure_share_summary")
+SALIENCY_TABLES = ("saliency_checks", "classifier", *MAP_TABLES, *SHARES, *ALIGNMENT) if SALIENCY.methods else ()
+REGRESSION_TABLES = ("scores", "comparison", *(("saliency_checks", *SHARES) if SALIENCY.methods else ()))
+ENSEMBLE_MAPS = f"{DATASET}/saliency/{{architecture}}/trained/ensemble"
 PAGE_TABLES = ("classifier", *MAP_TABLES, *ALIGNMENT)
 SCORE_FIGURES = (
     ("localisation", "map_roc", "region_dice", "fidelity", *(["cascade"] if SALIENCY.cascade else []))
@@ -135,4 +147,45 @@ CLAIMED_TABLES = ("roc_auc", "region_dice", "fidelity", "difference_of_means", "
 COMPARISON = {name: f"{RESULTS}/tables/{name}.csv" for name in ("leaderboard", "trust", "claims", "published")} | {
     "findings": f"{RESULTS}/findings.md"
 }
-COMPARED = [*COMPARISON.values(), f"{RESULTS}/figures/trust.png"] if DATASETS and SALIENCY.methods else []
+COMPARED = [*COMPARISON.values(), f"{RESULTS}/figures/trust.png"] if CLASSIFICATIONS and SALIENCY.methods else []
+
+
+def maps_of_members(dataset, architecture):
+    """Maps of all members of an ensemble, of each method that explains every one of them: method -> paths."""
+    of_seeds = [
+        [{"dataset": dataset, "architecture": architecture, "weights": "trained", "seed": str(seed)}]
+        for seed in DATASETS[dataset].seeds
+    ]
+    shared = [m for m in methods_of(of_seeds[0][0]) if all(m in methods_of(names) for (names,) in of_seeds)]
+    return {m: [f"{MAPS_OF.format(**names)}/{m}.npy" for (names,) in of_seeds] for m in shared}
+
+
+def structure_maps(dataset):
+    """Maps of the first trained network of a data set and of its ensemble, whose shares on the masks are tabulated."""
+    first = {"dataset": dataset, **first_network(dataset)}
+    groups = [
+        (f"seed {first['seed']}", method, f"{MAPS_OF.format(**first)}/{method}.npy") for method in methods_of(first)
+    ]
+    if DATASETS[dataset].members > 1:
+        folder = ENSEMBLE_MAPS.format(**first)
+        groups += [("ensemble", m, f"{folder}/{m}.npy") for m in maps_of_members(dataset, first["architecture"])]
+    return [{"group": group, "method": m, "path": path, "images": images_of(m)} for group, m, path in groups]
+
+
+def shown_members(dataset):
+    """Mean and spread of the ensemble's maps that a figure shows: those of its costly methods, else of the gradient."""
+    if DATASETS[dataset].members == 1 or not SALIENCY.methods:
+        return {}
+    first = {"dataset": dataset, **first_network(dataset)}
+    folder = ENSEMBLE_MAPS.format(**first)
+    costly = [m for m in maps_of_members(dataset, first["architecture"]) if images_of(m) == "costly"]
+    parts = {"": "", ", spread over members": "spread/"}
+    return {f"{m}{end}": f"{folder}/{part}{m}.npy" for m in costly for end, part in parts.items()}
+
+
+def regression_figures(dataset):
+    """Figures of a regression: name -> path."""
+    names = ["predictions", "shortcuts", "history"]
+    names += ["structure_share"] if SALIENCY.methods else []
+    names += ["ensemble_maps"] if shown_members(dataset) else []
+    return {name: picture(name).format(dataset=dataset) for name in names}

@@ -90,7 +90,7 @@ rule cascade_classifier:
         ),
         methods=lambda wildcards: [m for m in SALIENCY.cascade if m in methods_of(wildcards)],
         alignment=SALIENCY.alignment,
-        explained_class=SALIENCY.explained_class,
+        explained=what_is_explained,
         seed=study.seed,
     script:
         "../scripts/cascade_classifier.py"
@@ -240,7 +240,7 @@ rule compare_alignment:
     params:
         code=code("compare_alignment.py", "xiqa.saliency.one_pass", entries=LAYER_METHODS),
         methods=LAYER_METHODS,
-        explained_class=SALIENCY.explained_class,
+        explained=what_is_explained,
         tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,
     script:
         "../scripts/compare_alignment.py"
@@ -248,12 +248,12 @@ rule compare_alignment:
 
 rule compare_methods:
     input:
-        scores=[path for name in DATASETS for path in map_scores(name)],
-        pointing_games=[path for name in DATASETS for path in pointing_games(name)],
-        costs=[path for name in DATASETS for path in costs_of(name)],
-        images=[f"{RESULTS}/{name}/prepared/table.parquet" for name in DATASETS],
-        comparisons=[f"{RESULTS}/{name}/tables/comparison.csv" for name in DATASETS],
-        tables=[f"{RESULTS}/{name}/tables/{table}.csv" for name in DATASETS for table in CLAIMED_TABLES],
+        scores=[path for name in CLASSIFICATIONS for path in map_scores(name)],
+        pointing_games=[path for name in CLASSIFICATIONS for path in pointing_games(name)],
+        costs=[path for name in CLASSIFICATIONS for path in costs_of(name)],
+        images=[f"{RESULTS}/{name}/prepared/table.parquet" for name in CLASSIFICATIONS],
+        comparisons=[f"{RESULTS}/{name}/tables/comparison.csv" for name in CLASSIFICATIONS],
+        tables=[f"{RESULTS}/{name}/tables/{table}.csv" for name in CLASSIFICATIONS for table in CLAIMED_TABLES],
     output:
         **COMPARISON,
         figure=picture("trust", f"{RESULTS}/figures"),
@@ -269,15 +269,16 @@ rule compare_methods:
     params:
         code=code("compare_methods.py"),
         paths={
-            "paths_to_scores": {name: map_scores(name) for name in DATASETS},
-            "paths_to_games": {name: pointing_games(name) for name in DATASETS},
-            "paths_to_costs": {name: costs_of(name) for name in DATASETS},
-            "paths_to_images": {name: f"{RESULTS}/{name}/prepared/table.parquet" for name in DATASETS},
-            "paths_to_comparisons": {name: f"{RESULTS}/{name}/tables/comparison.csv" for name in DATASETS},
+            "paths_to_scores": {name: map_scores(name) for name in CLASSIFICATIONS},
+            "paths_to_games": {name: pointing_games(name) for name in CLASSIFICATIONS},
+            "paths_to_costs": {name: costs_of(name) for name in CLASSIFICATIONS},
+            "paths_to_images": {name: f"{RESULTS}/{name}/prepared/table.parquet" for name in CLASSIFICATIONS},
+            "paths_to_comparisons": {name: f"{RESULTS}/{name}/tables/comparison.csv" for name in CLASSIFICATIONS},
             "paths_to_tables": {
-                table: {name: f"{RESULTS}/{name}/tables/{table}.csv" for name in DATASETS} for table in CLAIMED_TABLES
+                table: {name: f"{RESULTS}/{name}/tables/{table}.csv" for name in CLASSIFICATIONS}
+                for table in CLAIMED_TABLES
             },
         },
-        first={name: first_network(name) for name in DATASETS},
+        first={name: first_network(name) for name in CLASSIFICATIONS},
     script:
         "../scripts/compare_methods.py"

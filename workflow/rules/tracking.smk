@@ -31,7 +31,7 @@ rule track:
                 "xiqa.cdmam.simulator",
                 "xiqa.models.training",
                 "xiqa.saliency.omig",
-                *(["xiqa.models.classifier_training"] if DATASETS else []),
+                *(["xiqa.models.model_training"] if DATASETS else []),
             ),
             # Folder names of a clinic may name people: only how many there are is tracked.
             "config": plain(study, "cdmam", "datasets", "results")

@@ -13,33 +13,30 @@ from xiqa.logs import log_to
 from xiqa.metrics.maps.pointing_game import pointing_game, scaled_tolerance_px
 from xiqa.metrics.maps.roc_auc import roc_auc
 from xiqa.metrics.maps.score_tables import paired_table
-from xiqa.models.model import classes_to_explain, load_model
-from xiqa.models.zoo import build, cam_layer, multi_layers
+from xiqa.models.model import load_model
+from xiqa.models.zoo import build
 from xiqa.saliency.attribution import attribute_many, known_options
+from xiqa.saliency.of_model import explained_output, layers_of
 
 ALIGNMENTS = ("published", "centred")
 
 
 def compare(
-    paths: dict[str, str], methods: list[str], explained_class: str, tolerance_width: int, path_to_table: str,
+    paths: dict[str, str], methods: list[str], explained: dict, tolerance_width: int, path_to_table: str,
     path_to_panel: str,
 ) -> None:  # fmt: skip
     """Write Pointing Game and pixel AUC under both alignments, paired on the same images, and show three of them."""
-    classifier = load_model(Path(paths["weights"]).parent, build)
+    model = load_model(Path(paths["weights"]).parent, build)
     table, pixels = read_table(paths["table"]), read_array(paths["images"])
     rows = read_table(paths["chosen"]).query("part == 'test'")["row"].to_numpy()
     masks, told = PackedMasks(paths["masks"])[rows], table.iloc[rows]
     tolerance_px = scaled_tolerance_px(pixels.shape[2], tolerance_width)
-    layers = {
-        "layers": [cam_layer(classifier.architecture)],
-        "multi_layers": list(multi_layers(classifier.architecture)),
-    }
-    x = classifier.inputs(pixels[rows])
-    target = torch.tensor(classes_to_explain(classifier, pixels, rows, told["label"].to_numpy(), explained_class))
+    x = model.inputs(pixels[rows])
+    net, target, _ = explained_output(model, pixels, rows, table["label"].to_numpy(), explained)
     scores, shown, chosen = [], {}, np.linspace(0, len(rows) - 1, 3).round().astype(int)
     for alignment in ALIGNMENTS:
-        options = known_options(methods, layers | {"alignment": alignment})
-        for method, maps in attribute_many(classifier.net, x, target, methods, **options).items():
+        options = known_options(methods, layers_of(model) | {"alignment": alignment})
+        for method, maps in attribute_many(net, x, target, methods, **options).items():
             shown[f"{method_name(method)} {alignment}"] = maps.numpy()[chosen]
             for image, patient, found, mask in zip(told["image"], told["patient"], maps.numpy(), masks, strict=True):
                 values = {"pointing_game": pointing_game(found, mask, tolerance_px), "roc_auc": roc_auc(found, mask)}
@@ -60,7 +57,7 @@ if "snakemake" in globals():
         compare(
             paths=dict(snakemake.input.items()),
             methods=snakemake.params.methods,
-            explained_class=snakemake.params.explained_class,
+            explained=snakemake.params.explained,
             tolerance_width=snakemake.params.tolerance_width,
             path_to_table=snakemake.output.table,
             path_to_panel=snakemake.output.panel,

@@ -1,4 +1,4 @@
-"""Explain the true or the predicted class of the chosen images with the methods of one family, for one classifier."""
+"""Explain a class, or a predicted number, of the chosen images with the methods of one family, for one network."""
 
 import resource
 import time
@@ -12,10 +12,11 @@ from xiqa.config import ATTRIBUTIONS, PUBLISHED_MAPS, base_method
 from xiqa.datasets.splits import reference_images
 from xiqa.files import read_array, read_table, write_array, write_table
 from xiqa.logs import log_to
-from xiqa.models.model import classes_to_explain, load_model
-from xiqa.models.zoo import build, cam_layer, multi_layers
+from xiqa.models.model import load_model
+from xiqa.models.zoo import build
 from xiqa.saliency.attribution import attribute_many, checks, known_options
 from xiqa.saliency.base import validity
+from xiqa.saliency.of_model import explained_output, layers_of
 from xiqa.saliency.published import published_map
 from xiqa.saliency.xrai import best_regions
 
@@ -24,7 +25,7 @@ REFERENCES = 64
 
 def explain(
     paths: dict[str, str], methods: list[str], published: list[str], images: str, severity: bool, options: dict,
-    explained_class: str, top_percent: float | None, path_to_maps: str, path_to_checks: str, path_to_cost: str,
+    explained: dict, top_percent: float | None, path_to_maps: str, path_to_checks: str, path_to_cost: str,
 ) -> None:  # fmt: skip
     """Write the maps of each method (k, h, w) float32 into a folder, a row of validity flags per map, and their cost.
 
@@ -32,27 +33,21 @@ def explain(
     the best regions of fast XRAI. Maps as Özer released them, of the methods `published`, have their own folder, and
     so have those of images of rising severity, where they are asked for.
     """
-    classifier = load_model(Path(paths["weights"]).parent, build)
+    model = load_model(Path(paths["weights"]).parent, build)
     pixels, label = read_array(paths["images"]), read_table(paths["table"])["label"].to_numpy()
     chosen = read_table(paths["chosen"])
     shown = chosen.query(images)
     chosen = pd.concat([shown, chosen.query("part == 'severity'")]) if severity else shown
     rows = chosen["row"].to_numpy()
-    x = classifier.inputs(pixels[rows])
-    explained = classes_to_explain(classifier, pixels, rows, label[rows], explained_class)
-    target = torch.tensor(explained)
+    x = model.inputs(pixels[rows])
+    net, target, names = explained_output(model, pixels, rows, label, explained)
     references = reference_images(label, read_table(paths["split"]), REFERENCES, options["seed"])
-    black = classifier.inputs(np.zeros_like(pixels[:1])) if options.get("baseline") == "zero" else None
-    options = options | {
-        "layers": [cam_layer(classifier.architecture)],
-        "multi_layers": list(multi_layers(classifier.architecture)),
-        "references": classifier.inputs(pixels[references]),
-        "baseline": black,
-    }
+    black = model.inputs(np.zeros_like(pixels[:1])) if options.get("baseline") == "zero" else None
+    options = options | layers_of(model) | {"references": model.inputs(pixels[references]), "baseline": black}
     start = time.perf_counter()
     sources = (source for method in published for source in PUBLISHED_MAPS[method])
     asked = dict.fromkeys([*map(base_method, methods), *sources])
-    found = attribute_many(classifier.net, x, target, asked, **known_options(asked, options), reduce_channels=False)
+    found = attribute_many(net, x, target, asked, **known_options(asked, options), reduce_channels=False)
     seconds = time.perf_counter() - start
     maps = {}
     for method in methods:
@@ -70,10 +65,9 @@ def explain(
     # Variants promise no completeness.
     plain = {method: values for method, values in maps.items() if method in ATTRIBUTIONS}
     parts = [pd.DataFrame(validity(maps[m].numpy())).assign(method=m) for m in methods if m not in plain]
-    rows_of_checks = pd.concat([*([checks(classifier.net, x, target, plain, baseline=black)] if plain else []), *parts])
+    rows_of_checks = pd.concat([*([checks(net, x, target, plain, baseline=black)] if plain else []), *parts])
     number = rows_of_checks["image"].to_numpy()
-    explained_names = np.array(classifier.classes)[explained[number]]
-    named = rows_of_checks.assign(image=chosen["image"].to_numpy()[number], explained_class=explained_names)
+    named = rows_of_checks.assign(image=chosen["image"].to_numpy()[number], explained=names[number])
     write_table(path_to_checks, named)
     # Methods of a family share their passes: each costs what all of them cost together.
     memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -91,7 +85,7 @@ if "snakemake" in globals():
             images=snakemake.params.images,
             severity=bool(snakemake.output.severity),
             options=snakemake.params.options,
-            explained_class=snakemake.params.explained_class,
+            explained=snakemake.params.explained,
             top_percent=snakemake.params.top_percent,
             path_to_maps=snakemake.params.folder,
             path_to_checks=snakemake.output.checks,

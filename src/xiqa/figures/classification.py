@@ -233,31 +233,39 @@ def plot_auc_by_severity(tables: Mapping[str, pd.DataFrame], data: str = "simula
 
 @style.styled
 def plot_training(histories: Mapping[str, pd.DataFrame], best: Mapping[str, int], data: str = "simulated") -> Figure:
-    """Loss and balanced accuracy per epoch, training and validation; a ring marks the epoch that was kept.
+    """Loss and score (balanced accuracy or error) per epoch, training and validation; a ring marks the epoch kept.
 
     Args:
-        histories: name (such as `seed 0`) -> history.csv: epoch, loss, balanced_accuracy and, where there is a
-            validation part, validation_loss and validation_balanced_accuracy.
+        histories: name (such as `seed 0`) -> history.csv: epoch, loss, balanced_accuracy (or rmse_over_sd of a
+            regression) and, where there is a validation part, the same with `validation_`.
         best: name -> epoch whose weights were kept.
         data: `simulated`, `recorded` or `mixed`.
     """
     figure = style.new_figure(style.DOUBLE_COLUMN, 2.7)
     loss, accuracy = figure.subplots(1, 2)
+    classes = all("balanced_accuracy" in history for history in histories.values())
+    score = "balanced_accuracy" if classes else "rmse_over_sd"
     handles = {}
     for colour, (name, history) in zip(style.CYCLE * len(histories), histories.items(), strict=False):
-        for axes, column in ((loss, "loss"), (accuracy, "balanced_accuracy")):
+        for axes, column in ((loss, "loss"), (accuracy, score)):
             (handles[name],) = axes.plot(history["epoch"], history[column], color=colour, linewidth=1)
             kept = f"validation_{column}" if f"validation_{column}" in history else column
             if kept != column:
                 axes.plot(history["epoch"], history[kept], color=colour, linewidth=1, linestyle="--")
             row = history[history["epoch"] == best[name]]
             axes.plot(row["epoch"], row[kept], "o", color=colour, markerfacecolor="none", markersize=7)
-    for axes, label in ((loss, "loss (cross-entropy)"), (accuracy, "balanced accuracy")):
+    labels = ("loss (cross-entropy)", "balanced accuracy")
+    if not classes:
+        labels = ("loss (negative log likelihood)", "RMSE / SD of the training targets")
+    for axes, label in zip((loss, accuracy), labels, strict=True):
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(True, **GRID)
-    loss.set_ylim(bottom=0)
-    accuracy.set_ylim(top=1.02)
+    if classes:
+        loss.set_ylim(bottom=0)
+        accuracy.set_ylim(top=1.02)
+    else:
+        accuracy.set_ylim(bottom=0)
     handles["training"] = loss.plot([], [], color=style.GREY, linewidth=1)[0]
     if any("validation_loss" in history for history in histories.values()):
         handles["validation"] = loss.plot([], [], color=style.GREY, linewidth=1, linestyle="--")[0]

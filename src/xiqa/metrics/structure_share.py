@@ -1,6 +1,8 @@
-"""How much of a saliency map lies on the discs, the grid, the writing and the background of the phantom."""
+"""How much of a saliency map lies on each named structure: parts of the phantom, or the masks of a data set."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,12 +19,14 @@ STRUCTURES = ("background", *["disc"] * len(DIAMETERS_MM), "grid", "writing")
 COLUMNS = ("image", "group", "method", "structure", "diameter_mm", "share_abs", "share_signed", "share_area")
 
 
-def structure_share(saliency: np.ndarray, structure: np.ndarray) -> pd.DataFrame:
-    """Share of a map on each structure of the phantom.
+def structure_share(saliency: np.ndarray, structure: np.ndarray, names: Sequence[str] = STRUCTURES) -> pd.DataFrame:
+    """Share of a map on each structure.
 
     Args:
         saliency: (h, w) map; pixels that are not finite (never visited) are left out of map and area.
-        structure: (h, w) uint8 labels: 0 background, 1..16 disc of diameter index + 1, 17 grid, 18 writing.
+        structure: (h, w) uint8 labels; of the phantom 0 background, 1..16 disc of diameter index + 1, 17 grid, 18
+            writing.
+        names: name of each label.
 
     Returns:
         One row per structure that has pixels: structure (disc, grid, writing, background), diameter_mm (discs only),
@@ -35,13 +39,13 @@ def structure_share(saliency: np.ndarray, structure: np.ndarray) -> pd.DataFrame
     """
     if saliency.shape != structure.shape:
         raise ValueError(f"map: found shape {saliency.shape}, expected {structure.shape} as of the structure labels")
-    if structure.max(initial=0) >= len(STRUCTURES):
-        raise ValueError(f"structure: found label {structure.max()}, expected 0 to {len(STRUCTURES) - 1}")
+    if structure.max(initial=0) >= len(names):
+        raise ValueError(f"structure: found label {structure.max()}, expected 0 to {len(names) - 1}")
     finite = np.isfinite(saliency)
     labels, values = structure[finite], np.asarray(saliency[finite], np.float64)
     if not len(values):
         raise ValueError("map: found no finite pixel, expected at least one; raise upsampling.draws")
-    number = len(STRUCTURES)
+    number = len(names)
     area = np.bincount(labels, minlength=number)
     absolute = np.bincount(labels, np.abs(values), number)
     signed = np.bincount(labels, values, number)
@@ -49,8 +53,8 @@ def structure_share(saliency: np.ndarray, structure: np.ndarray) -> pd.DataFrame
     total = total if total > 0 else np.nan
     table = pd.DataFrame(
         {
-            "structure": STRUCTURES,
-            "diameter_mm": [np.nan, *DIAMETERS_MM, np.nan, np.nan],
+            "structure": names,
+            "diameter_mm": [np.nan, *DIAMETERS_MM, np.nan, np.nan] if names is STRUCTURES else np.nan,
             "share_abs": absolute / total,
             "share_signed": signed / total,
             "share_area": area / len(values),
@@ -61,18 +65,25 @@ def structure_share(saliency: np.ndarray, structure: np.ndarray) -> pd.DataFrame
 
 
 def structure_share_rows(
-    saliency: np.ndarray, structure: np.ndarray, *, image: str, group: str, method: str
+    saliency: np.ndarray,
+    structure: np.ndarray,
+    names: Sequence[str] = STRUCTURES,
+    *,
+    image: str,
+    group: str,
+    method: str,
 ) -> pd.DataFrame:
     """Rows of the table structure_share.csv for one map; see `structure_share`."""
-    table = structure_share(saliency, structure).assign(image=image, group=group, method=method)
+    table = structure_share(saliency, structure, names).assign(image=image, group=group, method=method)
     return table[list(COLUMNS)]
 
 
 def summarise_structure_share(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean shares over images, with 95 % intervals over images.
+    """Mean shares over images, with 95 % intervals over images, or over patients where they are known.
 
     Args:
-        rows: rows of structure_share.csv of any number of images, groups and methods.
+        rows: rows of structure_share.csv of any number of images, groups and methods; with the column `patient`, images
+            of one patient are not independent.
 
     Returns:
         One row per group, method and structure: n (images), share_abs, share_signed and share_area (means over
@@ -92,8 +103,9 @@ def summarise_structure_share(rows: pd.DataFrame) -> pd.DataFrame:
     for key, part in rows.groupby(keys, sort=False, dropna=False):
         row = dict(zip(keys, key, strict=True)) | {"n": len(part)}
         for name in ("share_abs", "share_signed", "enrichment", "balance"):
-            values = part[name].dropna().to_numpy()
-            low, high = interval(values, bounds=BOUNDS[name])
+            known = part[part[name].notna()]
+            values = known[name].to_numpy()
+            low, high = interval(values, known.get("patient"), bounds=BOUNDS[name])
             row |= {name: values.mean() if len(values) else np.nan, f"{name}_low": low, f"{name}_high": high}
         row["share_area"] = part["share_area"].mean()
         # Both comparisons are False where fewer than six images leave no interval (NaN).

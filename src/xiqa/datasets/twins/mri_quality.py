@@ -76,9 +76,9 @@ def render(patient_seed: int, image_seed: int, defect: str, severity: float, sid
 
 
 def write(folder: Path, twin: Twin, seed: int, progress: Callable[[int, int, str], None]) -> None:
-    """Write the twin: images.csv with the target (severity), images and masks, then `twin.csv`.
+    """Write the twin: images.csv with `target_severity`, images and masks, then `twin.csv`.
 
-    A quarter of the images is intact (target 0), the others have severities drawn evenly from 0 to 1. Brightness varies
+    A quarter of the images is intact (severity 0), the others have severities drawn evenly from 0 to 1. Brightness varies
     from image to image, so that it says nothing of the defect.
 
     Args:
@@ -99,7 +99,7 @@ def write(folder: Path, twin: Twin, seed: int, progress: Callable[[int, int, str
         name, mask = f"images/{image.image}.png", f"masks/{image.image}.png"
         _write_png(folder / name, np.rint(brightness * made.image * 65535).astype(np.uint16))
         _write_png(folder / mask, made.mask.astype(np.uint8) * 255)
-        listed.append({"image": name, "patient": image.patient, "target": round(severity, 6), "mask": mask})
+        listed.append({"image": name, "patient": image.patient, "target_severity": round(severity, 6), "mask": mask})
         # The reader names an image after its row, of which the heading is the first.
         facts = {"defect": image.label_name, "brightness": brightness, "changed": float(made.change.mean())}
         rows.append(twin_row(image, image=f"row-{number + 1:06d}", **facts) | {"severity": severity})

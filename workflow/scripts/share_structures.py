@@ -1,0 +1,44 @@
+"""How much of each map lies on what the masks of a data set show, against the share by area alone."""
+
+import numpy as np
+import pandas as pd
+
+from xiqa.datasets.base import mask_of
+from xiqa.figures.style import data_of
+from xiqa.files import PackedMasks, read_array, read_table, write_table
+from xiqa.logs import log_to
+from xiqa.metrics.structure_share import structure_share_rows, summarise_structure_share
+
+
+def share(paths: dict[str, str], maps: list[dict], path_to_rows: str, path_to_summary: str) -> None:
+    """Write one row per test image with a mask, group and method, and their means over patients.
+
+    Each of `maps` says its group (a seed, or the ensemble), its method, its path, and as a query which of the chosen
+    images it shows.
+    """
+    masks, table, chosen = PackedMasks(paths["masks"]), read_table(paths["table"]), read_table(paths["chosen"])
+    names, patients = ("background", mask_of(table)), table["patient"].to_numpy()
+    parts = []
+    for told in maps:
+        rows = chosen.query(told["images"])["row"].to_numpy()
+        for row, saliency in zip(rows, read_array(told["path"]), strict=True):
+            if masks[row].any():
+                given = {"image": table["image"].iloc[row], "group": told["group"], "method": told["method"]}
+                found = structure_share_rows(saliency, masks[row].astype(np.uint8), names, **given)
+                parts.append(found.assign(patient=patients[row]))
+    if not parts:
+        raise ValueError(f"{paths['masks']}: found no mask among the images that are explained; raise saliency.images")
+    shares, data = pd.concat(parts, ignore_index=True).drop(columns="diameter_mm"), data_of(table["data"])
+    write_table(path_to_rows, shares.assign(data=data))
+    summary = summarise_structure_share(shares.assign(diameter_mm=np.nan)).drop(columns="diameter_mm")
+    write_table(path_to_summary, summary.assign(data=data))
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0], f"shares of maps of {snakemake.params.dataset}"):
+        share(
+            paths={name: path for name, path in snakemake.input.items() if name != "maps"},
+            maps=snakemake.params.maps,
+            path_to_rows=snakemake.output.shares,
+            path_to_summary=snakemake.output.summary,
+        )
