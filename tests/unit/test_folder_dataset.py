@@ -275,3 +275,38 @@ def test_other_formats_go_through_the_same_table(folder):
     np.testing.assert_array_equal(nifti.load().pixels, numpy.load().pixels)
     assert nifti.load().spacing_mm == (0.25, 0.5)
     assert nifti.load().mask.sum() == 3 * 6
+
+
+def targets(folder, text, **keys):
+    (folder / "images.csv").write_text(text)
+    for name in ("a.png", "b.png"):
+        (folder / name).touch()
+    return list(read(folder, Dataset(format="folder", path=str(folder), task="regression", **keys)))
+
+
+def test_targets_of_a_regression_are_read_with_decimal_commas(tmp_path):
+    found = targets(tmp_path, "image;target_dose;target_noise;patient\na.png;1,5;3;p\nb.png;2;4;q\n")
+    assert [record.targets for record in found] == [
+        {"target_dose": 1.5, "target_noise": 3.0},
+        {"target_dose": 2.0, "target_noise": 4.0},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("image,label,patient\na.png,x,p\nb.png,y,q\n", "task: regression needs target, or several target_"),
+        ("image,target,target_b,patient\na.png,1,2,p\nb.png,2,3,q\n", "task: regression needs target, or several"),
+        ("image,target,patient\na.png,1,p\nb.png,1,q\n", "the same value in all rows"),
+    ],
+)
+def test_a_table_without_usable_targets_is_refused(tmp_path, text, expected):
+    with pytest.raises(DataError, match=expected):
+        targets(tmp_path, text)
+
+
+def test_a_target_that_is_no_number_is_a_fault_of_its_row(tmp_path):
+    good, bad = targets(tmp_path, "image,target,patient\na.png,1,p\nb.png,high,q\n")
+    assert good.targets == {"target": 1.0}
+    assert isinstance(bad, DataError)
+    assert "row 3: found 'high' in target of 'b.png', expected a number" in str(bad)

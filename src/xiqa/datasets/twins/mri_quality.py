@@ -78,8 +78,8 @@ def render(patient_seed: int, image_seed: int, defect: str, severity: float, sid
 def write(folder: Path, twin: Twin, seed: int, progress: Callable[[int, int, str], None]) -> None:
     """Write the twin: images.csv with `target_severity`, images and masks, then `twin.csv`.
 
-    A quarter of the images is intact (severity 0), the others have severities drawn evenly from 0 to 1. Brightness varies
-    from image to image, so that it says nothing of the defect.
+    A quarter of the images is intact (severity 0), the others have severities drawn evenly from 0 to 1. Brightness
+    varies from image to image, so that it says nothing of the defect.
 
     Args:
         folder: where the files go.
