@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -212,9 +212,15 @@ def as_json(task: Task) -> dict[str, Any]:
 
 def from_json(model: dict[str, Any]) -> Task:
     """The task that a model.json describes."""
-    kind = {"classification": Classification, "regression": Regression}[model["task"]]
-    values = {name: model[name] for name in kind.__dataclass_fields__}
+    kind: Any = KINDS[model["task"]]
+    values = {field.name: model[field.name] for field in fields(kind)}
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+KINDS: dict[str, type[Classification] | type[Regression]] = {
+    "classification": Classification,
+    "regression": Regression,
+}
 
 
 def class_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:

@@ -63,7 +63,7 @@ def render(patient_seed: int, image_seed: int, defect: str, severity: float, sid
         side: rows and columns.
     """
     made = brain_tumor.render(patient_seed, image_seed, 0, 0.0, side)
-    intact = np.clip(made.image / (WHITE * made.facts["gain"]), 0, 1)
+    intact = np.clip(made.image / (WHITE * float(made.facts["gain"])), 0, 1)
     draw = np.random.default_rng(stream_seed(image_seed, "defect"))
     # In the head: a defect of the air around it would be none.
     rows, columns = np.nonzero(made.tissue > 0.25)
