@@ -18,7 +18,7 @@ from xiqa.files import PackedMasks
 def test_a_defect_changes_the_image_where_its_mask_is_and_grows_with_its_severity(defect):
     slices = {severity: twin.render(1, 2, defect, severity, side=64) for severity in (0.0, 0.3, 1.0)}
     assert not slices[0.0].mask.any()
-    np.testing.assert_allclose(slices[0.0].image, slices[0.0].intact, atol=1e-12)  # of a transform and back
+    np.testing.assert_allclose(slices[0.0].image, slices[0.0].intact, atol=1e-6)  # of a transform and back
     for severity in (0.3, 1.0):
         made = slices[severity]
         np.testing.assert_array_equal(made.intact, slices[0.0].intact)
