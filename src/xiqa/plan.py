@@ -135,12 +135,14 @@ def parts_of(dataset: Dataset, images: int) -> tuple[float, float, float]:
 def twin_images(dataset: Dataset) -> tuple[int, int]:
     """Images of a twin's main part, and of its dose-response part."""
     twin = dataset.twin
+    if dataset.task == "regression":
+        return twin.patients * twin.images_per_patient, 0
     graded = len(twin.severities) * twin.patients_per_severity * min(2, twin.images_per_patient)
     return twin.patients * twin.images_per_patient, graded
 
 
 def image_work(config: Config, name: str, images: int | None = None) -> list[Work]:
-    """The work of one data set of the classification studies.
+    """The work of one data set of images.
 
     Args:
         config: the study.
@@ -168,15 +170,22 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
         for family, methods in saliency.families.items():
             is_costly = base_method(methods[0]) in saliency.costly_methods
             no_relu = network.architecture in WITHOUT_RELU and base_method(family) == "relu_backward"
-            if (is_costly and key != first) or no_relu:
+            every = base_method(methods[0]) in dataset.explain.every_network
+            if (is_costly and key != first and not every) or no_relu:
                 continue
             number = costly if is_costly else shown if state == "trained" else explained
             scored += number * len(methods)
             rate = ("explain", name, network.architecture, family)
             stage = "explain: costly methods" if is_costly else "explain: methods of few passes"
             found.append(Work("images", stage, 1, number, "images", rate))
-        if saliency.families:
+        if saliency.families and dataset.task == "classification":
             found.append(Work("images", "score_localisation", 1, scored, "maps", ("score_localisation", name)))
+    seeds, architectures = len(dataset.seeds), len(dataset.networks)
+    if dataset.task == "regression":
+        # Split, drawing of the set, predictions, scores, report; choice of images, checks, shares, mean of the members.
+        small = 1 + 1 + 2 * len(networks) - seeds * architectures + 2
+        small += 3 + (dataset.members > 1) if saliency.families else 0
+        return [*found, Work("images", "splits, predictions, tables, figures", small)]
     if saliency.families:
         families, no_relu = saliency.families, first[0].architecture in WITHOUT_RELU
         methods = sum(
@@ -193,12 +202,11 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
     if saliency.families and set(families) & {"one_pass"}:
         rate = ("explain", name, first[0].architecture, "one_pass")
         found.append(Work("images", "compare_alignment", 1, 2 * explained, "images", rate))
-    seeds, architectures = len(dataset.seeds), len(dataset.networks)
     small = seeds + 2 + bool(graded)  # split; drawing of the set; scores; severity
     small += 2 * len(networks) - seeds * architectures  # predict all, randomise those that are not trained
     small += architectures * (seeds + 1)  # embed, draw
     if saliency.families:
-        small += seeds + architectures + 5  # choose, draw maps; four tables, one figure
+        small += seeds + architectures + 6  # choose, draw maps; five tables, one figure
     return [*found, Work("images", "splits, predictions, tables, figures", small)]
 
 

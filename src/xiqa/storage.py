@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from xiqa.config import PUBLISHED_MAPS, WITHOUT_RELU, Cdmam, Config, Dataset, NetworkPlan, Saliency, base_method
+from xiqa.plan import twin_images
 
 PARAMETERS: dict[str, int] = {
     "small_resnet": 308_958,
@@ -28,6 +29,7 @@ TWIN_IMAGE_BYTES: dict[str, int] = {
     "brain_tumor": 120_000,
     "covid_cxr": 48_000,
     "ct_contrast": 103_000,
+    "mri_quality": 18_000,
 }
 """Format -> measured bytes of one simulated image in the real set's file format."""
 # Measured in the default study; they are a small part of all.
@@ -104,9 +106,7 @@ def _of_cdmam(cdmam: Cdmam) -> Iterator[Storage]:
 def _of_dataset(name: str, dataset: Dataset, saliency: Saliency, images: int) -> Iterator[Storage]:
     raw = 0
     if dataset.path is None:
-        twin = dataset.twin
-        of_levels = len(twin.severities) * twin.patients_per_severity * min(2, twin.images_per_patient)
-        images = twin.patients * twin.images_per_patient + of_levels
+        images = sum(twin_images(dataset))
         raw = images * TWIN_IMAGE_BYTES[dataset.format]
     pixels = dataset.size**2
     yield Storage(f"{name}: simulated files", 0, raw)
@@ -118,6 +118,7 @@ def _of_dataset(name: str, dataset: Dataset, saliency: Saliency, images: int) ->
     yield Storage(f"{name}: networks", weights)
 
     graded = len(dataset.twin.severities) * saliency.severity_images if dataset.path is None else 0
+    graded = 0 if dataset.task == "regression" else graded
     number = min(saliency.images, images)
     maps = {True: 0, False: 0}
     for plan, state in networks:
@@ -125,7 +126,11 @@ def _of_dataset(name: str, dataset: Dataset, saliency: Saliency, images: int) ->
         maps[state == "trained"] += number * of_image
         maps[False] += graded * of_image if state == "trained" else 0
     costly = [m for methods in saliency.families.values() for m in methods if base_method(m) in saliency.costly_methods]
-    maps[True] += min(saliency.costly_images, number) * len(costly)
+    every = [method for method in costly if base_method(method) in dataset.explain.every_network]
+    others = len(networks) * len(dataset.seeds) - 1
+    maps[True] += min(saliency.costly_images, number) * (len(costly) + others * len(every))
+    if dataset.members > 1:  # the mean of the members' maps, and their spread
+        maps[True] += 2 * (number * _methods(dataset.networks[0], saliency) + saliency.costly_images * len(every))
     of_map = pixels * FLOAT32
     yield Storage(f"{name}: saliency maps", maps[True] * of_map, maps[False] * of_map)
     figures = FIGURES_OF_DATASET + FIGURES_OF_NETWORK * len(dataset.networks)

@@ -1,4 +1,4 @@
-"""The MLflow runs that the results of the classification studies stand for."""
+"""The MLflow runs that the results of the data sets of images stand for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pandas as pd
 from xiqa.files import read_json, read_table
 from xiqa.tracking import Data, DatasetRecord, RunRecord
 
-PICTURES_OF_IMAGES = ("examples.png", "severity.png", "saliency.png", "alignment.png")
+PICTURES_OF_IMAGES = ("examples.png", "severity.png", "saliency.png", "alignment.png", "ensemble_maps.png")
 METHOD_TABLES = ("pointing_game", "roc_auc", "region_dice", "relevance", "fidelity")
 
 
 def classification_runs(
     dataset: str, config: dict, models: Sequence[dict], tables: Sequence[str], figures: Sequence[str]
 ) -> list[RunRecord]:
-    """Runs for a data set, its networks, the shortcuts that they must beat, and its explained methods.
+    """Runs for a data set, its networks and ensembles, the shortcuts that they must beat, and its explained methods.
 
     Args:
         dataset: name of the data set.
@@ -27,7 +27,7 @@ def classification_runs(
         figures: paths of its figures; those that show images of real patients stay out.
     """
     by_name = {Path(path).stem: Path(path) for path in tables}
-    scores = read_table(by_name["scores"])
+    scores = read_table(by_name["scores"]).astype({"seed": str})
     data: Data = "simulated" if scores["data"].iloc[0] == "simulated" else "recorded"
     kept = [Path(path) for path in figures if data == "simulated" or Path(path).name not in PICTURES_OF_IMAGES]
     runs = [
@@ -40,14 +40,17 @@ def classification_runs(
             data=data,
         )
     ]
-    shortcuts = scores[scores["architecture"].str.startswith("shortcut")]
-    for (shortcut, seed), own in shortcuts.groupby(["architecture", "seed"], sort=False):
+    without_weights = scores["architecture"].str.startswith("shortcut") | (scores["seed"] == "ensemble")
+    for (name, weights, seed), own in scores[without_weights].groupby(["architecture", "weights", "seed"], sort=False):
+        which = seed if seed == "ensemble" else f"seed {seed}"
         runs.append(
             RunRecord(
-                key=f"datasets/{dataset}/{shortcut}/seed-{seed}",
-                name=f"{shortcut} ({dataset}, seed {seed})",
+                key=f"datasets/{dataset}/{name}/{'' if weights == 'trained' else f'{weights}/'}seed-{seed}",
+                name=f"{name} ({dataset}, {which})"
+                if weights == "trained"
+                else f"{name} ({dataset}, {weights}, {which})",
                 question="classifiers",
-                params={"dataset": dataset, "architecture": shortcut, "weights": "trained", "seed": seed},
+                params={"dataset": dataset, "architecture": name, "weights": weights, "seed": seed},
                 metrics=_metrics(own),
                 data=data,
             )
@@ -63,7 +66,7 @@ def classification_runs(
                 name=f"{model['architecture']} ({dataset}, {model['weights']}, seed {model['seed']})",
                 question="classifiers",
                 params=described | {"dataset": dataset, "weights": model["weights"]},
-                metrics=_metrics(scores[own & (scores["seed"] == model["seed"])]),
+                metrics=_metrics(scores[own & (scores["seed"] == str(model["seed"]))]),
                 history=history,
                 artifacts={
                     "model": [folder / "model.json", *([folder / "history.csv"] if trained else [])],
@@ -124,6 +127,10 @@ def comparison_run(paths: Sequence[str], data: Data) -> RunRecord:
 
 
 def _metrics(scores: pd.DataFrame) -> dict[str, float]:
-    """Scores over all classes, by name."""
+    """Scores over all classes, by name; of a regression with several targets each has its own names."""
+    if "target" in scores:
+        several = scores["target"].nunique() > 1
+        names = scores["target"] + "_" + scores["metric"] if several else scores["metric"]
+        return dict(zip(names, scores["value"], strict=True))
     scores = scores[scores["class_name"].isna() | (scores["class_name"] == "")]
     return dict(zip(scores["metric"], scores["value"], strict=True))

@@ -9,7 +9,7 @@ from xiqa import plan
 from xiqa.config import laid_over, load_config, own_images_alone
 
 OWN = {"format": "folder", "path": "/data/mine", "size": 64}
-NO_TWINS = dict.fromkeys(("object_cxr", "lvot", "brain_tumor", "covid_cxr", "ct_contrast"))
+NO_TWINS = dict.fromkeys(("object_cxr", "lvot", "brain_tumor", "covid_cxr", "ct_contrast", "mri_quality"))
 
 
 def study(root, top: dict):

@@ -14,7 +14,7 @@ OWN = {
     "cdmam": {"sampling": {"size": 40}, "detector": {"pixel_mm": 0.1}, "training": {"batch_size": 4}},
     "saliency": {"methods": ["gradient", "random"], "costly_methods": ["occlusion"], "cascade": ["gradient"]},
 }
-NO_TWINS = dict.fromkeys(("object_cxr", "lvot", "brain_tumor", "covid_cxr", "ct_contrast"))
+NO_TWINS = dict.fromkeys(("object_cxr", "lvot", "brain_tumor", "covid_cxr", "ct_contrast", "mri_quality"))
 
 
 @pytest.fixture

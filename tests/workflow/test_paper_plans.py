@@ -61,7 +61,7 @@ def test_a_missing_file_of_weights_stops_before_any_job(project):
 OWN = """
 datasets: {mine: {format: folder, path: images, size: 64,
                   networks: [{architecture: small_resnet}, {architecture: small_vgg}]},
-           object_cxr: null, lvot: null, brain_tumor: null, covid_cxr: null, ct_contrast: null}
+           object_cxr: null, lvot: null, brain_tumor: null, covid_cxr: null, ct_contrast: null, mri_quality: null}
 """
 
 

@@ -118,6 +118,8 @@ rule score_classifiers:
         f"{LOGS}/score_classifiers/{{dataset}}.log",
     benchmark:
         f"{BENCHMARKS}/score_classifiers/{{dataset}}.jsonl"
+    wildcard_constraints:
+        dataset="|".join(CLASSIFICATIONS) or "none",
     conda:
         "../../envs/xiqa.yaml"
     resources:

@@ -55,7 +55,7 @@ def score(
 
 
 if "snakemake" in globals():
-    with log_to(snakemake.log[0], f"score {snakemake.params.dataset}"):
+    with log_to(snakemake.log[0], f"score {snakemake.wildcards.dataset}"):
         score(
             models=snakemake.params.models,
             paths_to_predictions=list(snakemake.input.predictions),

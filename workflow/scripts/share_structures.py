@@ -35,7 +35,7 @@ def share(paths: dict[str, str], maps: list[dict], path_to_rows: str, path_to_su
 
 
 if "snakemake" in globals():
-    with log_to(snakemake.log[0], f"shares of maps of {snakemake.params.dataset}"):
+    with log_to(snakemake.log[0], f"shares of maps of {snakemake.wildcards.dataset}"):
         share(
             paths={name: path for name, path in snakemake.input.items() if name != "maps"},
             maps=snakemake.params.maps,

@@ -29,6 +29,7 @@ NAMES = {
     "brain_tumor": "brain tumour",
     "covid_cxr": "COVID-19 X-ray",
     "ct_contrast": "CT contrast",
+    "mri_quality": "MRI quality",
     "small_resnet": "small ResNet",
     "small_vgg": "small VGG",
     "resnet34": "ResNet-34",

@@ -23,10 +23,10 @@ from xiqa.seeds import stream_seed
 SIDE = 96
 """Rows and columns: no resizing then smooths what the defect changed."""
 
-STRENGTHS = {"local_blur": 2.5, "local_rician": 0.12, "local_motion": 5.0}
+STRENGTHS = {"local_blur": 3.0, "local_rician": 0.2, "local_motion": 6.0}
 """Defect -> its strength at severity 1: standard deviation in pixels, in units of the image, displacement in pixels."""
 
-RADIUS = (0.09, 0.17)
+RADIUS = (0.14, 0.24)
 """Range of the radius of a defect over the image's side; its edge is half as wide again."""
 
 WHITE = 1.4
