@@ -285,12 +285,13 @@ def _statistics(values: np.ndarray) -> list[float]:
 
 
 def _noise_sd(image: np.ndarray) -> float:
-    """Standard deviation of white noise, from the median of |mixed second differences|, which edges hardly move.
+    """Standard deviation of white noise, from the median of |mixed second differences|, which edges hardly move; 0 for
+    an image too small to have any.
 
     Reference: Immerkær, Comput. Vis. Image Underst. 64 (1996) 300 (the mask), with the median in place of the mean.
     """
     mixed = np.diff(np.diff(image, 2, axis=0), 2, axis=1)
-    return float(np.median(np.abs(mixed)) / (0.6745 * 6))
+    return float(np.median(np.abs(mixed)) / (0.6745 * 6)) if mixed.size else 0.0
 
 
 def _numbers_or_texts(entries: pd.Series) -> pd.Series:
