@@ -17,6 +17,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     PositiveInt,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -24,6 +25,20 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema, to_json
 
 from xiqa.files import write_text
+from xiqa.registry import (
+    ARCHITECTURES,
+    CONTROLS,
+    ENSEMBLE_METHODS,
+    LAYOUTS,
+    METHODS,
+    OF_TRANSFORMERS,
+    WITH_OFFICIAL_PARTS,
+    WITH_TARGETS,
+    WITH_TWIN,
+    added,
+    layout_of,
+    method_of,
+)
 
 KEYS_HEADING = "## Every key"
 NUMBER = r"-?[0-9]+([.][0-9]+)?"
@@ -39,103 +54,29 @@ Place = TypeVar("Place", str, str | None)
 
 @dataclass(frozen=True)
 class OneOf:
-    """Marks a text that must be one of `names`: like a Literal of them, but for names that are written elsewhere."""
+    """Marks a text that must be one of `names`, or an entry that another package adds to a group of entry points."""
 
     names: Collection[str]
+    group: str = ""
 
     def __get_pydantic_core_schema__(self, source: type[str], handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.literal_schema(list(self.names))
+        literal = core_schema.literal_schema(list(self.names))
+
+        def check(value: Any, own: ValidatorFunctionWrapHandler) -> Any:
+            try:
+                return own(value)
+            except ValidationError:
+                if isinstance(value, str) and value in added(self.group):
+                    return value
+                raise
+
+        return core_schema.no_info_wrap_validator_function(check, literal) if self.group else literal
 
 
-METHOD_FAMILY: dict[str, str] = {
-    "omig": "omig",
-    "sensitivity": "gradient",
-    "input_x_gradient": "gradient",
-    "integrated_gradients": "gradient",
-    "occlusion_pixel": "occlusion",
-    "occlusion_patch": "occlusion",
-    "lrp": "lrp",
-    "control_uniform": "controls",
-    "control_centre": "controls",
-    "control_edge": "controls",
-}
-Method = Annotated[str, OneOf(METHOD_FAMILY)]
-ATTRIBUTIONS: dict[str, str] = {
-    "gradient": "one_pass",
-    "input_x_gradient": "one_pass",
-    "grad_cam": "one_pass",
-    "normgrad_scaling": "one_pass",
-    "normgrad_conv1x1": "one_pass",
-    "normgrad_conv3x3": "one_pass",
-    "normgrad_scaling_multi": "one_pass",
-    "normgrad_conv1x1_multi": "one_pass",
-    "normgrad_conv3x3_multi": "one_pass",
-    "guided_backprop": "relu_backward",
-    "deconvolution": "relu_backward",
-    "guided_grad_cam": "relu_backward",
-    "smoothgrad": "smoothgrad",
-    "smoothgrad_squared": "smoothgrad",
-    "integrated_gradients": "gradient_paths",
-    "integrated_gradients_bw": "gradient_paths",
-    "expected_gradients": "expected_gradients",
-    "guided_ig": "guided_ig",
-    "blur_ig": "blur_ig",
-    "xrai": "xrai",
-    "xrai_fast": "xrai",
-    "occlusion": "occlusion",
-    "rise": "rise",
-    "score_cam": "score_cam",
-    "lrp": "lrp_of_module",
-    "omig": "omig_of_module",
-    "kernel_shap": "shap_lime",
-    "lime": "shap_lime",
-    "attention_rollout": "attention",
-    "gradient_attention_rollout": "attention",
-    "random": "controls",
-    "centre_prior": "controls",
-    "edges": "controls",
-}
-"""Methods of `xiqa.saliency.attribute` -> the module of those that share their passes."""
-Attribution = Annotated[str, OneOf(ATTRIBUTIONS)]
-FALLING: frozenset[str] = frozenset({"occlusion", "occlusion_smooth"})
-"""Methods whose maps fall where a pixel speaks for the class; scores and peaks take their negative."""
-
-
-def base_method(name: str) -> str:
-    """The method or family of which a name is a variant, such as guided_ig of guided_ig_smooth; itself if of none."""
-    return name.removesuffix("_smooth").removesuffix("_top")
-
-
-CONTROLS = ("random", "centre_prior", "edges")
-"""Methods that know nothing of the network."""
-WITHOUT_RELU: frozenset[str] = frozenset({"efficientnet_b0"})
-"""Architectures that the methods of `relu_backward` cannot explain."""
-OF_TRANSFORMERS = tuple(method for method, family in ATTRIBUTIONS.items() if family == "attention")
-"""Methods for transformers, of which the pipeline trains none."""
-OPTIONS_OF: dict[str, frozenset[str]] = {
-    "small_resnet": frozenset({"width", "blocks", "first_pooling"}),
-    "small_vgg": frozenset({"width"}),
-}
-"""Options of our own architectures, for which there are no ImageNet weights; the others have none."""
-SMALLEST_PX: dict[str, int] = {"inception_v3": 75, "inception_resnet_v2": 75}
-"""Smallest side of the images of an architecture; 32 px for the others."""
-PUBLISHED_MAPS: dict[str, tuple[str, ...]] = {
-    "input_x_gradient": ("input_x_gradient",),
-    "guided_backprop": ("gradient",),
-    "guided_grad_cam": ("gradient", "grad_cam"),
-}
-"""Methods whose map in the code of Özer is another one than ours -> the maps that it is made of."""
-# Groups of methods that the papers compare.
-SINGLE = ("normgrad_scaling", "normgrad_conv1x1", "normgrad_conv3x3")
-MULTI = tuple(f"{method}_multi" for method in SINGLE)
-GRADIENT_BASELINES = ("input_x_gradient", "guided_backprop", "guided_grad_cam")
-BASELINES = (*GRADIENT_BASELINES, "grad_cam")
-SMOOTHGRADS = ("smoothgrad_squared", "smoothgrad")
-INTEGRATED = ("integrated_gradients_bw", "integrated_gradients")
-OTHERS_BROCKI = ("gradient", "expected_gradients", "deconvolution")
-METHODS_BROCKI = (*SMOOTHGRADS, *INTEGRATED, *OTHERS_BROCKI)
-METHODS_BRIMA = ("gradient", "smoothgrad", "integrated_gradients", "guided_ig", "blur_ig")
-METHOD_MODULES: dict[str, str] = {method: f"xiqa.saliency.{method}" for method in METHOD_FAMILY}
+Method = Annotated[str, OneOf(ENSEMBLE_METHODS)]
+Attribution = Annotated[str, OneOf(METHODS, "xiqa.methods")]
+Architecture = Annotated[str, OneOf(ARCHITECTURES)]
+DatasetFormat = Annotated[str, OneOf(LAYOUTS, "xiqa.readers")]
 STEPS = ("no_margin", "small_margins", "large_margins", "recorded")
 SIMULATED_GROUPS = ("scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood", "recorded_standin")
 
@@ -467,38 +408,7 @@ class Generalise(Section):
     samplings: int = Field(4, ge=1, description="samplings of each of them that the sampled network explains")
 
 
-DatasetFormat = Literal[
-    "object_cxr", "lvot", "brain_tumor", "brain_tumor_jpg", "covid_cxr", "ct_contrast", "mri_quality", "folder"
-]
-Architecture = Literal[
-    "small_resnet",
-    "small_vgg",
-    "resnet34",
-    "resnet50",
-    "efficientnet_b0",
-    "vgg16",
-    "vgg19",
-    "resnet50v2",
-    "densenet121",
-    "xception",
-    "inception_v3",
-    "inception_resnet_v2",
-]
 WeightState = Literal["trained", "semi_random", "fully_random"]
-CLASSES_OF_FORMAT: dict[str, int] = {
-    "object_cxr": 2,
-    "lvot": 2,
-    "brain_tumor": 3,
-    "brain_tumor_jpg": 3,
-    "ct_contrast": 2,
-}
-"""How many classes a format has; the others have as many as their files, or `classes`, name."""
-WITH_TWIN = ("object_cxr", "lvot", "brain_tumor", "covid_cxr", "ct_contrast", "mri_quality")
-"""Formats of which a simulated twin is written where no path is given."""
-WITH_TARGETS = ("mri_quality", "folder")
-"""Formats whose images can have targets, numbers that a regression predicts."""
-WITH_OFFICIAL_PARTS = ("object_cxr", "mri_quality", "folder")
-"""Formats whose files say which part an image belongs to."""
 # Settings of the papers by name; keys given beside `preset` override them.
 TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "quick": {},
@@ -661,13 +571,13 @@ class NetworkPlan(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> NetworkPlan:
-        if self.weights == "imagenet" and self.architecture in OPTIONS_OF:
+        if self.weights == "imagenet" and ARCHITECTURES[self.architecture].options:
             raise ValueError(f"weights: there are none of ImageNet for {self.architecture}; set none, or a path")
         if self.weights not in ("none", "imagenet") and not self.weights.endswith((".safetensors", ".pth")):
             expected = "none, imagenet, or the path of a .safetensors or .pth file"
             raise ValueError(f"weights: found '{self.weights}', expected {expected}")
-        known = OPTIONS_OF.get(self.architecture, frozenset())
-        if not set(self.options) <= known:
+        known = ARCHITECTURES[self.architecture].options
+        if not set(self.options) <= set(known):
             found = f"options: found {sorted(self.options)}"
             raise ValueError(f"{found}, {self.architecture} knows {sorted(known) or 'none'}; leave out the others")
         return self
@@ -790,22 +700,22 @@ class Dataset(Section):
             raise ValueError("intensity: window needs window_hu: [centre, width]; the others take none")
         if self.bright_above_hu is not None and self.window_hu is None:
             raise ValueError("bright_above_hu needs intensity: window")
-        if self.path is None and self.format not in WITH_TWIN:
+        if self.path is None and not layout_of(self.format).twin:
             raise ValueError(
                 f"format: {self.format} needs path: the folder of your images (simulated twins: {', '.join(WITH_TWIN)})"
             )
         self._check_task()
-        classes = len(self.classes) or CLASSES_OF_FORMAT.get(self.format)
-        if self.classes and classes != CLASSES_OF_FORMAT.get(self.format, classes):
-            expected = CLASSES_OF_FORMAT[self.format]
+        expected = layout_of(self.format).classes
+        classes = len(self.classes) or expected
+        if self.classes and expected and classes != expected:
             raise ValueError(f"classes: found {len(self.classes)}, expected {expected} as format: {self.format} has")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes: found {list(self.classes)}, expected each once")
-        if self.training.one_output and classes not in (2, None):
+        if self.training.one_output and classes not in (2, 0):
             raise ValueError(f"training.one_output needs two classes; found {classes}")
         if self.masked_with and self.classes and set(self.masked_with) != set(self.classes):
             raise ValueError(f"masked_with: found {list(self.masked_with)}, expected each of {list(self.classes)}")
-        if self.split.official and self.format not in WITH_OFFICIAL_PARTS:
+        if self.split.official and not layout_of(self.format).official_parts:
             raise ValueError(
                 f"split.official: the files of format: {self.format} name no parts, those of "
                 f"{' and '.join(WITH_OFFICIAL_PARTS)} do; set it to false, and give shares or sizes"
@@ -819,7 +729,7 @@ class Dataset(Section):
         if any("trained" not in network.states for network in self.networks):
             raise ValueError("networks: states must hold trained; the others are compared with it")
         for name in names:
-            if self.size < (smallest_px := SMALLEST_PX.get(name, 32)):
+            if self.size < (smallest_px := ARCHITECTURES[name].smallest_px):
                 raise ValueError(f"size: found {self.size} px, {name} needs {smallest_px} px or more; raise it")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: found {list(self.seeds)}, expected each once")
@@ -827,7 +737,7 @@ class Dataset(Section):
 
     def _check_task(self) -> None:
         regression = self.task == "regression"
-        if regression and self.format not in WITH_TARGETS:
+        if regression and not layout_of(self.format).targets:
             raise ValueError(f"task: regression needs format: {' or '.join(WITH_TARGETS)}; found {self.format}")
         if self.format == "mri_quality" and not regression:
             raise ValueError("task: format: mri_quality has a target and no classes; set task: regression")
@@ -901,8 +811,8 @@ class Saliency(Section):
                 f"{sorted(found)}: no network of a study has attention; leave them out, and explain your own "
                 "transformer with xiqa.saliency.attribute"
             )
-        families = {ATTRIBUTIONS[method] for method in self.methods}
-        torn = [method for method in self.costly_methods if ATTRIBUTIONS[method] in families]
+        families = {method_of(method).module for method in self.methods}
+        torn = [method for method in self.costly_methods if method_of(method).module in families]
         if torn:
             raise ValueError(
                 f"costly_methods: {torn} come from the same passes as some of methods; put them into methods as well"
@@ -924,12 +834,17 @@ class Saliency(Section):
         """Jobs that make maps: family -> its methods, which share passes; smooth variants have their own families."""
         found: dict[str, list[str]] = {}
         for method in (*self.methods, *self.costly_methods):
-            found.setdefault(ATTRIBUTIONS[method], []).append(method)
+            found.setdefault(_family(method), []).append(method)
         if self.xrai_top_percent:
             found["xrai"].append("xrai_fast_top")
         for method in self.smooth_methods:
-            found.setdefault(f"{ATTRIBUTIONS[method]}_smooth", []).append(f"{method}_smooth")
+            found.setdefault(f"{_family(method)}_smooth", []).append(f"{method}_smooth")
         return found
+
+
+def _family(method: str) -> str:
+    """The module that makes a method's maps, as names of files and rules have it."""
+    return method_of(method).module.replace(".", "_")
 
 
 class Tracking(Section):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from xiqa.config import METHOD_FAMILY, WITHOUT_RELU, Config, Dataset, NetworkPlan, base_method
+from xiqa.config import Config, Dataset, NetworkPlan
+from xiqa.registry import ENSEMBLE_METHODS, WITHOUT_RELU, base_method
 
 Key = tuple[str, ...]
 """What a rate is of: the kind of work, and the data set, network or methods that it depends on."""
@@ -95,7 +96,7 @@ def cdmam_work(config: Config, recordings: int = 0) -> list[Work]:
             for method in explain.methods
             if not method.startswith(("occlusion", "control"))
         ),
-        Work("CDMAM", "explain", len({METHOD_FAMILY[method] for method in explain.methods})),
+        Work("CDMAM", "explain", len({ENSEMBLE_METHODS[method].module for method in explain.methods})),
     ]  # fmt: skip
     if "omig" in explain.methods:
         gradients = groups * members * len(explain.c_values) * sum(explain.step_values)

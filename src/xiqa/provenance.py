@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SOURCE = Path(__file__).resolve().parent.parent
-BY_NAME = frozenset({"xiqa.config"})
+REGISTRY = "xiqa.registry"
+"""Tables of what can be chosen by name: their values count, so that another entry reruns no stage that takes none."""
+BY_NAME = frozenset({"xiqa.config", REGISTRY})
 """Modules of which a stage does not rest on all: only what it imports of them counts, name by name."""
 
 
@@ -26,16 +28,16 @@ def code_digest(
     """Digest a script together with all first-party modules that it imports, however deep.
 
     What is digested is the syntax tree without comments, docstrings and imports for type checkers, so that rewording a
-    comment reruns nothing. Of `xiqa.config` the constants and functions count that the stage imports, one by one, with
-    what they are made of. Of a class there only the methods count: the values of its fields reach a stage through its
-    parameters, and a new key elsewhere must not rerun this stage. A data file of the package counts for the modules
-    that name it; a .csv counts by its cells.
+    comment reruns nothing. Of `xiqa.config` and `xiqa.registry` the constants and functions count that the stage
+    imports, one by one, with what they are made of; of the registry's constants their values. Of a class there only the
+    methods count: the values of its fields reach a stage through its parameters, and a new key elsewhere must not rerun
+    this stage. A data file of the package counts for the modules that name it; a .csv counts by its cells.
 
     Args:
         script: path of a stage's script.
         modules: further modules ("xiqa.saliency.omig") that the script loads by name.
         files: further files, such as the stage's environment, that count byte by byte.
-        entries: the keys that the stage takes of the dictionaries of `xiqa.config`; None: all. With them, a new
+        entries: the keys that the stage takes of the dictionaries of these modules; None: all. With them, a new
             saliency method reruns no stage of the others.
 
     Returns:
@@ -179,11 +181,36 @@ def _defined(statement: ast.AST) -> set[str]:
 def _definition(module: str, path: Path, name: str, keys: frozenset[str] | None) -> _Code:
     """What counts of one name of a module: its statements, and the other names of the module in them."""
     code = _read(path)
-    trees = [part for statement in code.definitions[name] for part in _parts(statement, keys)]
+    if module == REGISTRY and not isinstance(code.definitions[name][0], ast.ClassDef | ast.FunctionDef):
+        return _Code(_stable(_values(path.read_text(encoding="utf-8"))[name], keys), (), {})
+    trees = [part for statement in code.definitions[name] for part in _parts(_of_name(statement, name), keys)]
     imports = [found for tree in trees for found in _imports(tree, path)]
     named = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
     others = [_Import(module, other) for other in sorted(named & code.definitions.keys() - {name})]
     return _Code(_digest(*trees), (*imports, *others), {})
+
+
+def _of_name(statement: ast.AST, name: str) -> ast.AST:
+    """A statement; of an import what it imports under this name."""
+    if not isinstance(statement, ast.ImportFrom):
+        return statement
+    aliases = [alias for alias in statement.names if (alias.asname or alias.name) == name]
+    return ast.ImportFrom(statement.module, aliases, statement.level)
+
+
+@cache
+def _values(source: str) -> dict[str, Any]:
+    """What a module of data defines."""
+    values: dict[str, Any] = {"__name__": REGISTRY}
+    exec(compile(source, REGISTRY, "exec"), values)
+    return values
+
+
+def _stable(value: Any, keys: frozenset[str] | None) -> str:
+    """A value as text that is the same in every process; of a dictionary the entries that are taken."""
+    if isinstance(value, dict):
+        return repr([(key, entry) for key, entry in value.items() if keys is None or key in keys])
+    return repr(sorted(value) if isinstance(value, frozenset) else value)
 
 
 def _parts(statement: ast.AST, keys: frozenset[str] | None) -> list[ast.AST]:

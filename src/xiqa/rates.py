@@ -24,7 +24,7 @@ from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, GEOMETRIES
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.sampling import draw_indices
 from xiqa.cdmam.simulator import frame_shape, simulate, simulate_sampled
-from xiqa.config import Config, NetworkPlan, base_method
+from xiqa.config import Config, NetworkPlan
 from xiqa.datasets.base import DataError, Record
 from xiqa.datasets.limits import Reading, reading
 from xiqa.datasets.prepare import prepare
@@ -43,6 +43,7 @@ from xiqa.models.task import Classification, Regression, Task
 from xiqa.models.training import TrainingStep, train_member
 from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.plan import Key
+from xiqa.registry import base_method, reader_module
 from xiqa.saliency.attribution import attribute_many, known_options
 from xiqa.saliency.midpoint import MidpointGradient
 
@@ -196,7 +197,7 @@ class Rates:
 
     def _made(self, name: str, folder: Path) -> Examples:
         dataset, raw, written_s = self.config.datasets[name], folder / "raw", 0.0
-        reader = importlib.import_module(f"xiqa.datasets.{dataset.format}")
+        reader = importlib.import_module(reader_module(dataset.format))
         if dataset.path is None:
             twin = importlib.import_module(f"xiqa.datasets.twins.{dataset.format}")
             # As few as a twin may have: with fewer a set's own parts would be empty.
@@ -370,7 +371,7 @@ def images_in(config: Config) -> dict[str, int]:
     found = {}
     for name, dataset in config.datasets.items():
         if dataset.path is not None:
-            reader = importlib.import_module(f"xiqa.datasets.{dataset.format}")
+            reader = importlib.import_module(reader_module(dataset.format))
             with reading(Reading(dataset.largest_image_mb)):
                 found[name] = sum(isinstance(record, Record) for record in reader.read(Path(dataset.path), dataset))
     return found

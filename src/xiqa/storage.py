@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from xiqa.config import PUBLISHED_MAPS, WITHOUT_RELU, Cdmam, Config, Dataset, NetworkPlan, Saliency, base_method
+from xiqa.config import Cdmam, Config, Dataset, NetworkPlan, Saliency
 from xiqa.plan import twin_images
+from xiqa.registry import PUBLISHED_MAPS, WITHOUT_RELU, base_method
 
 PARAMETERS: dict[str, int] = {
     "small_resnet": 308_958,

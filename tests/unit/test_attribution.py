@@ -2,7 +2,6 @@
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
-from typing import get_args
 
 import pytest
 import torch
@@ -11,9 +10,9 @@ from saliency_targets import small_net
 from torch import nn
 from torch.nn import functional
 
-from xiqa.config import ATTRIBUTIONS, WITHOUT_RELU, Architecture
 from xiqa.models.folding import fold_batch_norm, work_in_place
 from xiqa.models.zoo import build
+from xiqa.registry import ARCHITECTURES, METHODS, WITHOUT_RELU
 from xiqa.saliency import attribute, attribute_ensemble, attribute_many, normgrad
 from xiqa.saliency.explained import Activation, Explained
 from xiqa.saliency.layer_maps import upsample
@@ -216,7 +215,7 @@ def test_guided_backpropagation_is_not_the_gradient_and_needs_a_relu(net, x):
         attribute(smooth, x, 0, "guided_backprop")
 
 
-@pytest.mark.parametrize("name", [long(name) if name == "vgg19" else name for name in get_args(Architecture)])
+@pytest.mark.parametrize("name", [long(name) if name == "vgg19" else name for name in ARCHITECTURES])
 def test_architectures_without_relu_are_known(name):
     net = build(name, channels=1, outputs=2, seed=0).eval()
     with torch.no_grad(), ReluBackward("guided") as mode:
@@ -281,7 +280,7 @@ def test_one_forward_and_one_backward_for_the_family(net, x):
         "gradient",
         "input_x_gradient",
         "grad_cam",
-        *(name for name in ATTRIBUTIONS if name.startswith("normgrad")),
+        *(name for name in METHODS if name.startswith("normgrad")),
     ]
     assert len(names) == 9
 
@@ -294,7 +293,7 @@ def test_one_forward_and_one_backward_for_the_family(net, x):
     assert len(x) <= images(names) <= images(["gradient"]) <= len(x) + 3
 
 
-@pytest.mark.parametrize("method", [m for m in ATTRIBUTIONS if m in (
+@pytest.mark.parametrize("method", [m for m in METHODS if m in (
     "gradient", "grad_cam", "normgrad_conv3x3_multi", "smoothgrad", "integrated_gradients_bw", "guided_grad_cam",
     "expected_gradients",
 )])  # fmt: skip

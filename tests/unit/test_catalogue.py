@@ -8,22 +8,21 @@ from importlib.resources import files
 import pytest
 
 import xiqa.saliency
-from xiqa.config import ATTRIBUTIONS, FALLING
-from xiqa.saliency.catalogue import WHAT, methods, options
+from xiqa.registry import FALLING, METHODS
+from xiqa.saliency.catalogue import methods, options
 
 
 def test_methods_are_listed_with_what_they_say():
     table = methods()
-    assert table["method"].tolist() == list(ATTRIBUTIONS)
-    assert set(WHAT) == set(ATTRIBUTIONS)
+    assert table["method"].tolist() == list(METHODS)
     assert table["what"].str.len().gt(10).all()
-    assert set(table.loc[table["falls"], "method"]) == FALLING & set(ATTRIBUTIONS)
+    assert set(table.loc[table["falls"], "method"]) == FALLING & set(METHODS)
     at_layers = set(table.loc[table["at_layers"], "method"])
     assert {"grad_cam", "normgrad_conv1x1_multi", "guided_grad_cam", "score_cam"} <= at_layers
     assert not {"gradient", "guided_backprop", "deconvolution", "occlusion", "edges"} & at_layers
 
 
-@pytest.mark.parametrize("method", list(ATTRIBUTIONS))
+@pytest.mark.parametrize("method", list(METHODS))
 def test_options_are_listed_with_their_defaults(method):
     table = options(method).set_index("option")
     assert set(table.index[table["of_all_methods"]]) == {

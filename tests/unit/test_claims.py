@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from xiqa.config import ATTRIBUTIONS, CONTROLS, SIMULATED_GROUPS, Architecture, Dataset
+from xiqa.config import SIMULATED_GROUPS
 from xiqa.metrics.maps import claims
 from xiqa.metrics.maps.claims import (
     BASELINES,
@@ -20,6 +20,7 @@ from xiqa.metrics.maps.claims import (
     Claim,
     Difference,
 )
+from xiqa.registry import ARCHITECTURES, CONTROLS, LAYOUTS, METHODS
 
 PUBLISHED = claims.published()
 
@@ -64,14 +65,14 @@ def test_every_number_lies_where_it_can():
 
 def test_every_name_is_ours():
     about_methods = PUBLISHED["method"] != ""
-    assert set(PUBLISHED.loc[about_methods, "method"]) <= set(ATTRIBUTIONS)
+    assert set(PUBLISHED.loc[about_methods, "method"]) <= set(METHODS)
     about_networks = PUBLISHED[~about_methods & (PUBLISHED["study"] != "cdmam")]
     assert set(about_networks["paper"] + " " + about_networks["table"].astype(str)) == {"Özer 7", "Brima 2023 3"}
-    assert set(about_networks["row"]) <= set(Architecture.__args__)
+    assert set(about_networks["row"]) <= set(ARCHITECTURES)
     assert set(PUBLISHED.loc[PUBLISHED["study"] == "cdmam", "row"]) <= {*SIMULATED_GROUPS, "recorded"}
     architectures = PUBLISHED["architecture"].str.split(" and ").explode()
-    assert set(architectures) - {""} <= set(Architecture.__args__)
-    assert set(PUBLISHED["study"]) - {"", "cdmam"} <= set(Dataset.model_fields["format"].annotation.__args__)
+    assert set(architectures) - {""} <= set(ARCHITECTURES)
+    assert set(PUBLISHED["study"]) - {"", "cdmam"} <= set(LAYOUTS)
     named = PUBLISHED[about_methods].groupby(["paper", "published_name"])["method"].nunique()
     assert (named == 1).all()
 

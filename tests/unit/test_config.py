@@ -5,13 +5,13 @@ import inspect
 import json
 import math
 import re
-from typing import get_args
 
 import pytest
 import yaml
 
 from xiqa import config
 from xiqa.cli.simulate import SCENARIOS
+from xiqa.registry import ARCHITECTURES
 
 PAPERS = {  # how each paper is cited -> its study
     "Amanova 2022": "paper_amanova_2022",
@@ -145,12 +145,12 @@ def test_networks_take_weights_and_channels_of_their_data_set_unless_they_name_t
 
 def test_what_the_configuration_says_of_architectures_is_what_they_are():
     zoo = pytest.importorskip("xiqa.models.zoo")
-    assert set(zoo.TABLE) == set(get_args(config.Architecture))
-    assert {name for name, entry in zoo.TABLE.items() if not entry.source} == set(config.OPTIONS_OF) == set(zoo.OWN)
-    for name, entry in zoo.TABLE.items():
-        assert entry.smallest_px == config.SMALLEST_PX.get(name, 32)
-    for name, known in config.OPTIONS_OF.items():
-        assert set(inspect.signature(zoo.OWN[name]).parameters) == known | {"channels", "outputs"}
+    own = {name for name, entry in ARCHITECTURES.items() if entry.options}
+    assert set(zoo.TABLE) == set(ARCHITECTURES)
+    assert {name for name, entry in zoo.TABLE.items() if not entry.source} == own == set(zoo.OWN)
+    for name in own:
+        known = {*ARCHITECTURES[name].options, "channels", "outputs"}
+        assert set(inspect.signature(zoo.OWN[name]).parameters) == known
 
 
 def test_a_test_setting_in_the_training_grid_is_refused(root):

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from xiqa import provenance
-from xiqa.config import ATTRIBUTIONS, METHOD_MODULES, WITH_TWIN, DatasetFormat
+from xiqa.registry import ENSEMBLE_METHODS, LAYOUTS, METHODS, WITH_TWIN, module_of
 
-CONFIG = "src/xiqa/config.py"
+CONFIG, REGISTRY = "src/xiqa/config.py", "src/xiqa/registry.py"
 
 
 class Tree:
@@ -61,20 +60,21 @@ FIRST_IMPORT = "from xiqa.config import Split\n"
 
 
 def test_an_edited_constant_reruns_the_stages_that_import_it(tree):
-    falling = 'FALLING: frozenset[str] = frozenset({"occlusion", "occlusion_smooth"})'
-    stages = tree.changed(CONFIG, falling, "FALLING: frozenset[str] = frozenset()")
+    stages = tree.changed(REGISTRY, 'wiped out", falling=True)', 'wiped out")')
     assert {"score_localisation", "score_fidelity", "draw_saliency"} <= stages
     assert not stages & {"train", "train_classifier", "explain_classifier", "prepare", "sample", "tabulate_scores"}
 
 
 def test_a_constant_counts_where_it_is_part_of_another(tree):
-    stages = tree.changed(CONFIG, 'SMOOTHGRADS = ("smoothgrad_squared", "smoothgrad")', 'SMOOTHGRADS = ("smoothgrad",)')
+    stages = tree.changed(
+        REGISTRY, 'SMOOTHGRADS = ("smoothgrad_squared", "smoothgrad")', 'SMOOTHGRADS = ("smoothgrad",)'
+    )
     assert {"score_fidelity", "score_localisation", "compare_methods"} <= stages  # METHODS_BROCKI has it
     assert "draw_saliency" not in stages
 
 
 def test_a_function_of_the_configuration_counts_for_its_callers(tree):
-    stages = tree.changed(CONFIG, 'removesuffix("_smooth").removesuffix("_top")', 'removesuffix("_smooth")')
+    stages = tree.changed(REGISTRY, 'removesuffix("_smooth").removesuffix("_top")', 'removesuffix("_smooth")')
     assert "explain_classifier" in stages
     assert not stages & {"prepare", "train", "score_fidelity"}
 
@@ -88,9 +88,9 @@ def test_a_method_of_a_section_counts_and_its_keys_do_not(tree):
 
 
 def test_a_new_method_reruns_no_stage_of_the_others(tree):
-    line = '    "rise": "rise",\n'
-    assert tree.changed(CONFIG, line, f'{line}    "new": "new",\n', entries=["gradient", "rise"]) == set()
-    moved = tree.changed(CONFIG, line, '    "rise": "occlusion",\n', entries=["gradient", "rise"])
+    line, entries = '    "rise": Method("rise", ', ["gradient", "rise"]
+    assert tree.changed(REGISTRY, line, f'    "new": Method("new", "new", "new"),\n{line}', entries=entries) == set()
+    moved = tree.changed(REGISTRY, line, '    "rise": Method("occlusion", ', entries=entries)
     assert "explain_classifier" in moved
 
 
@@ -154,9 +154,9 @@ def test_the_whole_configuration_counts_where_it_is_imported_whole(tree):
 
 def test_every_module_that_a_configuration_can_name_exists():
     names = [
-        *METHOD_MODULES.values(),
-        *(f"xiqa.saliency.{family}" for family in ATTRIBUTIONS.values()),
-        *(f"xiqa.datasets.{name}" for name in get_args(DatasetFormat)),
+        *(f"xiqa.saliency.{name}" for name in ENSEMBLE_METHODS),
+        *map(module_of, METHODS),
+        *(f"xiqa.datasets.{name}" for name in LAYOUTS),
         *(f"xiqa.datasets.twins.{name}" for name in WITH_TWIN),
     ]
     assert [name for name in names if provenance._module_path(provenance.SOURCE, name) is None] == []
@@ -164,7 +164,7 @@ def test_every_module_that_a_configuration_can_name_exists():
 
 def test_formats_with_a_twin_are_those_that_have_a_module(root):
     modules = {path.stem for path in (root / "src/xiqa/datasets/twins").glob("*.py")}
-    assert modules & set(get_args(DatasetFormat)) == set(WITH_TWIN)
+    assert modules & set(LAYOUTS) == set(WITH_TWIN)
 
 
 def test_every_data_file_of_the_package_counts_for_a_module():

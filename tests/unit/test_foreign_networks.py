@@ -11,7 +11,7 @@ from foreign_networks import CLASSES, FOREIGN, SIDE, Wrapped, body, foreign, ima
 from torch import nn
 from torch.nn import functional
 
-from xiqa.config import ATTRIBUTIONS
+from xiqa.registry import METHODS
 from xiqa.saliency import attribute, attribute_many, checks
 from xiqa.saliency.attribution import LAYERED
 from xiqa.saliency.explained import Explained
@@ -38,7 +38,8 @@ REFUSED = {
 }
 """Family and network -> why there is no map."""
 FAMILIES = {
-    family: [m for m in ATTRIBUTIONS if ATTRIBUTIONS[m] == family] for family in dict.fromkeys(ATTRIBUTIONS.values())
+    family: [m for m in METHODS if METHODS[m].module == family]
+    for family in dict.fromkeys(entry.module for entry in METHODS.values())
 }
 # Rollout explains attention only, and is tested for itself; of LRP the rules decide what is supported.
 SLOW = ("xrai", "shap_lime")
@@ -364,7 +365,7 @@ def test_anisotropic_maps_are_maps():
 
 def test_an_image_that_is_not_finite_has_a_map_of_nan_and_the_others_their_own():
     net, x = foreign("view"), images()
-    methods = [m for m in ATTRIBUTIONS if ATTRIBUTIONS[m] not in ("attention", "shap_lime", "expected_gradients")]
+    methods = [m for m in METHODS if METHODS[m].module not in ("attention", "shap_lime", "expected_gradients")]
     options = {"steps": 3, "masks": 5, "samples": 2}
     expected = attribute_many(net, x, 1, methods, **options)
     for wrong in (torch.nan, torch.inf):

@@ -8,7 +8,6 @@ import tracemalloc
 import zlib
 from functools import partial
 from itertools import permutations
-from typing import get_args
 
 import h5py
 import nibabel
@@ -21,7 +20,7 @@ from test_brain_tumor import _write as write_mat
 from test_dicom_image import write_slice
 from test_volumes import pixels_of, write_volume
 
-from xiqa.config import Dataset, DatasetFormat
+from xiqa.config import Dataset
 from xiqa.datasets import brain_tumor, covid_cxr, ct_contrast, folder, lvot
 from xiqa.datasets.base import DataError, Record
 from xiqa.datasets.formats import FORMATS, readable
@@ -29,6 +28,7 @@ from xiqa.datasets.images import read_image, read_mask
 from xiqa.datasets.limits import Reading, reading
 from xiqa.datasets.paths import checked
 from xiqa.datasets.volumes import open_volume
+from xiqa.registry import LAYOUTS
 from xiqa.report import formats
 
 RNG = np.random.default_rng(0)
@@ -471,7 +471,7 @@ def test_names_that_lead_nowhere_are_faults_of_what_names_them(tmp_path, name):
 
 
 def test_every_reader_lets_the_rules_of_the_data_set_hold():
-    for name in get_args(DatasetFormat):
+    for name in LAYOUTS:
         assert hasattr(importlib.import_module(f"xiqa.datasets.{name}").read, "__wrapped__"), name
 
 

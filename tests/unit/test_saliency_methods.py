@@ -10,7 +10,7 @@ import torch
 from saliency_targets import FormulaTarget, NetTarget, linear, small_net
 from torch.nn import functional
 
-from xiqa.config import METHOD_FAMILY
+from xiqa.registry import ENSEMBLE_METHODS
 from xiqa.saliency import base, integrated_gradients, lrp, occlusion_patch, occlusion_pixel
 from xiqa.saliency.base import load_method, supports_members
 
@@ -27,14 +27,14 @@ def weights():
     return np.random.default_rng(8).normal(size=(2, 22, 22))
 
 
-@pytest.mark.parametrize("name", METHOD_FAMILY)
+@pytest.mark.parametrize("name", ENSEMBLE_METHODS)
 def test_every_method_of_the_configuration_gives_a_valid_map_per_image(name, x):
     maps = load_method(name)(NetTarget(small_net()), x)
     assert maps.shape == x.shape
     assert all(row["valid"] for row in base.validity(maps))
 
 
-@pytest.mark.parametrize("name", METHOD_FAMILY)
+@pytest.mark.parametrize("name", ENSEMBLE_METHODS)
 def test_map_of_an_image_does_not_depend_on_its_batch(name, x):
     target, explain = NetTarget(small_net()), load_method(name)
     np.testing.assert_allclose(explain(target, x)[1], explain(target, x[1:])[0], rtol=1e-9, atol=1e-13)
@@ -43,14 +43,14 @@ def test_map_of_an_image_does_not_depend_on_its_batch(name, x):
 def test_loading_a_method_imports_no_other_method():
     code = """if True:
         import sys
-        from xiqa.config import METHOD_FAMILY
+        from xiqa.registry import ENSEMBLE_METHODS
         from xiqa.saliency.base import load_method
         loaded = {}
-        for name in METHOD_FAMILY:
+        for name in ENSEMBLE_METHODS:
             before = set(sys.modules)
             load_method(name)
             new = {module.rpartition(".")[2] for module in set(sys.modules) - before}
-            assert new & set(METHOD_FAMILY) == {name}, (name, new & set(METHOD_FAMILY))
+            assert new & set(ENSEMBLE_METHODS) == {name}, (name, new & set(ENSEMBLE_METHODS))
     """
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -60,7 +60,7 @@ def test_unknown_method_is_refused_with_the_known_ones():
         load_method("gradcam")
 
 
-@pytest.mark.parametrize("name", [name for name in METHOD_FAMILY if supports_members(load_method(name))])
+@pytest.mark.parametrize("name", [name for name in ENSEMBLE_METHODS if supports_members(load_method(name))])
 def test_members_maps_average_to_the_map(name, x):
     target = NetTarget(small_net(1), small_net(2), small_net(3))
     maps, parts = load_method(name)(target, x, members=True)

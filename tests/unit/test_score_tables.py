@@ -6,7 +6,6 @@ import pytest
 from printed_numbers import assert_short
 
 from xiqa import metrics
-from xiqa.config import CONTROLS
 from xiqa.metrics.maps.beside import with_published
 from xiqa.metrics.maps.leaderboard import AT_CEILING
 from xiqa.metrics.maps.score_tables import (
@@ -22,6 +21,7 @@ from xiqa.metrics.maps.score_tables import (
 )
 from xiqa.metrics.maps.trust import describe_trust, form_of, trust
 from xiqa.metrics.statistics import interval
+from xiqa.registry import CONTROLS
 
 IMAGES = 40
 

@@ -1,16 +1,15 @@
 """The disk space of a study, against networks that are built and files of a known size."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 import torch
 import yaml
 from cases import long
 
-from xiqa.config import Architecture, load_config
+from xiqa.config import load_config
 from xiqa.models.cdc_net import CDCNet
 from xiqa.models.zoo import build
+from xiqa.registry import ARCHITECTURES
 from xiqa.storage import PARAMETERS, TWIN_IMAGE_BYTES, Storage, storage
 
 
@@ -23,7 +22,7 @@ QUICK = ("small_resnet", "small_vgg")
 
 @pytest.mark.parametrize(
     "architecture",
-    [*QUICK, *(long(name) for name in get_args(Architecture) if name not in QUICK)],
+    [*QUICK, *(long(name) for name in ARCHITECTURES if name not in QUICK)],
 )
 def test_numbers_of_weights_are_those_of_the_networks(architecture):
     with torch.device("meta"):

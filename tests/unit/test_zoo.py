@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections import Counter
 from types import SimpleNamespace
-from typing import get_args
 
 import pytest
 import torch
@@ -12,9 +11,9 @@ from cases import long
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xiqa.config import Architecture
 from xiqa.models import zoo
 from xiqa.models.torchvision_import import import_timm
+from xiqa.registry import ARCHITECTURES
 
 ACTIVATIONS = (nn.ReLU, nn.SiLU, nn.Sigmoid)
 INCEPTIONS = ("inception_v3", "inception_resnet_v2")
@@ -52,7 +51,7 @@ def map_side(architecture: str, side: int) -> int:
 LARGE = ("vgg19", "inception_resnet_v2")
 
 
-@pytest.fixture(scope="module", params=[long(name) if name in LARGE else name for name in get_args(Architecture)])
+@pytest.fixture(scope="module", params=[long(name) if name in LARGE else name for name in ARCHITECTURES])
 def passed(request):
     """One architecture after one pass forward and backward, with everything that hooks saw."""
     name = request.param
@@ -79,7 +78,7 @@ def passed(request):
 
 
 def test_every_configured_architecture_is_in_the_table():
-    assert list(zoo.TABLE) == list(get_args(Architecture))
+    assert list(zoo.TABLE) == list(ARCHITECTURES)
 
 
 def test_last_map_has_the_side_that_follows_from_the_paper(passed):
@@ -132,7 +131,7 @@ def test_gradient_reaches_the_input_through_activations_only(passed):
 
 
 def test_smallest_input_gives_a_map(passed):
-    smallest = zoo.TABLE[passed.name].smallest_px
+    smallest = ARCHITECTURES[passed.name].smallest_px
     assert passed.net(torch.zeros(1, 1, smallest, smallest)).shape == (1, 2)
     assert map_side(passed.name, smallest) >= 1
     if passed.name in INCEPTIONS:

@@ -35,6 +35,15 @@ datasets:
     twin: {{patients: 24, images_per_patient: 1, severities: [1.0], patients_per_severity: 4}}
     networks: {NETWORK}
     training: {{epochs: 1, batch_size: 8}}
+  quality:
+    format: mri_quality
+    task: regression
+    size: 32
+    intensity: percentiles
+    members: 2
+    explain: {{direction: lower, every_network: [occlusion]}}
+    twin: {{patients: 24, images_per_patient: 1}}
+    training: {{epochs: 1, batch_size: 8}}
   mine:
     format: folder
     path: images of Jane Doe
@@ -85,6 +94,36 @@ def test_tables_and_figures_are_there(study):
         "trained", "semi_random", "fully_random",
     }  # fmt: skip
     assert (results / "classification/findings.md").read_text()
+
+
+def test_a_regression_has_scores_ensemble_maps_and_findings(study):
+    results = study / RESULTS / "quality"
+    scores = pd.read_csv(results / "tables/scores.csv")
+    assert set(scores["seed"]) == {"0", "1", "ensemble"}
+    assert {"rmse", "pearson", "coverage_95"} <= set(scores["metric"])
+    predictions = pd.read_csv(results / "tables/predictions.csv")
+    members = [pd.read_parquet(results / f"predictions/small_resnet/trained/seed-{seed}.parquet") for seed in (0, 1)]
+    mean = (members[0]["predicted_target_severity"] + members[1]["predicted_target_severity"]) / 2
+    np.testing.assert_allclose(predictions["predicted_target_severity"], mean, rtol=1e-6)
+    assert (predictions["epistemic_target_severity"] >= 0).all()
+    saliency = results / "saliency/small_resnet/trained"
+    for method in ("gradient", "occlusion"):
+        maps = np.stack([np.load(saliency / f"seed-{seed}/{method}.npy") for seed in (0, 1)])
+        np.testing.assert_allclose(np.load(saliency / f"ensemble/{method}.npy"), maps.mean(0), atol=1e-6)
+        np.testing.assert_allclose(np.load(saliency / f"ensemble/spread/{method}.npy"), maps.std(0), atol=1e-6)
+    shares = pd.read_csv(results / "tables/structure_share_summary.csv")
+    assert {"seed 0", "ensemble"} == set(shares["group"])
+    assert {"background", "defect"} == set(shares["structure"])
+    for name in ("predictions", "shortcuts", "history", "structure_share", "ensemble_maps", "examples", "split"):
+        assert (results / "figures" / f"{name}.png").stat().st_size > 1000
+    text = (results / "findings.md").read_text()
+    assert "Does the ensemble predict the severity?" in text
+    assert "simulated images" in text
+
+
+def test_a_set_without_masks_has_an_empty_table_of_shares(study):
+    for name in ("structure_share", "structure_share_summary"):
+        assert pd.read_csv(study / RESULTS / f"mine/tables/{name}.csv").empty
 
 
 def test_maps_of_every_network_and_their_checks_are_there(study):

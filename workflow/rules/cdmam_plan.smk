@@ -112,8 +112,8 @@ EXPLAIN = cdmam.explain
 UPSAMPLING = cdmam.upsampling
 ENSEMBLE = {"threads": study.compute.threads, "device": study.compute.device, "backend": study.compute.gradient}
 FAMILIES = {
-    family: [method for method in EXPLAIN.methods if METHOD_FAMILY[method] == family]
-    for family in dict.fromkeys(METHOD_FAMILY[method] for method in EXPLAIN.methods)
+    family: [method for method in EXPLAIN.methods if ENSEMBLE_METHODS[method].module == family]
+    for family in dict.fromkeys(ENSEMBLE_METHODS[method].module for method in EXPLAIN.methods)
 }
 # The first images of each test group are explained; the recordings' images lie with their settings.
 EXPLAINED_SETS = [s for s in TEST_SETS if s in SIMULATED or recording_part(s) != "train"]
@@ -132,7 +132,7 @@ MAPS = [(method, image) for method in UPSAMPLING.methods for image in UPSAMPLED]
 
 def method_modules(*methods):
     """Modules that these methods load by name."""
-    return [METHOD_MODULES[method] for method in methods]
+    return [f"xiqa.saliency.{method}" for method in methods]
 
 
 def options(method):

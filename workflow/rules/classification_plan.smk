@@ -15,17 +15,19 @@ NETWORK = "{architecture}/{weights}/seed-{seed}"
 CLASSIFICATION = f"{RESULTS}/classification"
 
 
-def code_of_format(script, package, dataset):
+def code_of_format(script, module, dataset):
     """Digest of a stage that loads the module of a data set's format, which must exist before any job starts."""
-    return code(script, f"{package}.{dataset.format}", entries=[dataset.format])
+    return code(script, module, entries=[dataset.format])
 
 
 TWIN_CODE = {
-    name: code_of_format("write_twin.py", "xiqa.datasets.twins", dataset)
+    name: code_of_format("write_twin.py", f"xiqa.datasets.twins.{dataset.format}", dataset)
     for name, dataset in DATASETS.items()
     if dataset.path is None
 }
-READER_CODE = {name: code_of_format("prepare.py", "xiqa.datasets", dataset) for name, dataset in DATASETS.items()}
+READER_CODE = {
+    name: code_of_format("prepare.py", reader_module(dataset.format), dataset) for name, dataset in DATASETS.items()
+}
 
 
 wildcard_constraints:

@@ -1,19 +1,22 @@
 # What all rules share: the typed configuration, paths, and digests of code.
 import os
 import sys
+from importlib.util import find_spec
 
 PROJECT = workflow.basedir
 sys.path.insert(0, f"{PROJECT}/src")
 
-from xiqa.config import (
-    ATTRIBUTIONS,
-    METHOD_FAMILY,
-    METHOD_MODULES,
+from xiqa.config import load_config, own_images_alone
+from xiqa.registry import (
+    ENSEMBLE_METHODS,
+    METHODS,
     PUBLISHED_MAPS,
     WITHOUT_RELU,
+    added,
     base_method,
-    load_config,
-    own_images_alone,
+    method_of,
+    module_of,
+    reader_module,
 )
 from xiqa.provenance import code_digest
 
@@ -49,9 +52,13 @@ os.environ.update(
 def code(script, *modules, entries=None):
     """Digest of a stage: its script, the library code below it, modules loaded by name, and its environment.
 
-    `entries` are the methods that it knows, where it takes others of the tables of all methods for none of its own.
+    `entries` are the methods that it knows, where it takes others of the tables of all methods for none of its own. Of a
+    module of another package the file counts.
     """
-    return code_digest(f"{PROJECT}/workflow/scripts/{script}", modules, [f"{PROJECT}/envs/xiqa.yaml"], entries)
+    foreign = [find_spec(module).origin for module in modules if not module.startswith("xiqa.")]
+    own = [module for module in modules if module.startswith("xiqa.")]
+    files = [f"{PROJECT}/envs/xiqa.yaml", *foreign]
+    return code_digest(f"{PROJECT}/workflow/scripts/{script}", own, files, entries)
 
 
 def plain(section, *without):
@@ -65,5 +72,5 @@ wildcard_constraints:
     member="[0-9]+",
     index="[0-9]+",
     shard="[0-9]+",
-    method="|".join({**METHOD_FAMILY, **ATTRIBUTIONS}),
+    method="|".join({**ENSEMBLE_METHODS, **METHODS, **added("xiqa.methods")}),
     image="[a-z0-9_]+-[0-9]+(-rotated)?",

@@ -92,7 +92,6 @@ for name in REGRESSIONS:
                 f"seed {seed}": f"{RESULTS}/{name}/models/{DATASETS[name].networks[0].architecture}/trained/seed-{seed}"
                 for seed in DATASETS[name].seeds
             },
-            shares=f"{RESULTS}/{name}/tables/structure_share_summary.csv" if SALIENCY.methods else None,
             maps=shown_members(name),
         script:
             "../scripts/report_regression.py"
@@ -121,7 +120,6 @@ for name in [name for name, dataset in DATASETS.items() if dataset.members > 1 a
         params:
             code=code("average_members.py"),
             maps=MEMBERS,
-            folder=FOLDER,
             dataset=name,
         script:
             "../scripts/average_members.py"

@@ -60,7 +60,7 @@ for rule_name, states, kept in (
             resources:
                 mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
             params:
-                code=code("explain_classifier.py", f"xiqa.saliency.{base_method(family)}", entries=entries_of(*methods)),
+                code=code("explain_classifier.py", module_of(base_method(methods[0])), entries=entries_of(*methods)),
                 methods=methods,
                 published=RELEASED if family == "one_pass" else [],
                 images=images_of(methods[0]),

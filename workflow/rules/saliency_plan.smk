@@ -31,7 +31,7 @@ def first_network(dataset):
 
 def families_of(dataset, network):
     """Families of methods that explain a network."""
-    wanted = {ATTRIBUTIONS[method] for method in DATASETS[dataset].explain.every_network}
+    wanted = {method_of(method).module for method in DATASETS[dataset].explain.every_network}
     left_out = set() if network == first_network(dataset) else COSTLY_FAMILIES - wanted
     if network["architecture"] in WITHOUT_RELU:
         left_out = left_out | {"relu_backward", "relu_backward_smooth"}
@@ -129,7 +129,7 @@ MAP_TABLES = (
 )
 # Those of one pass whose maps lie on the cells of a layer.
 LAYER_METHODS = [
-    m for m in SALIENCY.methods if ATTRIBUTIONS[m] == "one_pass" and m not in ("gradient", "input_x_gradient")
+    m for m in SALIENCY.methods if method_of(m).module == "one_pass" and m not in ("gradient", "input_x_gradient")
 ]
 ALIGNMENT = ("alignment",) if LAYER_METHODS else ()
 SHARES = ("structure_share", "structure_share_summary")

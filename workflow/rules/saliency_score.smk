@@ -85,7 +85,7 @@ rule cascade_classifier:
     params:
         code=code(
             "cascade_classifier.py",
-            *[f"xiqa.saliency.{ATTRIBUTIONS[method]}" for method in SALIENCY.cascade],
+            *dict.fromkeys(module_of(method) for method in SALIENCY.cascade),
             entries=entries_of(*SALIENCY.cascade),
         ),
         methods=lambda wildcards: [m for m in SALIENCY.cascade if m in methods_of(wildcards)],

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from xiqa.config import CONTROLS, FALLING
 from xiqa.figures.attributions import plot_attributions
 from xiqa.figures.style import data_of
 from xiqa.files import PackedMasks, read_array, read_table, write_figure
 from xiqa.logs import log_to
 from xiqa.metrics.maps.score_tables import in_both_forms
 from xiqa.metrics.maps.trust import form_of
+from xiqa.registry import CONTROLS, FALLING
 
 
 def draw(paths: dict[str, str], paths_to_maps: dict[str, str], images: dict[str, str], path_to_panel: str) -> None:

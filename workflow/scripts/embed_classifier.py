@@ -17,7 +17,7 @@ def embed_images(paths: dict[str, str], settings: dict, seed: int, path_to_point
     """Write PCA and t-SNE of the penultimate features, and the silhouette score of the classes."""
     classifier, network = load_model(Path(paths["weights"]).parent, build), NetworkPlan(**settings)
     before, _ = initial_state(
-        network.architecture, channels=network.channels, outputs=classifier.outputs, seed=seed,
+        network.architecture, channels=network.channels, outputs=classifier.task.outputs, seed=seed,
         options=network.options, weights=network.weights,
     )  # fmt: skip
     images, table = read_array(paths["images"]), read_table(paths["table"])

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from xiqa.config import ATTRIBUTIONS, PUBLISHED_MAPS, base_method
 from xiqa.datasets.splits import reference_images
 from xiqa.files import read_array, read_table, write_array, write_table
 from xiqa.logs import log_to
 from xiqa.models.model import load_model
 from xiqa.models.zoo import build
+from xiqa.registry import PUBLISHED_MAPS, base_method
 from xiqa.saliency.attribution import attribute_many, checks, known_options
 from xiqa.saliency.base import validity
 from xiqa.saliency.of_model import explained_output, layers_of
@@ -63,7 +63,7 @@ def explain(
         for method, values in of_methods.items():
             write_array(Path(path_to_maps) / kind / f"{method}.npy", values.numpy().astype(np.float32))
     # Variants promise no completeness.
-    plain = {method: values for method, values in maps.items() if method in ATTRIBUTIONS}
+    plain = {method: values for method, values in maps.items() if method == base_method(method)}
     parts = [pd.DataFrame(validity(maps[m].numpy())).assign(method=m) for m in methods if m not in plain]
     rows_of_checks = pd.concat([*([checks(net, x, target, plain, baseline=black)] if plain else []), *parts])
     number = rows_of_checks["image"].to_numpy()

@@ -7,6 +7,7 @@ from xiqa.config import Dataset
 from xiqa.datasets.prepare import prepare, read_or_make_key
 from xiqa.files import read_table
 from xiqa.logs import Progress, log_to
+from xiqa.registry import reader_module
 
 
 def prepare_dataset(
@@ -20,7 +21,7 @@ def prepare_dataset(
 ) -> None:
     """Read the real files, or a twin's with what its generator knows of them, and check every image."""
     dataset = Dataset(**settings)
-    reader = importlib.import_module(f"xiqa.datasets.{dataset.format}")
+    reader = importlib.import_module(reader_module(dataset.format))
     prepare(
         reader.read(Path(folder), dataset),
         dataset,

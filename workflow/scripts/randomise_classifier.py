@@ -13,7 +13,7 @@ from xiqa.models.zoo import build
 def randomise(path_to_trained: str, state: str, settings: dict, seed: int, folder: str) -> None:
     """Write the network with its weights drawn anew, and in model.json where the rest comes from."""
     network, trained = NetworkPlan(**settings), load_model(Path(path_to_trained).parent, build)
-    given = {"channels": network.channels, "outputs": trained.outputs, "seed": seed, "options": network.options}
+    given = {"channels": network.channels, "outputs": trained.task.outputs, "seed": seed, "options": network.options}
     if state == "semi_random":
         given |= {"weights": network.weights, "trained": path_to_trained}
         net, source = semi_random_state(network.architecture, **given)

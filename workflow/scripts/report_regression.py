@@ -61,6 +61,7 @@ def _ensemble_maps(paths: dict, table: pd.DataFrame, targets: list[str], paths_t
     masks, pixels = PackedMasks(paths["masks"]), read_array(paths["images"])
     chosen = read_table(paths["chosen"]).query("costly").reset_index(drop=True)
     holds = [index for index, row in enumerate(chosen["row"]) if masks[row].any()]
+    holds = holds or list(chosen.index)
     order = sorted(holds, key=lambda index: table[targets].iloc[chosen["row"][index]].mean())
     picked = [order[round(share * (len(order) - 1))] for share in (0.1, 0.5, 1.0)]
     rows = chosen["row"].to_numpy()[picked]
@@ -81,7 +82,7 @@ if "snakemake" in globals():
             dataset=snakemake.params.dataset,
             paths={name: path for name, path in snakemake.input.items() if isinstance(path, str)},
             folders_of_networks=snakemake.params.folders,
-            path_to_shares=snakemake.params.shares,
+            path_to_shares=snakemake.input.shares or None,
             paths_to_maps=snakemake.params.maps,
             paths_to_results=dict(snakemake.output.items()),
         )

@@ -7,7 +7,6 @@ import pandas as pd
 import torch
 from scipy import ndimage
 
-from xiqa.config import FALLING, METHODS_BROCKI
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.metrics.maps.fidelity import fidelity, fidelity_area, fidelity_ends, masking_curves
@@ -16,6 +15,7 @@ from xiqa.metrics.maps.localisation import published_signs
 from xiqa.metrics.maps.road import road
 from xiqa.models.model import load_model, predictor
 from xiqa.models.zoo import build
+from xiqa.registry import FALLING, METHODS_BROCKI
 
 BLUR_OF_SIDE = 0.1
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xiqa.config import BASELINES, CONTROLS, FALLING, METHODS_BROCKI, MULTI, SINGLE
 from xiqa.datasets.body import body_mask
 from xiqa.files import PackedMasks, read_array, read_table, write_table
 from xiqa.logs import log_to
@@ -18,6 +17,7 @@ from xiqa.metrics.maps.localisation import (
     scores_of_maps,
 )
 from xiqa.metrics.maps.pointing_game import inside_boxes, scaled_tolerance_px
+from xiqa.registry import BASELINES, CONTROLS, FALLING, METHODS_BROCKI, MULTI, SINGLE
 from xiqa.segmentation import segment
 
 GAMES = ["image", "part", "costly", "form", "metric", "value", "valid", "reason", "method", "scoring"]

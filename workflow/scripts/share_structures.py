@@ -7,7 +7,7 @@ from xiqa.datasets.base import mask_of
 from xiqa.figures.style import data_of
 from xiqa.files import PackedMasks, read_array, read_table, write_table
 from xiqa.logs import log_to
-from xiqa.metrics.structure_share import structure_share_rows, summarise_structure_share
+from xiqa.metrics.structure_share import COLUMNS, structure_share_rows, summarise_structure_share
 
 
 def share(paths: dict[str, str], maps: list[dict], path_to_rows: str, path_to_summary: str) -> None:
@@ -18,7 +18,7 @@ def share(paths: dict[str, str], maps: list[dict], path_to_rows: str, path_to_su
     """
     masks, table, chosen = PackedMasks(paths["masks"]), read_table(paths["table"]), read_table(paths["chosen"])
     names, patients = ("background", mask_of(table)), table["patient"].to_numpy()
-    parts = []
+    parts = [pd.DataFrame(columns=[*COLUMNS, "patient"])]  # all that is left of a set without masks
     for told in maps:
         rows = chosen.query(told["images"])["row"].to_numpy()
         for row, saliency in zip(rows, read_array(told["path"]), strict=True):
@@ -26,12 +26,9 @@ def share(paths: dict[str, str], maps: list[dict], path_to_rows: str, path_to_su
                 given = {"image": table["image"].iloc[row], "group": told["group"], "method": told["method"]}
                 found = structure_share_rows(saliency, masks[row].astype(np.uint8), names, **given)
                 parts.append(found.assign(patient=patients[row]))
-    if not parts:
-        raise ValueError(f"{paths['masks']}: found no mask among the images that are explained; raise saliency.images")
-    shares, data = pd.concat(parts, ignore_index=True).drop(columns="diameter_mm"), data_of(table["data"])
-    write_table(path_to_rows, shares.assign(data=data))
-    summary = summarise_structure_share(shares.assign(diameter_mm=np.nan)).drop(columns="diameter_mm")
-    write_table(path_to_summary, summary.assign(data=data))
+    shares, data = pd.concat(parts if len(parts) == 1 else parts[1:], ignore_index=True), data_of(table["data"])
+    write_table(path_to_rows, shares.drop(columns="diameter_mm").assign(data=data))
+    write_table(path_to_summary, summarise_structure_share(shares).drop(columns="diameter_mm").assign(data=data))
 
 
 if "snakemake" in globals():

@@ -85,7 +85,7 @@ def plot_roc(
     """
     shown = list(dict.fromkeys(name for curve in curves.values() for name in curve["class_name"]))
     if not shown:
-        return _nothing("no ROC curve: the part holds one class only", data)
+        return nothing("no ROC curve: the part holds one class only", data)
     columns, several = min(len(shown), 3), len(shown) > 1
     rows = -(-len(shown) // columns)
     width = style.SINGLE_COLUMN if columns == 1 else style.DOUBLE_COLUMN
@@ -210,7 +210,7 @@ def plot_auc_by_severity(tables: Mapping[str, pd.DataFrame], data: str = "simula
     axes = figure.subplots()
     levels = sorted({severity for table in tables.values() for severity in table["severity"]})
     if not levels:
-        return _nothing("no images of graded severity", data)
+        return nothing("no images of graded severity", data)
     logarithmic = levels[0] > 0 and levels[-1] > levels[0]
     for number, (name, table) in enumerate(tables.items()):
         look = _curve_look(name, number)
@@ -391,7 +391,7 @@ def _label_outer(grid: np.ndarray, x: str, y: str) -> None:
         axes.set_ylabel(y)
 
 
-def _nothing(message: str, data: str) -> Figure:
+def nothing(message: str, data: str) -> Figure:
     """A figure that says why there is nothing to draw."""
     figure = style.new_figure(style.SINGLE_COLUMN, 1.2)
     axes = figure.subplots()

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xiqa.config import CONTROLS
 from xiqa.figures import style
 from xiqa.metrics.maps.leaderboard import AT_CEILING
 from xiqa.metrics.maps.trust import form_of
+from xiqa.registry import CONTROLS
 
 FORMS = {"signed": "map as it is", "absolute": "absolute value"}
 STATES = {

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from xiqa.figures import style
-from xiqa.figures.classification import GRID, HOLLOW, NETWORK_COLOUR, SHORTCUT_LOOKS, plain_name
+from xiqa.figures.classification import GRID, HOLLOW, NETWORK_COLOUR, SHORTCUT_LOOKS, nothing, plain_name
 from xiqa.metrics.prediction import EXPANSION
 from xiqa.metrics.regression import TRAINING_MEAN, total_uncertainty
 
@@ -104,6 +104,8 @@ def plot_shares(summary: pd.DataFrame, structure: str, data: str = "simulated") 
         data: `simulated`, `real` or `mixed`.
     """
     rows = summary[summary["structure"] == structure]
+    if rows.empty:
+        return nothing("no image that is explained has a mask", data)
     methods, groups = list(dict.fromkeys(rows["method"])), list(dict.fromkeys(rows["group"]))
     figure = style.new_figure(5.2, 0.3 * len(methods) + 1.1)
     axes = figure.subplots()

@@ -13,8 +13,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from xiqa.config import base_method
 from xiqa.figures.blocks import block_mean
+from xiqa.registry import ENSEMBLE_METHODS, METHODS, added, base_method
 
 SINGLE_COLUMN, DOUBLE_COLUMN = 3.5, 7.2
 """Widths of a journal's column and page in inches."""
@@ -50,38 +50,6 @@ GROUP_COLOURS = {
     "recorded": BLACK,
 }
 GROUP_MARKERS = dict(zip(GROUP_NAMES, "osD^hvXP", strict=True))
-METHOD_NAMES = {
-    "omig": "OMIG",
-    "sensitivity": "sensitivity analysis",
-    "input_x_gradient": "input × gradient",
-    "integrated_gradients": "integrated gradients",
-    "occlusion_pixel": "occlusion (pixel)",
-    "occlusion_patch": "occlusion (patch)",
-    "lrp": "LRP",
-    "control_uniform": "control: random",
-    "control_centre": "control: centre",
-    "control_edge": "control: edges",
-    "grad_cam": "Grad-CAM",
-    "guided_grad_cam": "guided Grad-CAM",
-    "guided_backprop": "guided backprop.",
-    "smoothgrad": "SmoothGrad",
-    "smoothgrad_squared": "SmoothGrad squared",
-    "integrated_gradients_bw": "integrated gradients black & white",
-    "normgrad_scaling": "NormGrad scaling",
-    "normgrad_conv1x1": "NormGrad conv1×1",
-    "normgrad_conv3x3": "NormGrad conv3×3",
-    "normgrad_scaling_multi": "NormGrad scaling multi",
-    "normgrad_conv1x1_multi": "NormGrad conv1×1 multi",
-    "normgrad_conv3x3_multi": "NormGrad conv3×3 multi",
-    "guided_ig": "guided IG",
-    "blur_ig": "blur IG",
-    "xrai": "XRAI",
-    "xrai_fast": "XRAI (fast)",
-    "rise": "RISE",
-    "score_cam": "Score-CAM",
-    "kernel_shap": "KernelSHAP",
-    "lime": "LIME",
-}
 DATA_NOTES = {
     "simulated": "simulated images",
     "recorded": "recorded images",
@@ -167,7 +135,8 @@ def method_name(method: str) -> str:
     """A saliency method's name as figures print it."""
     base = base_method(method)
     variant = {"": "", "_smooth": ", smooth", "_top": ", best regions"}[method.removeprefix(base)]
-    return METHOD_NAMES.get(base, base.replace("_", " ")) + variant
+    known = METHODS.get(base) or ENSEMBLE_METHODS.get(base) or added("xiqa.methods").get(base)
+    return (known.label if known else base.replace("_", " ")) + variant
 
 
 def judged_name(method: str, form: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from xiqa.config import CONTROLS
 from xiqa.datasets.base import DEFECT
 from xiqa.metrics.regression import TRAINING_MEAN
+from xiqa.registry import CONTROLS
 
 Findings = list[tuple[str, str | pd.DataFrame]]
 
@@ -47,7 +47,7 @@ def describe_regression(
         findings.append((f"Does {who} predict the {name}?", _error(told, who, unit)))
         findings.append((f"Does {who} predict the {name}?", _verdict(against, who)))
         findings.append((f"Is its uncertainty right? ({name})", _uncertainty(told)))
-    if shares is not None:
+    if shares is not None and len(shares):
         findings += [("Where do the maps lie?", sentence) for sentence in _shares(shares)]
     columns = ["architecture", "seed", "target", "metric", "value", "ci_low", "ci_high", "n_images", "n_patients"]
     findings.append(("Scores", scores[scores["weights"] == "trained"][columns].round(3)))

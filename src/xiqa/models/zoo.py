@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xiqa.models.small_resnet import SmallResNet
 from xiqa.models.small_vgg import SmallVgg
 from xiqa.models.torchvision_import import import_timm
+from xiqa.registry import ARCHITECTURES
 from xiqa.seeds import stream_seed
 
 
@@ -27,7 +28,6 @@ class Entry:
         multi: layers for methods that join several, coarsest last.
         classifier: the last layer; what enters it are the penultimate features.
         stride: pixels of the input per pixel of the `cam` map.
-        smallest_px: smallest side of the input.
         pooled: the logits are the classifier applied to the global average of the `cam` map.
     """
 
@@ -36,7 +36,6 @@ class Entry:
     multi: tuple[str, ...]
     classifier: str
     stride: int = 32
-    smallest_px: int = 32
     pooled: bool = True
 
 
@@ -82,15 +81,12 @@ TABLE: dict[str, Entry] = {
         "classifier",
     ),
     "xception": Entry("legacy_xception.tf_in1k", "act4", ("block2", "block3", "block12", "act4"), "fc"),
-    "inception_v3": Entry(
-        "inception_v3.tv_in1k", "Mixed_7c", ("Mixed_5d", "Mixed_6e", "Mixed_7a", "Mixed_7c"), "fc", smallest_px=75
-    ),
+    "inception_v3": Entry("inception_v3.tv_in1k", "Mixed_7c", ("Mixed_5d", "Mixed_6e", "Mixed_7a", "Mixed_7c"), "fc"),
     "inception_resnet_v2": Entry(
         "inception_resnet_v2.tf_in1k",
         "conv2d_7b",
         ("repeat", "repeat_1", "mixed_7a", "conv2d_7b"),
         "classif",
-        smallest_px=75,
     ),
 }
 
@@ -209,7 +205,8 @@ def check_size(architecture: str, size_px: int) -> None:
     Raises:
         ValueError: says which side is the smallest.
     """
-    smallest_px = _entry(architecture).smallest_px
+    _entry(architecture)
+    smallest_px = ARCHITECTURES[architecture].smallest_px
     if size_px < smallest_px:
         raise ValueError(
             f"{architecture}: found images of {size_px} px, expected {smallest_px} px or more; raise the data set's "

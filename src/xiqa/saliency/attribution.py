@@ -14,19 +14,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from xiqa.config import ATTRIBUTIONS
+from xiqa.registry import LAYERED, MODULES, added, module_of
 from xiqa.saliency.base import validity
 from xiqa.saliency.explained import MEMORY_GB, Explained, check_images, plain_autograd
 from xiqa.saliency.layouts import name_of
 from xiqa.saliency.outputs import TargetOf
 from xiqa.saliency.references import noisy_copies
 
-LAYERED = frozenset(name for name in ATTRIBUTIONS if name.startswith(("grad_cam", "normgrad"))) | {
-    "guided_grad_cam",
-    "score_cam",
-}
-"""Methods that look at the output of a layer."""
-_FEW_PASSES = ("one_pass", "relu_backward", "attention", "controls")
+_FEW_PASSES = tuple(f"xiqa.saliency.{name}" for name in ("one_pass", "relu_backward", "attention", "controls"))
 _MANY_IMAGES = 16
 """From so many on even a single pass is worth folding batch normalisation before."""
 
@@ -75,7 +70,9 @@ def attribute_many(
     methods = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
     for name in methods:
         checked_method(name)
-    families = {ATTRIBUTIONS[name]: [m for m in methods if ATTRIBUTIONS[m] == ATTRIBUTIONS[name]] for name in methods}
+    families: dict[str, list[str]] = {}
+    for name in methods:
+        families.setdefault(module_of(name), []).append(name)
     known = {family: options_of_family(family) for family in families}
     stray = set(options) - set().union(COMMON, *known.values())
     if stray:
@@ -118,10 +115,10 @@ def attribute_many(
 
 def checked_method(name: str) -> str:
     """The name of a method; a ValueError that lists the methods for any other."""
-    if name not in ATTRIBUTIONS:
-        near = difflib.get_close_matches(str(name), ATTRIBUTIONS, 3)
+    if name not in MODULES and name not in added("xiqa.methods"):
+        near = difflib.get_close_matches(str(name), MODULES, 3)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-        raise ValueError(f"method: found {name!r}, expected one of {', '.join(ATTRIBUTIONS)}{hint}")
+        raise ValueError(f"method: found {name!r}, expected one of {', '.join(MODULES)}{hint}")
     return name
 
 
@@ -230,7 +227,7 @@ def predicted_classes(model: nn.Module, x: Tensor | np.ndarray) -> Tensor:
 
 def known_options(methods: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the options that at least one of the methods has."""
-    known = set(COMMON).union(*(options_of_family(ATTRIBUTIONS[method]) for method in methods))
+    known = set(COMMON).union(*(options_of_family(module_of(method)) for method in methods))
     return {name: value for name, value in options.items() if name in known}
 
 
@@ -254,7 +251,7 @@ def checks(
         images, finite = _finite(explained.images(given))
         explained.decide(images)
         for name, found in maps.items():
-            error, check = None, getattr(_module(ATTRIBUTIONS[checked_method(name)]), "completeness_error", None)
+            error, check = None, getattr(_module(module_of(checked_method(name))), "completeness_error", None)
             if check:
                 known = inspect.signature(check).parameters
                 own = {key: value for key, value in options.items() if key in known}
@@ -268,7 +265,8 @@ def checks(
 
 
 def _module(family: str) -> ModuleType:
-    return importlib.import_module(f"xiqa.saliency.{family}")
+    """A module of methods that share their passes, by its full name."""
+    return importlib.import_module(family)
 
 
 def _maps(family: str) -> Callable[..., dict[str, Tensor]]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from xiqa.config import METHOD_FAMILY
+from xiqa.registry import ENSEMBLE_METHODS
 
 
 @runtime_checkable
@@ -37,7 +37,7 @@ def load_method(name: str) -> Callable[..., Any]:
     """The `explain` function of a saliency method; only the module of that method is imported.
 
     Args:
-        name: one of `xiqa.config.METHOD_FAMILY`; the module of the method carries the same name.
+        name: one of `xiqa.registry.ENSEMBLE_METHODS`; the module of the method carries the same name.
 
     Returns:
         explain(target, x (n, s, s), **options) -> maps (n, s, s).
@@ -45,8 +45,8 @@ def load_method(name: str) -> Callable[..., Any]:
     Raises:
         ValueError: no method has this name.
     """
-    if name not in METHOD_FAMILY:
-        raise ValueError(f"saliency method: found '{name}', expected one of {sorted(METHOD_FAMILY)}")
+    if name not in ENSEMBLE_METHODS:
+        raise ValueError(f"saliency method: found '{name}', expected one of {sorted(ENSEMBLE_METHODS)}")
     return importlib.import_module(f"xiqa.saliency.{name}").explain
 
 
@@ -54,7 +54,7 @@ def completeness_error(name: str, target: Target, x: np.ndarray, maps: np.ndarra
     """What the sum of each map lacks to what the method promises, (n,) in µm; None where nothing is promised.
 
     Args:
-        name: one of `xiqa.config.METHOD_FAMILY`.
+        name: one of `xiqa.registry.ENSEMBLE_METHODS`.
         target, x, maps: as given to `explain`, and what it returned.
         options: of `explain`; those that the promise depends on are used.
     """
@@ -67,14 +67,15 @@ def completeness_error(name: str, target: Target, x: np.ndarray, maps: np.ndarra
 
 
 def methods_of(family: str) -> list[str]:
-    """Names of the methods of one family, in the order of `config.METHOD_FAMILY`.
+    """Names of the methods of one family, in the order of `registry.ENSEMBLE_METHODS`.
 
     Raises:
         ValueError: there is no such family.
     """
-    methods = [name for name, group in METHOD_FAMILY.items() if group == family]
+    methods = [name for name, entry in ENSEMBLE_METHODS.items() if entry.module == family]
     if not methods:
-        raise ValueError(f"saliency family: found '{family}', expected one of {sorted(set(METHOD_FAMILY.values()))}")
+        known = sorted({entry.module for entry in ENSEMBLE_METHODS.values()})
+        raise ValueError(f"saliency family: found '{family}', expected one of {known}")
     return methods
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from xiqa.config import PUBLISHED_MAPS
+from xiqa.registry import PUBLISHED_MAPS
 
 PERCENTILE = 99
 

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from xiqa.config import (
+from xiqa.metrics.maps.leaderboard import score_interval
+from xiqa.metrics.statistics import FEWEST_PATIENTS, TOO_FEW, difference_interval
+from xiqa.registry import (
     BASELINES,
     CONTROLS,
     GRADIENT_BASELINES,
@@ -23,8 +25,6 @@ from xiqa.config import (
     SINGLE,
     SMOOTHGRADS,
 )
-from xiqa.metrics.maps.leaderboard import score_interval
-from xiqa.metrics.statistics import FEWEST_PATIENTS, TOO_FEW, difference_interval
 
 PAPERS = {"ozer": "Özer", "brima": "Brima 2023", "brocki": "Brocki 2022"}
 """First word of a claim's id -> how the paper is cited."""

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from xiqa.config import CONTROLS
 from xiqa.metrics.paired import corrected_p, smallest_p
 from xiqa.metrics.statistics import FEWEST_PATIENTS, NOTHING, Interval, interval
+from xiqa.registry import CONTROLS
 
 LOWER_IS_BETTER = frozenset({"deletion"})
 """Metrics of which less is better; of all others more is."""

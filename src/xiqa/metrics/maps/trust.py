@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from xiqa.config import CONTROLS
 from xiqa.datasets.base import DEFECT, localisation_check
 from xiqa.figures.style import method_name
 from xiqa.metrics.maps.leaderboard import LEVEL, against_controls, can_pass, joint_level, score_interval, summarise
 from xiqa.metrics.paired import corrected_p
+from xiqa.registry import CONTROLS
 
 SENSITIVITIES = frozenset({"gradient", "smoothgrad", "guided_backprop", "guided_grad_cam", "deconvolution"})
 """Methods whose maps say how much a pixel matters, not in which direction it speaks: their absolute map counts.
