@@ -11,9 +11,9 @@ from scipy.stats import spearmanr
 from xiqa.cdmam import beam
 from xiqa.cdmam.drawn import background, draw_settings, shortcut_error
 from xiqa.cdmam.phantom import GEOMETRIES
+from xiqa.cdmam.shortcut import background_statistics
 from xiqa.cdmam.simulator import simulate_cell
 from xiqa.config import Detector, Drawn, load_config
-from xiqa.metrics.shortcut import background_statistics
 
 GEOMETRY = GEOMETRIES["standard_reader"]
 DETECTOR = Detector(pixel_mm=0.07, heel=0.01)

@@ -7,12 +7,12 @@ import torch
 from pydantic import ValidationError
 
 from xiqa.config import Saliency
-from xiqa.figures.style import method_name
 from xiqa.metrics.maps.localisation import curves_of_maps, pointing_games_of_maps, published_signs
 from xiqa.metrics.maps.pointing_game import inside_boxes, pointing_game
 from xiqa.metrics.maps.roc_auc import mean_roc
 from xiqa.models.model import Model, classes_to_explain
 from xiqa.models.task import Classification
+from xiqa.names import method_name
 from xiqa.registry import FALLING, PUBLISHED_MAPS, base_method
 from xiqa.saliency import attribute_many
 from xiqa.saliency.published import published_map

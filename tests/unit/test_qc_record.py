@@ -10,12 +10,12 @@ import pytest
 from qc_settings import analysed, options, read_images, registration, setting_of
 
 from xiqa.cdmam.curve import fit_curve
-from xiqa.figures.overlay import image_pictures, lost_phantom
 from xiqa.qc.analysis import analyse
 from xiqa.qc.constancy import constancy
 from xiqa.qc.files import publish
 from xiqa.qc.limits_file import Limits, load_limits
 from xiqa.qc.load import cluster, settings_of
+from xiqa.qc.overlay import image_pictures, lost_phantom
 from xiqa.qc.record import Record, document, read_record
 from xiqa.qc.summary import summary
 

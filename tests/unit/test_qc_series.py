@@ -11,9 +11,9 @@ import yaml
 from qc_settings import analysed, hit_rates, options, read_images, setting_of
 
 from xiqa import cli
-from xiqa.figures.qc import plot_agreement, plot_ratios, plot_trend
 from xiqa.qc.analysis import analyse
 from xiqa.qc.compare import agreement, correlation, find_records, log_error, one_against_many, pairs_of, ratios, remarks
+from xiqa.qc.figures import plot_agreement, plot_ratios, plot_trend
 from xiqa.qc.quaac import add_to_quaac
 from xiqa.qc.trend import chance_limits, control_chart, trends_of
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xiqa.metrics.shortcut import background_statistics, fit_shortcut
+from xiqa.cdmam.shortcut import background_statistics, fit_shortcut
 
 
 def test_background_of_pure_noise():

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from xiqa.figures.attributions import plot_attributions
-from xiqa.figures.style import data_of, method_name
+from xiqa.figures.style import data_of
 from xiqa.files import PackedMasks, read_array, read_table, write_figure, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps.pointing_game import pointing_game, scaled_tolerance_px
@@ -15,6 +15,7 @@ from xiqa.metrics.maps.roc_auc import roc_auc
 from xiqa.metrics.maps.score_tables import paired_table
 from xiqa.models.model import load_model
 from xiqa.models.zoo import build
+from xiqa.names import method_name
 from xiqa.saliency.attribution import attribute_many, known_options
 from xiqa.saliency.of_model import explained_output, layers_of
 

@@ -10,9 +10,10 @@ from xiqa.figures.checks import (
     plot_structure_share,
     plot_upsampling_designs,
 )
-from xiqa.figures.style import data_of, method_name
+from xiqa.figures.style import data_of
 from xiqa.files import read_table, write_figure
 from xiqa.logs import log_to
+from xiqa.names import method_name
 
 
 def draw_checks(paths_to_curves: list[str], paths_to_tables: dict[str, str], paths: dict[str, str]) -> None:

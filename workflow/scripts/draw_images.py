@@ -7,9 +7,10 @@ from xiqa.cdmam.samples import first_of_each_group, read_samples
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
 from xiqa.figures.cdmam_images import plot_margin_image, plot_phantom, plot_sampled_images
-from xiqa.figures.style import SHOWN_GROUPS, data_of, group_name
+from xiqa.figures.style import SHOWN_GROUPS, data_of
 from xiqa.files import read_array, write_figure
 from xiqa.logs import log_to
+from xiqa.names import group_name
 
 
 def draw_images(

@@ -4,9 +4,10 @@ import pandas as pd
 
 from xiqa.cdmam.samples import first_of_each_group, read_samples
 from xiqa.figures.saliency_maps import plot_omig_settings, plot_sampled_maps
-from xiqa.figures.style import SHOWN_GROUPS, data_of, group_name
+from xiqa.figures.style import SHOWN_GROUPS, data_of
 from xiqa.files import read_array, write_figure
 from xiqa.logs import log_to
+from xiqa.names import group_name
 
 
 def draw_maps(

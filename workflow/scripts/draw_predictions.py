@@ -13,10 +13,11 @@ from xiqa.figures.prediction import (
     plot_predicted_curves,
     plot_shortcut,
 )
-from xiqa.figures.style import SHOWN_GROUPS, data_of, group_name
+from xiqa.figures.style import SHOWN_GROUPS, data_of
 from xiqa.figures.training import plot_history
 from xiqa.files import read_table, write_figure
 from xiqa.logs import log_to
+from xiqa.names import group_name
 
 
 def draw_predictions(

@@ -4,9 +4,9 @@ import numpy as np
 
 from xiqa.figures.blocks import block_mean
 from xiqa.figures.saliency_maps import UpsampledView, plot_upsampled_maps, plot_upsampling_quality
-from xiqa.figures.style import group_name, method_name
 from xiqa.files import read_array, read_json, read_labels, write_figure
 from xiqa.logs import log_to
+from xiqa.names import group_name, method_name
 
 UNIT = "Δx (training SD)"
 CUTOUT_MM = 42.0

@@ -7,12 +7,12 @@ import pandas as pd
 
 from xiqa.cdmam.labels import labels_of
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
+from xiqa.cdmam.shortcut import background_statistics, fit_shortcut
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.calibration import calibrate, scale_of
 from xiqa.metrics.generalise import bounds, scores, shortcut_spread
 from xiqa.metrics.prediction import predictions_table, total_uncertainty
-from xiqa.metrics.shortcut import background_statistics, fit_shortcut
 from xiqa.models.ensemble import load_ensemble, predict
 
 BATCH = 4

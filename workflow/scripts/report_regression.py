@@ -9,10 +9,10 @@ from xiqa.datasets.base import mask_of
 from xiqa.figures.attributions import plot_attributions
 from xiqa.figures.classification import plot_training
 from xiqa.figures.regression import plot_against_shortcuts, plot_predictions, plot_shares
-from xiqa.figures.style import method_name
 from xiqa.files import PackedMasks, read_array, read_json, read_table, write_figure
 from xiqa.logs import log_to
 from xiqa.metrics.regression_findings import describe_regression
+from xiqa.names import method_name
 from xiqa.report.pages import write_findings
 
 

@@ -6,13 +6,13 @@ from xiqa.cdmam.graded import from_table
 from xiqa.cdmam.labels import training_labels_um
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.samples import read_samples
+from xiqa.cdmam.shortcut import background_statistics, fit_shortcut
 from xiqa.config import Detector, Exposure
 from xiqa.files import read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.curve_methods import analytic_curve_um, curve_methods
 from xiqa.metrics.maps.beside import with_published
 from xiqa.metrics.prediction import diameter_scores, prediction_scores, uncertainty_dependence
-from xiqa.metrics.shortcut import background_statistics, fit_shortcut
 
 
 def score(

@@ -12,8 +12,8 @@ from xiqa.cdmam import beam
 from xiqa.cdmam.detectability import detectability_threshold_um
 from xiqa.cdmam.detector import gaussian_taps, noise_parameters
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, Geometry
+from xiqa.cdmam.shortcut import fit_shortcut
 from xiqa.config import Detector, Drawn, Exposure
-from xiqa.metrics.shortcut import fit_shortcut
 from xiqa.seeds import stream_seed
 
 LOG_SCALE = ("exposure_mas", "relative_noise")

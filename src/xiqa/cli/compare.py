@@ -38,8 +38,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compare, write, and say what was found."""
     pairs = pairs_of(find_records(options.first), find_records(options.second))
-    from xiqa.figures.qc import plot_agreement, plot_ratios  # matplotlib: only here, it is slow to import
     from xiqa.files import write_figure
+    from xiqa.qc.figures import plot_agreement, plot_ratios  # matplotlib: only here, it is slow to import
 
     for first, second in pairs:
         names = [f"{side}: {record.exposure.name}" for side, record in (("A", first), ("B", second))]

@@ -126,7 +126,7 @@ def read_all(options: argparse.Namespace) -> tuple[Found, dict[str, dict[str, by
     if not is_compiled():
         print("The reader is compiled once after the installation; this takes some seconds.", file=sys.stderr)
     if not options.no_pictures:
-        import xiqa.figures.overlay  # noqa: F401  it loads slowly: once, before the processes start
+        import xiqa.qc.overlay  # noqa: F401  it loads slowly: once, before the processes start
     results: dict[int, ReadImage | Unread] = {}
     pictures: dict[str, dict[str, bytes]] = {}
     for position, (result, drawn) in each(work, tasks, options.jobs, "reading"):
@@ -147,7 +147,7 @@ def _read_and_draw(path: Path, name: str, file: str, draw: bool, how: dict) -> t
     image = read_recording(path, name, file, **how)
     if not draw or isinstance(image, Unread):
         return image, {}
-    from xiqa.figures.overlay import image_pictures
+    from xiqa.qc.overlay import image_pictures
 
     return image, image_pictures(image)
 
@@ -160,8 +160,8 @@ def _how_to_go_on(unread: Unread, out: Path) -> str:
     """The reason why an image is not read, and what can be done; writes the picture of an image without a phantom."""
     if unread.picture is None:
         return f"{unread.reason} (nothing was written; --skip-unreadable leaves such files out)"
-    from xiqa.figures.overlay import lost_phantom, png
     from xiqa.qc.files import write_bytes
+    from xiqa.qc.overlay import lost_phantom, png
 
     path = _lost(out, unread.name)
     write_bytes(path, png(lost_phantom(unread.picture, unread.picture_factor)))

@@ -36,8 +36,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Chart, write, and say what was found; returns the exit code."""
     trends = trends_of(list(find_records(options.folder).values()))
-    from xiqa.figures.qc import plot_trend  # matplotlib: only here, it is slow to import
     from xiqa.files import write_figure
+    from xiqa.qc.figures import plot_trend  # matplotlib: only here, it is slow to import
 
     write_table(
         options.out / "trend.csv", pd.DataFrame([row for trend in trends for row in chart_rows(trend)]).round(6)

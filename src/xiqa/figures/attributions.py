@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from xiqa.figures import style
 from xiqa.metrics.maps.trust import form_of
+from xiqa.names import method_name
 
 PER_BLOCK = 8
 MASK_COLOUR = style.YELLOW
@@ -59,7 +60,7 @@ def plot_attributions(
                 y, x = np.unravel_index(np.argmax(_judged(name, maps[name][row])), image.shape)
                 panel.plot(x, y, "+", color=style.BLACK if signed else style.VERMILION, markersize=5)
                 if row == 0:
-                    text = fill(style.method_name(name), 15, break_long_words=False)
+                    text = fill(method_name(name), 15, break_long_words=False)
                     panel.set_title(f"{text}\nlimit {limit:.2g}", fontsize=5)
             for panel in panels[: 1 + len(block)]:
                 panel.set(xticks=[], yticks=[])

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from xiqa.figures import style
 from xiqa.figures.prediction import Limits, draw_limits
+from xiqa.names import group_name, method_name
 
 FORM_NAMES = {
     "published": "as printed in the paper (÷ all draws)",
@@ -47,7 +48,7 @@ def plot_modified_curves(
         change = 100 * (rows["after_um"].mean() / rows["before_um"].mean() - 1)
         for column, (_, line, width) in forms.items():
             axes.plot(rows["diameter_mm"], rows[column], color=colour, linestyle=line, linewidth=width)
-        axes.plot([], [], color=colour, label=f"{style.group_name(group)}: midpoint {change:+.0f} % in our form")
+        axes.plot([], [], color=colour, label=f"{group_name(group)}: midpoint {change:+.0f} % in our form")
         axes.fill_between(
             rows["diameter_mm"], rows["before_um"], rows["after_um"], color=colour, alpha=0.12, linewidth=0
         )
@@ -56,7 +57,7 @@ def plot_modified_curves(
     if limits:
         draw_limits(axes, limits)
     style.detail_axes(axes)
-    axes.legend(loc="upper right", title=f"{style.method_name(method)} map added to one image per group")
+    axes.legend(loc="upper right", title=f"{method_name(method)} map added to one image per group")
     style.note_data(figure, data)
     return figure
 
@@ -99,7 +100,7 @@ def plot_modified_midpoints(modified: pd.DataFrame, summary: pd.DataFrame, data:
                 markeredgewidth=0,
                 **look,
             )
-            marked.setdefault(style.group_name(group), dot)
+            marked.setdefault(group_name(group), dot)
         row = summarised.loc[(method, form)]
         changes.plot([row["median_change_percent"]] * 2, [place - 0.3, place + 0.3], color=style.BLACK, linewidth=1.6)
         note = (
@@ -125,7 +126,7 @@ def plot_modified_midpoints(modified: pd.DataFrame, summary: pd.DataFrame, data:
 
 
 def _form_label(method: str, form: str) -> str:
-    return f"{style.method_name(method)}, {FORM_NAMES.get(form, form.replace('_', ' '))}"
+    return f"{method_name(method)}, {FORM_NAMES.get(form, form.replace('_', ' '))}"
 
 
 def _symlog_ticks(largest: float) -> list[float]:
@@ -226,7 +227,7 @@ def plot_upsampling_designs(designs: pd.DataFrame, data: str = "simulated") -> F
     style.plain_ticks(axes.xaxis, sorted(designs["draws"].unique()))
     axes.margins(x=0.35, y=0.3)
     axes.set_ylim(bottom=0)
-    method = style.method_name(designs["method"].iloc[0])
+    method = method_name(designs["method"].iloc[0])
     axes.legend(title=f"{method}, two independent maps each", loc="lower left")
     style.note_data(figure, data)
     return figure

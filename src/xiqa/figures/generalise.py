@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from xiqa.figures import style
 from xiqa.metrics.generalise import METHODS
+from xiqa.names import group_name
 
 TITLES = {"drawn": "held-out drawn settings"}
 LOOKS = {
@@ -33,7 +34,7 @@ def plot_generalise(scores: pd.DataFrame) -> Figure:
             axes.plot(rows["diameter_mm"], 100 * rows["relative_error"], markersize=3, label=label, **look)
         style.detail_axes(axes)
         axes.set_ylabel("mean relative error (%)" if axes is panels[0] else "")
-        axes.set_title(TITLES.get(group) or style.group_name(group))
+        axes.set_title(TITLES.get(group) or group_name(group))
         style.plain_ticks(axes.yaxis, (1, 2, 5, 10, 20, 50, 100, 200, 500))
     figure.legend(loc="outside upper center", ncols=3)
     style.note_data(figure, "simulated")

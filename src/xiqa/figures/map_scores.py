@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from xiqa.figures import style
 from xiqa.metrics.maps.leaderboard import AT_CEILING
 from xiqa.metrics.maps.trust import form_of
+from xiqa.names import judged_name, method_name
 from xiqa.registry import CONTROLS
 
 FORMS = {"signed": "map as it is", "absolute": "absolute value"}
@@ -147,7 +148,7 @@ def plot_masking(fidelity: pd.DataFrame, curves: pd.DataFrame, architecture: str
         panel, chosen = panels[name], curves[curves["order"] == name]
         for method, colour, line in zip(best, (style.BLUE, style.BLACK), ("-", "--"), strict=False):
             curve = chosen[(chosen["method"] == method) & (chosen["form"] == forms[method])]
-            label = f"{style.judged_name(method, form_of(method))}, F = {means[method]:.2f}"
+            label = f"{judged_name(method, form_of(method))}, F = {means[method]:.2f}"
             panel.fill_between(curve["x"], curve["ci_low"], curve["ci_high"], color=colour, alpha=0.12, linewidth=0)
             panel.plot(curve["x"], curve["y"], line, color=colour, linewidth=1.2, label=label)
         panel.set(title=f"{words} important pixels first ({name})", ylim=(-0.02, 1.02), xlim=(0, 1), ylabel="accuracy")
@@ -180,7 +181,7 @@ def plot_cascade(table: pd.DataFrame, data: str) -> Figure:
     for panel, (measure, label) in zip(figure.subplots(1, 3, sharex=True), labels.items(), strict=True):
         by_method = table[table["measure"] == measure].groupby("method", sort=False)
         for (method, rows), colour in zip(by_method, style.CYCLE, strict=False):
-            panel.plot(rows["blocks"], rows["mean"], "o-", color=colour, markersize=3, label=style.method_name(method))
+            panel.plot(rows["blocks"], rows["mean"], "o-", color=colour, markersize=3, label=method_name(method))
             panel.fill_between(rows["blocks"], rows["ci_low"], rows["ci_high"], color=colour, alpha=0.15, linewidth=0)
         panel.axhline(0, color=style.GREY, linewidth=0.6)
         panel.set(ylabel=label, ylim=(min(-0.2, panel.get_ylim()[0]), 1.02))
@@ -225,7 +226,7 @@ def plot_trust(verdicts: pd.DataFrame, data: str) -> Figure:
             at = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
             axes.annotate(letter, (x + place, -0.5), fontsize=6.5, **at)
     forms = verdicts.groupby("method")["form"].first()
-    axes.set_yticks(range(len(methods)), [style.judged_name(name, forms[name]) for name in methods], fontsize=6.5)
+    axes.set_yticks(range(len(methods)), [judged_name(name, forms[name]) for name in methods], fontsize=6.5)
     axes.set_xticks(np.arange(len(datasets) - 1) + 0.5, minor=True)
     axes.grid(True, which="minor", axis="x", color="white", linewidth=2)
     axes.tick_params(which="both", length=0)
@@ -255,7 +256,7 @@ def _say_ceiling(panel: Axes, rows: pd.DataFrame) -> None:
     """Above a panel: where a control is right nearly everywhere, no method can be shown to be better."""
     held = rows[(rows["weights"] == "trained") & (rows["verdict"] == AT_CEILING)]
     if len(held):
-        control = style.method_name(held["control"].iloc[0])
+        control = method_name(held["control"].iloc[0])
         panel.set_title(f"{control} at the ceiling:\ncannot be beaten here", fontsize=6.5)
 
 
@@ -272,7 +273,7 @@ def _counted(rows: pd.DataFrame) -> str:
 
 def _name_methods(panel: Axes, order: list[str]) -> None:
     """Methods along the ordinate, controls in grey."""
-    panel.set_yticks(range(len(order)), [style.judged_name(name, form_of(name)) for name in order], fontsize=6.5)
+    panel.set_yticks(range(len(order)), [judged_name(name, form_of(name)) for name in order], fontsize=6.5)
     for tick, method in zip(panel.get_yticklabels(), order, strict=True):
         tick.set_color(style.GREY if method in CONTROLS else style.BLACK)
 
@@ -305,7 +306,5 @@ def _lines(panel: Axes, curves: pd.DataFrame) -> None:
         elif method in best:
             look = {"color": style.CYCLE[best.index(method)], "linewidth": 1.3}
         named = method in best or method in CONTROLS
-        panel.plot(
-            rows["x"], rows["y"], label=f"{style.method_name(method)} {area[method]:.2f}" if named else None, **look
-        )
+        panel.plot(rows["x"], rows["y"], label=f"{method_name(method)} {area[method]:.2f}" if named else None, **look)
     panel.grid(True, linewidth=0.3, color="#DDDDDD")

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from xiqa.figures import style
 from xiqa.metrics.prediction import EXPANSION, STOOD_FOR, total_uncertainty
+from xiqa.names import group_name
 
 Limits = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """Name of a limiting curve -> (diameters in mm, thicknesses in µm)."""
@@ -102,7 +103,7 @@ def plot_error_against_uncertainty(predictions: pd.DataFrame, data: str = "simul
         chosen = (predictions["group"] == group).to_numpy()
         axes.plot(
             uncertainty[chosen], np.maximum(error[chosen], floor), linestyle="none", markersize=2.5, alpha=0.5,
-            markeredgewidth=0, label=style.group_name(group), rasterized=True, **style.group_look(group),
+            markeredgewidth=0, label=group_name(group), rasterized=True, **style.group_look(group),
         )  # fmt: skip
     line = np.array([uncertainty.min() * 0.8, uncertainty.max() * 1.25])
     axes.plot(line, EXPANSION * line, color=style.BLACK, linewidth=1, label="1.96 total uncertainty")
@@ -139,7 +140,7 @@ def plot_coverage(coverage: pd.DataFrame, data: str = "simulated") -> Figure:
             axes.plot(share, y + below, markerfacecolor=face, **look)
     axes.axvline(95, color=style.GREY, linewidth=0.8, linestyle="--")
     axes.text(95, -0.75, "95 %", ha="center", va="bottom", fontsize=7, color=style.GREY)
-    labels = [f"{style.group_name(row.group)} (n = {row.n})" for row in rows.itertuples()]
+    labels = [f"{group_name(row.group)} (n = {row.n})" for row in rows.itertuples()]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.8)
     lowest = rows[["coverage_95", "coverage_95_low", "coverage_95_calibrated", "coverage_95_calibrated_low"]].min(
@@ -171,7 +172,7 @@ def plot_error_over_uncertainty(scores: pd.DataFrame, data: str = "simulated") -
         for group in style.groups_in_order(scores["group"]):
             rows = scores[(scores["group"] == group) & scores[column].notna()]
             line = "-" if group in STOOD_FOR else (0, (3, 2))
-            label = style.group_name(group) if axes is panels[0] else None
+            label = group_name(group) if axes is panels[0] else None
             axes.plot(rows["diameter_mm"], rows[column], linestyle=line, label=label, **style.group_look(group))
         axes.axhline(1, color=style.BLACK, linewidth=0.8)
         axes.set(xscale="log", yscale="log", xlabel="disc diameter (mm)", title=title)
@@ -221,7 +222,7 @@ def plot_shortcut(scores: pd.DataFrame, data: str = "simulated") -> Figure:
         )
     axes.set_xscale("log")
     style.plain_ticks(axes.xaxis, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2))
-    axes.set_yticks(places, [f"{style.group_name(row.group)} (n = {row.n})" for row in rows.itertuples()])
+    axes.set_yticks(places, [f"{group_name(row.group)} (n = {row.n})" for row in rows.itertuples()])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("RMSE of the curve's midpoint (µm)")
     axes.grid(True, axis="x", linewidth=0.3, color="#DDDDDD")
@@ -264,7 +265,7 @@ def plot_curve_methods(table: pd.DataFrame, data: str = "simulated") -> Figure:
     style.plain_ticks(panels[0].xaxis, (0.5, 1, 2, 5, 10, 20, 50, 100, 200))
     panels[0].set_xlabel("mean error of a curve (% of the analytic curve)")
     panels[0].grid(True, axis="x", linewidth=0.3, color="#DDDDDD")
-    panels[0].set_yticks(range(len(groups)), [style.group_name(group) for group in groups])
+    panels[0].set_yticks(range(len(groups)), [group_name(group) for group in groups])
     panels[0].set_ylim(len(groups) - 0.5, -0.5)
     panels[1].axvline(95, color=style.GREY, linewidth=0.8, linestyle="--")
     panels[1].set_xlim(-3, 103)

@@ -12,6 +12,7 @@ from xiqa.figures import style
 from xiqa.figures.classification import GRID, HOLLOW, NETWORK_COLOUR, SHORTCUT_LOOKS, nothing, plain_name
 from xiqa.metrics.prediction import EXPANSION
 from xiqa.metrics.regression import TRAINING_MEAN, total_uncertainty
+from xiqa.names import method_name
 
 OTHER_LOOKS = {
     "noise": {"color": style.SKY, "marker": "X"},
@@ -118,7 +119,7 @@ def plot_shares(summary: pd.DataFrame, structure: str, data: str = "simulated") 
             axes.plot(ends, [place, place], color=look["color"], linewidth=1)
         axes.plot(own["enrichment"], places, linestyle="none", label=group, **look)
     axes.axvline(1, color=style.GREY, linewidth=0.8, linestyle="--")
-    axes.set_yticks(range(len(methods)), [style.method_name(method) for method in methods])
+    axes.set_yticks(range(len(methods)), [method_name(method) for method in methods])
     axes.set_ylim(len(methods) - 0.5, -0.5)
     axes.set_xlabel(f"share of the absolute map on the {structure} over its share of the area (dashed: by area)")
     axes.grid(True, axis="x", **GRID)

@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 
 from xiqa.figures import style
 from xiqa.figures.blocks import block_mean
+from xiqa.names import method_name
 
 Box = tuple[float, float, float, float]
 SHARED_LABEL = "map / its limit"
@@ -62,9 +63,7 @@ def draw_map_row(
     for panel, (method, values) in zip(panels[image is not None :], maps.items(), strict=True):
         limit = style.signed_limit(values)
         style.show_image(panel, values / limit, colours=style.SIGNED_MAP, limits=(-1, 1))
-        name = (
-            f"{fill(style.method_name(method), max(12, 80 // len(panels)), break_long_words=False)}\n" if titles else ""
-        )
+        name = f"{fill(method_name(method), max(12, 80 // len(panels)), break_long_words=False)}\n" if titles else ""
         panel.set_title(f"{name}limit {limit:.2g}", fontsize=7 if len(panels) < 7 else 5)
     for panel in panels:
         panel.set(xticks=[], yticks=[], xlabel="", ylabel="")

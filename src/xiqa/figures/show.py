@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 
 from xiqa.arrays import as_array
 from xiqa.figures import style
+from xiqa.names import method_name
 
 PANEL_INCH = 1.7
 LINES = ((style.BLACK, 1.8), ("white", 0.8))
@@ -103,7 +104,7 @@ def show(
             if opacity < 1:
                 _draw_image(panel, picture if picture.ndim == 2 else picture.mean(-1))
             _draw_map(panel, one, scale, opacity)
-        column[0].set_title(fill(style.method_name(name), 22) if name else "map")
+        column[0].set_title(fill(method_name(name), 22) if name else "map")
         low, high = scale.get_clim()
         finite = of_method[np.isfinite(of_method)]
         beyond = (bool((finite < low).any()), bool((finite > high).any()))

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from xiqa.figures.blocks import block_mean
-from xiqa.registry import ENSEMBLE_METHODS, METHODS, added, base_method
+from xiqa.names import GROUP_NAMES
 
 SINGLE_COLUMN, DOUBLE_COLUMN = 3.5, 7.2
 """Widths of a journal's column and page in inches."""
@@ -29,16 +29,6 @@ CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 COUNTS_MAP, SIGNED_MAP, AMOUNT_MAP = "gray", "RdBu_r", "cividis"
 """Colour maps of counts, of signed maps (red positive, blue negative, as in Amanova 2022) and of amounts."""
 
-GROUP_NAMES = {
-    "scenario_1": "scenario #1",
-    "scenario_2": "scenario #2",
-    "scenario_3": "scenario #3",
-    "scenario_4": "scenario #4",
-    "scenario_1_3": "scenarios #1-#3",
-    "ood": "OOD",
-    "recorded_standin": "stand-in (simulated)",
-    "recorded": "recorded",
-}
 GROUP_COLOURS = {
     "scenario_1": BLUE,
     "scenario_2": SKY,
@@ -121,27 +111,9 @@ def note_seed(figure: Figure, seed: int, number: int) -> None:
         figure.supxlabel(text, fontsize=6.5, color=GREY, x=0.995, ha="right")
 
 
-def group_name(group: str) -> str:
-    """A test group's name as figures print it."""
-    return GROUP_NAMES.get(group, group.replace("_", " "))
-
-
 def group_look(group: str) -> dict:
     """Colour and marker of a test group."""
     return {"color": GROUP_COLOURS.get(group, GREY), "marker": GROUP_MARKERS.get(group, "o")}
-
-
-def method_name(method: str) -> str:
-    """A saliency method's name as figures print it."""
-    base = base_method(method)
-    variant = {"": "", "_smooth": ", smooth", "_top": ", best regions"}[method.removeprefix(base)]
-    known = METHODS.get(base) or ENSEMBLE_METHODS.get(base) or added("xiqa.methods").get(base)
-    return (known.label if known else base.replace("_", " ")) + variant
-
-
-def judged_name(method: str, form: str) -> str:
-    """A method's name, between bars where its absolute map is judged."""
-    return f"|{method_name(method)}|" if form == "absolute" else method_name(method)
 
 
 SHOWN_GROUPS = ("recorded", "recorded_standin", "scenario_1", "ood")

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from xiqa.cdmam.phantom import DIAMETERS_MM
-from xiqa.figures.style import group_name, method_name
 from xiqa.metrics.calibration import ALL
 from xiqa.metrics.modified_image import ENOUGH_FOR_A_TEST, REFERENCE_FORM
 from xiqa.metrics.prediction import POOLED, POOLED_GROUPS, STOOD_FOR
 from xiqa.metrics.statistics import FEWEST_PATIENTS
+from xiqa.names import group_name, method_name
 
 IMAGE_SHARE = 0.10
 """Below this share of its variance (of the logarithm) between images, an uncertainty hardly depends on the image."""

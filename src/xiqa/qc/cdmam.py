@@ -121,8 +121,8 @@ class CDMAM:
         Args:
             image: its number in `results_data().images`.
         """
-        from xiqa.figures.overlay import grid_overlay, hit_map
-        from xiqa.figures.qc import plot_pictures
+        from xiqa.qc.figures import plot_pictures
+        from xiqa.qc.overlay import grid_overlay, hit_map
 
         chosen = self._analysed().setting.images[image]
         return plot_pictures([hit_map(chosen), grid_overlay(chosen)], chosen.name)

@@ -11,10 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from xiqa.figures.cdc import plot_cdc
-from xiqa.figures.overlay import image_pictures
-from xiqa.figures.qc import plot_psychometric
 from xiqa.files import atomic_path, write_table, write_text
 from xiqa.qc.analysis import Analysis
+from xiqa.qc.figures import plot_psychometric
+from xiqa.qc.overlay import image_pictures
 from xiqa.qc.pdf import write_pdf
 
 
@@ -37,7 +37,7 @@ def write_analysis(folder: Path, analysis: Analysis, pictures: Mapping[str, Mapp
     Args:
         folder: where; made where it is missing.
         analysis: the setting, analysed.
-        pictures: name of an image -> {"hits": PNG, "grid": PNG} of `xiqa.figures.overlay`; None: no figures, no PDF.
+        pictures: name of an image -> {"hits": PNG, "grid": PNG} of `xiqa.qc.overlay`; None: no figures, no PDF.
     """
     for image in analysis.setting.images:
         write_text(folder / f"{image.name}.corner.txt", matrix_text(image.reading.corner))

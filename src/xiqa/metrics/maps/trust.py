@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from xiqa.datasets.base import DEFECT, localisation_check
-from xiqa.figures.style import method_name
 from xiqa.metrics.maps.leaderboard import LEVEL, against_controls, can_pass, joint_level, score_interval, summarise
 from xiqa.metrics.paired import corrected_p
+from xiqa.names import method_name
 from xiqa.registry import CONTROLS
 
 SENSITIVITIES = frozenset({"gradient", "smoothgrad", "guided_backprop", "guided_grad_cam", "deconvolution"})

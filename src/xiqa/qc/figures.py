@@ -73,7 +73,7 @@ def plot_psychometric(record: Record) -> Figure:
 
 @style.styled
 def plot_pictures(pictures: Sequence[Image.Image], title: str) -> Figure:
-    """Pictures of `xiqa.figures.overlay` side by side."""
+    """Pictures of `xiqa.qc.overlay` side by side."""
     figure = style.new_figure(style.DOUBLE_COLUMN, 0.56 * style.DOUBLE_COLUMN)
     for axes, picture in zip(figure.subplots(1, len(pictures)), pictures, strict=True):
         axes.imshow(picture, interpolation="antialiased")
