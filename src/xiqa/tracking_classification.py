@@ -40,7 +40,9 @@ def classification_runs(
             data=data,
         )
     ]
-    without_weights = scores["architecture"].str.startswith("shortcut") | (scores["seed"] == "ensemble")
+    without_weights = scores["architecture"].str.startswith("shortcut") | (
+        scores["seed"].eq("ensemble") | scores["architecture"].str.endswith(", ensemble")
+    )
     for (name, weights, seed), own in scores[without_weights].groupby(["architecture", "weights", "seed"], sort=False):
         which = seed if seed == "ensemble" else f"seed {seed}"
         runs.append(

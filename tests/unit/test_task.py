@@ -66,7 +66,14 @@ def test_an_ensemble_has_the_mean_and_both_kinds_of_uncertainty():
     with pytest.raises(ValueError, match="different images"):
         combined([members[0], members[1].assign(image=["b", "a"])])
     classes = [pd.DataFrame({"image": ["a"], "probability_0": [p], "probability_1": [1 - p]}) for p in (0.2, 0.6)]
-    assert combined(classes)["probability_0"].tolist() == pytest.approx([0.4])
+    found = combined(classes).iloc[0]
+    assert found["probability_0"] == pytest.approx(0.4)
+    each = [-(p * np.log(p) + (1 - p) * np.log(1 - p)) for p in (0.4, 0.2, 0.6)]
+    assert found["total_entropy"] == pytest.approx(each[0])
+    assert found["aleatoric_entropy"] == pytest.approx((each[1] + each[2]) / 2)
+    assert found["epistemic_entropy"] == pytest.approx(each[0] - (each[1] + each[2]) / 2)
+    agreed = combined([classes[0], classes[0]]).iloc[0]
+    assert agreed["epistemic_entropy"] == pytest.approx(0, abs=1e-12)
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,7 @@ rule score_classifiers:
         code=code("score_classifiers.py"),
         models=lambda wildcards: networks(wildcards.dataset),
         seeds=lambda wildcards: list(DATASETS[wildcards.dataset].seeds),
+        members=lambda wildcards: DATASETS[wildcards.dataset].members,
         bright_above=bright_above,
     script:
         "../scripts/score_classifiers.py"

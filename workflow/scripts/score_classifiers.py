@@ -7,6 +7,7 @@ from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.metrics import classification
 from xiqa.metrics.shortcut_classification import compare, shortcut_features, shortcut_predictions
+from xiqa.models.task import ENSEMBLE, combined
 
 
 def score(
@@ -16,10 +17,14 @@ def score(
     path_to_images: str,
     path_to_table: str,
     bright_above: float | None,
+    one_split: bool,
     paths: dict[str, str],
     progress: Progress,
 ) -> None:
-    """Write one long table per kind of score; each row says which network, weights and seed it is of."""
+    """Write one long table per kind of score; each row says which network, weights and seed it is of.
+
+    The seeds of one split are members of an ensemble, which is scored as well.
+    """
     images, table = read_array(path_to_images), read_table(path_to_table)
     classes = classes_of(table)
     features = shortcut_features(images, table.dropna(axis=1, how="all"))
@@ -31,6 +36,7 @@ def score(
         used = (divided["part"] != "unused").to_numpy()
         shortcuts[seed] = shortcut_predictions(features[used], divided[used], n_classes=len(classes), seed=seed)
     scored = [(model, read_table(path)) for model, path in zip(models, paths_to_predictions, strict=True)]
+    scored += ensembles(scored) if one_split else []
     scored += [
         ({"architecture": f"shortcut: {name}", "weights": "trained", "seed": seed}, predictions)
         for seed, kinds in shortcuts.items()
@@ -63,6 +69,17 @@ def score(
         write_table(paths[name], rows[[*first, *rows.columns.drop(first)]])
 
 
+def ensembles(scored: list[tuple[dict, pd.DataFrame]]) -> list[tuple[dict, pd.DataFrame]]:
+    """The ensemble of each network and state from the predictions of its members, under the first member's seed."""
+    members: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for model, predictions in scored:
+        members.setdefault((model["architecture"], model["weights"]), []).append(predictions)
+    return [
+        ({"architecture": f"{name}, {ENSEMBLE}", "weights": weights, "seed": scored[0][0]["seed"]}, combined(parts))
+        for (name, weights), parts in members.items()
+    ]
+
+
 if "snakemake" in globals():
     with log_to(snakemake.log[0], f"score {snakemake.wildcards.dataset}") as progress:
         score(
@@ -72,6 +89,7 @@ if "snakemake" in globals():
             path_to_images=snakemake.input.images,
             path_to_table=snakemake.input.table,
             bright_above=snakemake.params.bright_above,
+            one_split=snakemake.params.members > 1,
             paths=dict(snakemake.output.items()),
             progress=progress,
         )

@@ -7,9 +7,7 @@ from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics import regression
 from xiqa.metrics.shortcut_classification import shortcut_features
-from xiqa.models.task import combined
-
-ENSEMBLE = "ensemble"
+from xiqa.models.task import ENSEMBLE, combined
 
 
 def score(

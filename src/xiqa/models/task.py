@@ -18,6 +18,10 @@ LARGEST_LOG_VARIANCE = 10.0
 """Bound on ± the logarithm of a predicted variance, in standard deviations of the target: e^10 and more say nothing."""
 
 
+ENSEMBLE = "ensemble"
+"""What tables call the members of an ensemble together."""
+
+
 class Task(Protocol):
     """What the outputs of a network mean."""
 
@@ -275,13 +279,14 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
 def combined(members: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The predictions of a deep ensemble from those of its members, for the same images in the same order.
 
-    Of classes the mean probability; of each target the mean, `aleatoric_*` (root of the mean variance) and
+    Of classes the mean probability, `total_entropy` of it, `aleatoric_entropy` (mean of the members') and
+    `epistemic_entropy` (their difference, the mutual information of class and member), in nats; of each target the mean, `aleatoric_*` (root of the mean variance) and
     `epistemic_*` (standard deviation of the members' means, population form).
 
     Raises:
         ValueError: the members predict different images.
 
-    Reference: Lakshminarayanan et al. 2017, section 2.4.
+    Reference: Lakshminarayanan et al. 2017, section 2.4; Depeweg et al. 2018, section 3 (entropies).
     """
     first = members[0]
     if any(not other["image"].equals(first["image"]) for other in members):
@@ -299,4 +304,14 @@ def combined(members: Sequence[pd.DataFrame]) -> pd.DataFrame:
             found[column] = stacked(column).mean(0)
             found[f"aleatoric_{target}"] = np.sqrt((stacked(f"aleatoric_{target}") ** 2).mean(0))
             found[f"epistemic_{target}"] = stacked(column).std(0)
+    classes = [column for column in found if column.startswith("probability_")]
+    if classes:
+        of_members = np.stack([member[classes].to_numpy(float) for member in members])
+        total, aleatoric = entropy(of_members.mean(0)), entropy(of_members).mean(0)
+        found |= {"total_entropy": total, "aleatoric_entropy": aleatoric, "epistemic_entropy": total - aleatoric}
     return first.assign(**found)
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Entropy (..., ) in nats of probabilities (..., k)."""
+    return -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum(-1)
