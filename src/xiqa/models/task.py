@@ -280,8 +280,9 @@ def combined(members: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The predictions of a deep ensemble from those of its members, for the same images in the same order.
 
     Of classes the mean probability, `total_entropy` of it, `aleatoric_entropy` (mean of the members') and
-    `epistemic_entropy` (their difference, the mutual information of class and member), in nats; of each target the mean, `aleatoric_*` (root of the mean variance) and
-    `epistemic_*` (standard deviation of the members' means, population form).
+    `epistemic_entropy` (their difference, the mutual information of class and member), in nats; of each target the
+    mean, `aleatoric_*` (root of the mean variance) and `epistemic_*` (standard deviation of the members' means,
+    population form).
 
     Raises:
         ValueError: the members predict different images.
