@@ -139,6 +139,37 @@ def test_a_folder_of_forty_mixed_files_gives_a_record_per_setting_and_no_word_of
             assert "export" not in text
 
 
+def test_an_image_that_cannot_be_read_is_named_on_the_record_and_the_rest_is_read(images, tmp_path, capsys):
+    """A copy that broke off in the pixels, one in the header, a blank exposure, a double, a note with its ending."""
+    place, out = tmp_path / "day", tmp_path / "out"
+    whole = write(place / "whole.dcm", EXPOSURES[0], images[0][0]).read_bytes()
+    (place / "broken off.dcm").write_bytes(whole[: len(whole) // 2])
+    (place / "header.dcm").write_bytes(whole[:300])
+    write(place / "blank.dcm", EXPOSURES[0], np.full_like(images[0][0], 500))
+    (place / "again.dcm").write_bytes(whole)
+    (place / "note.dcm").write_text("CDMAM of Monday")
+    unread = {"broken off.dcm", "header.dcm", "blank.dcm"}
+
+    run("read", place, "--out", out, "--no-pictures", code=1)
+    error = capsys.readouterr().err
+    assert any(file in error for file in unread)
+    assert not out.exists()
+
+    run("read", place, "--out", out, "--no-pictures", "--skip-unreadable")
+    said = capsys.readouterr().out
+    record = json.loads((out / "results.json").read_text())
+    assert [image["file"] for image in record["images"]] == ["again.dcm"]
+    warned = [warning for warning in record["warnings"] if "not read, and in no curve" in warning]
+    assert {warning.split(": ")[0] for warning in warned} == unread
+    assert all(len(warning.split("in no curve: ")[1]) > 20 for warning in warned)
+    skipped = pd.read_csv(out / "skipped.csv").set_index("file")["reason"]
+    assert set(skipped.index) == unread | {"whole.dcm", "note.dcm"}  # each of the six files is somewhere
+    assert skipped["whole.dcm"] == "the same pixels as again.dcm, counted once"
+    assert all(file in said for file in skipped.index)
+    c = CDMAM(place, skip_unreadable=True)
+    assert c.analyze(bootstrap=0).results_data().warnings[-len(warned) :] == tuple(warned)
+
+
 def test_command_line_python_and_pipeline_give_equal_results(folder, root, tmp_path, capsys):
     run("read", folder, "--out", tmp_path, "--json", "--no-pictures")
     (printed,) = json.loads(capsys.readouterr().out)

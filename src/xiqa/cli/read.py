@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from xiqa.cdmam.folder import find_all
+from xiqa.cdmam.grid import decimate
 from xiqa.cdmam.phantom import VERSIONS
 from xiqa.cdmam.reader import is_compiled
 from xiqa.cli.common import VERBS, cores, count, each, number, point
@@ -96,7 +99,9 @@ def run(options: argparse.Namespace) -> int:
 
     # Everything is read before anything is written: a fault leaves no half of a result behind.
     found, pictures = read_all(options)
-    analyses = [analyse(setting, settings) for setting in settings_of(found.images, one=options.one_setting)]
+    analyses = [
+        analyse(setting, settings, found.unread) for setting in settings_of(found.images, one=options.one_setting)
+    ]
     from xiqa.qc.files import write_analysis, write_skipped  # matplotlib and reportlab: only here, they load slowly
 
     folders = [out if len(analyses) == 1 else out / analysis.setting.name for analysis in analyses]
@@ -127,6 +132,7 @@ def read_all(options: argparse.Namespace) -> tuple[Found, dict[str, dict[str, by
         print("The reader is compiled once after the installation; this takes some seconds.", file=sys.stderr)
     if not options.no_pictures:
         import xiqa.qc.overlay  # noqa: F401  it loads slowly: once, before the processes start
+    decimate(np.zeros((1, 1), np.float32), 1)  # so does what the first compiled loop needs
     results: dict[int, ReadImage | Unread] = {}
     pictures: dict[str, dict[str, bytes]] = {}
     for position, (result, drawn) in each(work, tasks, options.jobs, "reading"):

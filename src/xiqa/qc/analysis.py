@@ -6,10 +6,11 @@ import hashlib
 import math
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,13 @@ class Analysis:
         return table
 
 
-def analyse(setting: Setting, options: r.Options) -> Analysis:
+def analyse(setting: Setting, options: r.Options, unread: Mapping[str, str] = MappingProxyType({})) -> Analysis:
     """Measure the curve of one exposure setting and hold it against limits.
 
     Args:
         setting: its images, of `xiqa.qc.load.settings_of`.
         options: how the curve is made.
+        unread: files of images that were there and cannot be read -> why; the record names them.
     """
     known = _phantom_of(setting.images)
     options = _settled(options, known)
@@ -82,7 +84,7 @@ def analyse(setting: Setting, options: r.Options) -> Analysis:
         **_constancy(setting.images),
         curve=tuple(_points(curve)),
         psychometric=tuple(_psychometric(setting.images)),
-        warnings=tuple(_warnings(setting, curve, options)),
+        warnings=(*_warnings(setting, curve, options), *_missing(unread)),
         images=tuple(_image(image, options) for image in setting.images),
         options=options,
         provenance=_provenance(setting.images),
@@ -329,6 +331,14 @@ def _warnings(setting: Setting, curve: CurveResult, options: r.Options) -> list[
             # What is said of several images is said once, with the numbers of the first.
             unusual.setdefault(re.sub(r"[-\d.]+", "", words), ([], words))[0].append(image.name)
     return found + [f"{few(names)}: {words}" for names, words in unusual.values()]
+
+
+def _missing(unread: Mapping[str, str]) -> Iterable[str]:
+    """What the record says of images that may belong to the setting and are not in the curve, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for file, reason in unread.items():
+        reasons.setdefault(reason.removeprefix(f"{file}: "), []).append(file)
+    return [f"{few(files)}: not read, and in no curve: {reason}" for reason, files in reasons.items()]
 
 
 def sorted_all(values: Iterable[Any]) -> list[Any]:

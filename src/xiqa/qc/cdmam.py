@@ -62,7 +62,7 @@ class CDMAM:
         if unread and (not skip_unreadable or len(unread) == len(results)):
             raise ValueError(unread[0].reason)
         found: Found = keep_each_once(images, results)
-        self._images, self.left_out = found.images, found.left_out
+        self._images, self.left_out, self._unread = found.images, found.left_out, found.unread
         self._analysis: Analysis | None = None
 
     @property
@@ -97,7 +97,7 @@ class CDMAM:
             raise ValueError(f"found {found}, expected one of {', '.join(settings)}; name it: analyze(setting=...)")
         if not isinstance(limits, Limits):
             limits = load_limits(limits)
-        self._analysis = analyse(settings[setting], Options(limits=limits, **options))
+        self._analysis = analyse(settings[setting], Options(limits=limits, **options), self._unread)
         return self
 
     def results(self) -> str:

@@ -142,10 +142,12 @@ class Found:
     Attributes:
         images: those that were read, each once.
         left_out: file -> why it was not.
+        unread: of these, the images that should have been read and cannot.
     """
 
     images: list[ReadImage]
     left_out: dict[str, str]
+    unread: dict[str, str]
 
 
 def keep_each_once(images: Images, results: Sequence[ReadImage | Unread]) -> Found:
@@ -156,16 +158,17 @@ def keep_each_once(images: Images, results: Sequence[ReadImage | Unread]) -> Fou
         results: of `read_recording`, in the order of `images.paths`.
     """
     left_out = {images.shown[path]: reason for path, reason in images.others.items()}
+    unread: dict[str, str] = {}
     read: list[ReadImage] = []
     seen: dict[str, str] = {}
     for result in results:
         if isinstance(result, Unread):
-            left_out[result.file] = result.reason
+            unread[result.file] = result.reason
         elif (first := seen.setdefault(result.pixel_digest, result.file)) != result.file:
             left_out[result.file] = f"the same pixels as {first}, counted once"
         else:
             read.append(result)
-    return Found(read, dict(sorted(left_out.items())))
+    return Found(read, dict(sorted((left_out | unread).items())), dict(sorted(unread.items())))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
