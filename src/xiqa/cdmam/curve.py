@@ -167,10 +167,12 @@ def _smoothing_matrix(fit: Fit, known: Phantom) -> np.ndarray:
 def _fit_position(contrast, rate, slope, low, high):
     """Least-squares threshold contrast of p = 0.25 + 0.75 / (1 + exp(-f (C - C_T))) for a given slope f."""
 
+    falling = np.exp(-slope * contrast)  # exp(-f (C - C_T)) is this times exp(f C_T): one exponential for all C
+
     def squares(position):
-        total = 0.0
+        total, rising = 0.0, math.exp(slope * position)
         for k in range(contrast.size):
-            error = 0.25 + 0.75 / (1.0 + math.exp(-slope * (contrast[k] - position))) - rate[k]
+            error = 0.25 + 0.75 / (1.0 + rising * falling[k]) - rate[k]
             total += error * error
         return total
 
