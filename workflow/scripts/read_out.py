@@ -1,15 +1,14 @@
 """Simulate full frames of one exposure setting and read each out: a detection matrix, and graded signals."""
 
 import numpy as np
-import pandas as pd
 
-from xiqa.cdmam.graded import measure_visible, to_table
+from xiqa.cdmam.graded import measure_visible
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.reader import read_image
+from xiqa.cdmam.readings import write_readings
 from xiqa.cdmam.registered import registration_facts
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
-from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.seeds import stream_seed
 
@@ -34,9 +33,7 @@ def read_out(
         measured |= measure_visible(image.counts, detector.pixel_mm, reading, reading.name)
         rows.append({"image": f"{setting}-{index}", **registration_facts(reading), "data": "simulated"})
         progress(index + 1, simulation["readouts"], "images read")
-    write_array(path_to_detections, np.stack(detections))
-    write_table(path_to_graded, to_table(measured))
-    write_table(path_to_images, pd.DataFrame(rows))
+    write_readings(path_to_detections, path_to_graded, path_to_images, detections, measured, rows)
 
 
 if "snakemake" in globals():

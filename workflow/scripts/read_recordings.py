@@ -3,12 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from xiqa.cdmam.folder import withhold_patients
-from xiqa.cdmam.graded import to_table
+from xiqa.cdmam.readings import write_readings
 from xiqa.cdmam.registered import registration_facts
-from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.qc.load import Unread, read_recording
 
@@ -35,9 +33,7 @@ def read_recordings(
         measured |= {} if image.graded is None else {image.name: image.graded}
         rows.append({"image": image.name, **registration_facts(image.reading), "data": "recorded"})
         progress(number + 1, len(paths_to_recordings), "recordings read")
-    write_array(path_to_detections, np.stack(detections))
-    write_table(path_to_graded, to_table(measured))
-    write_table(path_to_images, pd.DataFrame(rows))
+    write_readings(path_to_detections, path_to_graded, path_to_images, detections, measured, rows)
 
 
 if "snakemake" in globals():
