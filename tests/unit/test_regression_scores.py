@@ -115,7 +115,7 @@ def test_findings_say_what_the_tables_say():
     assert f"{rmse['value']:.3g} (95 % interval {rmse['ci_low']:.3g} to {rmse['ci_high']:.3g}) mGy" in text
     assert "On 60 test images of 20 patients" in text
     assert "The ensemble is better than the shortcut that sees header (RMSE 0.5 against 0.6)" in text
-    assert "Maps of 1 of 1 methods lie on the defect more than by its area alone: omig 2.5 (2.0 to 3.0)." in text
+    assert "Maps of 1 of 1 methods lie on the defect more than by its area alone: OMIG 2.5 (2.0 to 3.0)." in text
     assert "Maps of 0 of 1 controls" in text
     assert "The ensemble is worse than the shortcut" in findings_of("worse")
     assert "is not told apart from the shortcut" in findings_of("not told apart")

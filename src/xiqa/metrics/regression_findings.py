@@ -9,6 +9,7 @@ import pandas as pd
 
 from xiqa.datasets.base import DEFECT
 from xiqa.metrics.regression import TRAINING_MEAN
+from xiqa.names import method_name
 from xiqa.registry import CONTROLS
 
 Findings = list[tuple[str, str | pd.DataFrame]]
@@ -102,6 +103,8 @@ def _shares(shares: pd.DataFrame) -> list[str]:
     structure, groups = rows["structure"].iloc[0], list(dict.fromkeys(rows["group"]))
     group = "ensemble" if "ensemble" in groups else groups[0]
     own = rows[rows["group"] == group]
+    alone = rows[(rows["group"] == groups[0]) & ~rows["method"].isin(own["method"])]
+    own = pd.concat([own, alone])
     where = "the defect" if structure == DEFECT else f"the {structure}"
     sentences = []
     for kind, chosen in (("methods", ~own["method"].isin(CONTROLS)), ("controls", own["method"].isin(CONTROLS))):
@@ -116,12 +119,14 @@ def _shares(shares: pd.DataFrame) -> list[str]:
     return [
         *sentences,
         f"The numbers are the share of the absolute map on {where} over its share of the area, means over up to "
-        f"{own['n'].max()} images with 95 % intervals; the maps are those of {group}.",
+        f"{own['n'].max()} images with 95 % intervals. The maps are those of "
+        + ("the ensemble" if group == "ensemble" else group)
+        + (f", and of {groups[0]} for the {len(alone)} methods that explain it alone." if len(alone) else "."),
     ]
 
 
 def _of_method(row: pd.Series) -> str:
-    return f"{row['method']} {row['enrichment']:.1f} ({row['enrichment_low']:.1f} to {row['enrichment_high']:.1f})"
+    return f"{method_name(row['method'])} {row['enrichment']:.1f} ({row['enrichment_low']:.1f} to {row['enrichment_high']:.1f})"
 
 
 def _value(row: pd.Series) -> str:
