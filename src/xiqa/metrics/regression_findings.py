@@ -126,7 +126,8 @@ def _shares(shares: pd.DataFrame) -> list[str]:
 
 
 def _of_method(row: pd.Series) -> str:
-    return f"{method_name(row['method'])} {row['enrichment']:.1f} ({row['enrichment_low']:.1f} to {row['enrichment_high']:.1f})"
+    value, low, high = row["enrichment"], row["enrichment_low"], row["enrichment_high"]
+    return f"{method_name(row['method'])} {value:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _value(row: pd.Series) -> str:
