@@ -27,7 +27,7 @@ from xiqa.cdmam.simulator import frame_shape, simulate, simulate_sampled
 from xiqa.config import Config, NetworkPlan
 from xiqa.datasets.base import DataError, Record
 from xiqa.datasets.limits import Reading, reading
-from xiqa.datasets.prepare import prepare
+from xiqa.datasets.prepare import FILES, prepare
 from xiqa.files import PackedMasks, read_array, read_table
 from xiqa.metrics.maps.fidelity import fidelity
 from xiqa.metrics.maps.insertion_deletion import insertion_deletion
@@ -207,8 +207,7 @@ class Rates:
             twin.write(raw, few, 0, lambda *told: None)
             written_s = self.clock() - start
         facts = read_table(raw / "twin.csv") if dataset.path is None else None
-        paths = {name: folder / f"{name}.npy" for name in ("images", "masks")}
-        paths |= {"table": folder / "table.parquet", "skipped": folder / "skipped.csv"}
+        paths = {name: folder / file for name, file in FILES.items()}
         with reading(Reading(dataset.largest_image_mb)):
             listed = (r for r in reader.read(Path(dataset.path or raw), dataset) if not isinstance(r, DataError))
             records = list(islice(listed, EXAMPLES if facts is None else None))

@@ -8,7 +8,7 @@ import pytest
 
 from xiqa.config import Dataset, Twin
 from xiqa.datasets import mri_quality as reader
-from xiqa.datasets.prepare import prepare
+from xiqa.datasets.prepare import FILES, prepare
 from xiqa.datasets.twins import mri_quality as twin
 from xiqa.datasets.twins.writing import start
 from xiqa.files import PackedMasks
@@ -37,8 +37,7 @@ def prepared(tmp_path_factory):
     settings = Twin(patients=12, images_per_patient=2)
     start(folder / "raw")
     twin.write(folder / "raw", settings, 0, lambda *_: None)
-    names = {"images": "images.npy", "masks": "masks.npy", "table": "table.parquet", "skipped": "skipped.csv"}
-    paths = {name: str(folder / file) for name, file in names.items()}
+    paths = {name: str(folder / file) for name, file in FILES.items()}
     dataset = Dataset(format="mri_quality", task="regression", twin=settings, intensity="percentiles")
     records = reader.read(folder / "raw", dataset)
     facts = pd.read_csv(folder / "raw/twin.csv")

@@ -12,7 +12,7 @@ import pytest
 from xiqa.config import Dataset
 from xiqa.datasets.base import DataError, Loaded, Record, localisation_check, mask_of
 from xiqa.datasets.paths import inside
-from xiqa.datasets.prepare import prepare, pseudonym, read_or_make_key, source_digest, to_square, to_unit_range
+from xiqa.datasets.prepare import FILES, prepare, pseudonym, read_or_make_key, source_digest, to_square, to_unit_range
 from xiqa.datasets.splits import groups_of
 from xiqa.files import PackedMasks, append_array
 
@@ -39,8 +39,7 @@ def record(source):
 def run(tmp_path):
     def go(records, facts=None, **settings):
         dataset = Dataset(**{"format": "object_cxr", "size": 16, "networks": (), **settings})
-        paths = {"images": "images.npy", "masks": "masks.npy", "table": "table.parquet", "skipped": "skipped.csv"}
-        paths = {name: tmp_path / file for name, file in paths.items()}
+        paths = {name: tmp_path / file for name, file in FILES.items()}
         table = prepare(records, dataset, facts=facts, key=KEY, paths=paths, progress=lambda *_: None)
         return table, np.load(paths["images"]), PackedMasks(paths["masks"])[:], pd.read_csv(paths["skipped"])
 
@@ -355,14 +354,13 @@ import re, sys, numpy as np
 from pathlib import Path
 from xiqa.config import Dataset
 from xiqa.datasets.base import Loaded, Record
-from xiqa.datasets.prepare import prepare
+from xiqa.datasets.prepare import FILES, prepare
 folder = Path(sys.argv[1])
 base = np.random.default_rng(0).random((600, 600), np.float32) * 255
 def records(n):
     for i in range(n):
         yield Record(f"i{i}", f"p{i}", i % 2, "x", (Path(sys.argv[0]),), lambda i=i: Loaded(np.roll(base, i), full_scale=255.0))
-paths = {n: folder / n for n in ("images.npy", "masks.npy", "table.parquet", "skipped.csv")}
-paths = {p.split(".")[0]: q for p, q in paths.items()}
+paths = {name: folder / file for name, file in FILES.items()}
 prepare(records(int(sys.argv[2])), Dataset(format="object_cxr", size=600), facts=None, key=b"", paths=paths, progress=lambda *_: None)
 # Not getrusage: its peak begins with that of the process that started this one.
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -13,7 +13,7 @@ from xiqa.config import Dataset
 from xiqa.datasets import folder
 from xiqa.datasets.base import DataError, faults_named
 from xiqa.datasets.paths import inside
-from xiqa.datasets.prepare import prepare
+from xiqa.datasets.prepare import FILES, prepare
 
 GREY = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
 
@@ -55,10 +55,9 @@ def study(tmp_path, bad, on_fault):
     dataset = Dataset(
         format="folder", path=str(tmp_path), size=16, networks=(), on_fault=on_fault, intensity="percentiles"
     )
-    paths = {"images": "images.npy", "masks": "masks.npy", "table": "table.csv", "skipped": "skipped.csv"}
-    paths = {name: tmp_path / "out" / file for name, file in paths.items()}
+    paths = {name: tmp_path / "out" / file for name, file in FILES.items()}
     prepare(folder.read(tmp_path, dataset), dataset, facts=None, key=b"", paths=paths, progress=lambda *_: None)
-    return pd.read_csv(paths["table"])["image"].tolist(), pd.read_csv(paths["skipped"])
+    return pd.read_parquet(paths["table"])["image"].tolist(), pd.read_csv(paths["skipped"])
 
 
 @pytest.mark.parametrize("bad", BAD)

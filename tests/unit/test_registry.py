@@ -121,7 +121,7 @@ def test_a_method_of_another_package_is_one_of_ours(foreign, net):
 def test_a_reader_of_another_package_is_one_of_ours(foreign, tmp_path):
     import importlib
 
-    from xiqa.datasets.prepare import prepare
+    from xiqa.datasets.prepare import FILES, prepare
 
     folder = tmp_path / "images"
     folder.mkdir()
@@ -130,8 +130,7 @@ def test_a_reader_of_another_package_is_one_of_ours(foreign, tmp_path):
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}.png")
     dataset = Dataset(format="blobs", path=str(folder), size=32)
     reader = importlib.import_module(registry.reader_module("blobs"))
-    names = {"images": "images.npy", "masks": "masks.npy", "table": "table.parquet", "skipped": "skipped.csv"}
-    paths = {name: str(tmp_path / file) for name, file in names.items()}
+    paths = {name: str(tmp_path / file) for name, file in FILES.items()}
     table = prepare(reader.read(folder, dataset), dataset, facts=None, key=b"0", paths=paths, progress=lambda *_: None)
     assert table["label_name"].tolist() == ["dark", "bright"]
     assert pd.read_parquet(paths["table"])["data"].unique().tolist() == ["real"]

@@ -27,6 +27,7 @@ rule prepare:
     output:
         images=f"{DATASET}/prepared/images.npy",
         masks=f"{DATASET}/prepared/masks.npy",
+        structures=f"{DATASET}/prepared/structures.npy",
         table=f"{DATASET}/prepared/table.parquet",
         skipped=f"{DATASET}/prepared/skipped.csv",
     log:

@@ -32,6 +32,7 @@ rule score_regression:
 rule share_structures:
     input:
         masks=f"{DATASET}/prepared/masks.npy",
+        structures=f"{DATASET}/prepared/structures.npy",
         table=f"{DATASET}/prepared/table.parquet",
         chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.parquet",
         maps=lambda wildcards: [told["path"] for told in structure_maps(wildcards.dataset)],

@@ -76,6 +76,8 @@ class Loaded:
         header: fields of the header that could betray the label, as plain numbers or texts; for the shortcut baseline.
         full_scale: largest value that the file's type can hold, where that is a meaning (255 for 8 bit); else None.
         place: how the image lies in the patient, where the file says so; `pixels` are then in the standard orientation.
+        structures: name of a structure -> (h, w) bool, masks of what a map's share is told of beside the ground truth,
+            such as organs or text; those of an image that has none are left out.
     """
 
     pixels: np.ndarray
@@ -85,6 +87,7 @@ class Loaded:
     header: dict[str, float | str] = field(default_factory=dict)
     full_scale: float | None = None
     place: Place = NOWHERE
+    structures: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class Record:
         part: the set's official part, "train", "validation" or "test"; None without one.
         mask_of: what the set's masks show: DEFECT, or the organ in which evidence may lie, in the plural ("lungs"). A
             map that lies in an organ has not found a defect.
+        structures: names of all structures that images of the set can have masks of, see `Loaded`.
         targets: column (`target` or `target_*`) -> what a regression shall predict; empty for a classification.
         extra: further plain columns for the table, such as `frame`, `view` or `finding`.
         row: of the set's table that lists the image (the heading is row 1), for messages; None without such a table.
@@ -116,6 +120,7 @@ class Record:
     grouping: str = "patient"
     part: str | None = None
     mask_of: str = DEFECT
+    structures: tuple[str, ...] = ()
     targets: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     row: int | None = None

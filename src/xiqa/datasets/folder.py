@@ -51,6 +51,8 @@ def read(folder: Path, dataset: Dataset) -> Records:
       together. Tables made from it then say "proxy".
     - `mask` (may be empty): path inside the folder. An empty cell says that nobody has drawn one, an all-black file
       that there is nothing to see.
+    - `mask_*` (may be empty): paths of further masks, one column for each named structure, such as `mask_lungs` or
+      `mask_text`: tables then say which share of a map lies on each.
     - `mask_values` (may be empty): which values of this mask are inside, as the key of the same name says.
     - `x_min`, `y_min`, `x_max`, `y_max` (may be empty): a box in pixels, its end exclusive; or `boxes`:
       "x_min y_min x_max y_max; ..." for any number of them.
@@ -81,8 +83,9 @@ def read(folder: Path, dataset: Dataset) -> Records:
     kept = [name for name in heading if name.startswith(("header_", "keep_"))]
     further = {name: _all_numbers(row[name] for row in cells) for name in kept}
     targets = _targets(table, heading, cells) if regression else ()
+    structures = tuple(name for name in heading if name.startswith("mask_") and name != "mask_values")
     listed: set[Path] = set()
-    yield from records(rows, partial(_record, folder, table, classes, targets, further, listed))
+    yield from records(rows, partial(_record, folder, table, classes, targets, structures, further, listed))
 
 
 def read_rows(table: Path, columns: Sequence[str]) -> Rows:
@@ -177,6 +180,7 @@ def _record(
     table: Path,
     classes: tuple[str, ...],
     targets: tuple[str, ...],
+    structures: tuple[str, ...],
     further: dict[str, bool],
     listed: set[Path],
     number: int,
@@ -206,15 +210,17 @@ def _record(
     mask_path = None if mask.casefold() in MISSING else inside(folder, mask, table)
     mask_values = None if row.get("mask_values", "").casefold() in MISSING else row["mask_values"]
     boxes = _boxes(row, refuse)
+    named = {name: inside(folder, row[name], table) for name in structures if row[name].casefold() not in MISSING}
     return Record(
         image=f"row-{number:06d}",
         patient=row[grouping],
         label=0 if targets else classes.index(label),
         label_name=label,
-        files=(path,) if mask_path is None else (path, mask_path),
-        load=partial(_load, path, mask_path, mask_values, boxes, refuse),
+        files=(path, *([] if mask_path is None else [mask_path]), *named.values()),
+        load=partial(_load, path, mask_path, mask_values, boxes, named, refuse),
         grouping="patient" if grouping == "patient" else "proxy",
         part=PARTS.get(part),
+        structures=tuple(name.removeprefix("mask_") for name in structures),
         targets=values,
         extra={name: _number(row[name]) if numbers else row[name] for name, numbers in further.items()},
     )
@@ -229,6 +235,7 @@ def _load(
     mask_path: Path | None,
     mask_values: str | None,
     boxes: tuple[Box, ...],
+    named: dict[str, Path],
     refuse: Callable[[str], DataError],
 ) -> Loaded:
     loaded = read_image(path)
@@ -240,7 +247,10 @@ def _load(
     mask = None if mask_path is None else read_mask(mask_path, loaded, mask_values)
     # That somebody drew a mask can betray the label.
     header = loaded.header | {"has_mask": float(mask is not None)}
-    return replace(loaded, mask=mask, boxes=boxes, header=header)
+    structures = {
+        name.removeprefix("mask_"): read_mask(mask_file, loaded, mask_values) for name, mask_file in named.items()
+    }
+    return replace(loaded, mask=mask, boxes=boxes, structures=structures, header=header)
 
 
 def _boxes(row: dict[str, str], refuse: Callable[[str], DataError]) -> tuple[Box, ...]:

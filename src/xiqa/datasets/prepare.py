@@ -12,6 +12,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,16 @@ from xiqa.provenance import file_digest
 
 IMAGE_TYPE = np.float16
 """Stored intensities lie within 0 to 1: steps of 0.0005 at most."""
+
+
+FILES = {
+    "images": "images.npy",
+    "masks": "masks.npy",
+    "structures": "structures.npy",
+    "table": "table.parquet",
+    "skipped": "skipped.csv",
+}
+"""What `prepare` writes."""
 
 
 def prepare(
@@ -46,7 +57,8 @@ def prepare(
         facts: the table twin.csv of a simulated twin (image, patient, part, severity, ...); None: real data.
         key: secret behind pseudonyms and digests; without it nobody finds a patient or a file by trying.
         paths: files to write: images.npy (n, size, size) float16 within 0-1, masks.npy (for
-            `files.PackedMasks`), the table (one row per image) and skipped.csv (row, reason; with its header only where
+            `files.PackedMasks`), structures.npy (n, names, size, bytes), masks of named structures packed in the same
+            way, the table (one row per image) and skipped.csv (row, reason; with its header only where
             nothing was skipped). `row` is that of the set's table (the heading is row 1), or the place in the order of
             the files from 1; names of files stay out, since they may hold a patient's.
         progress: told how many images are done.
@@ -66,11 +78,13 @@ def prepare(
         skipped.append({"row": row, "reason": _without_names(error, files)})
 
     listed = list(_listed(records, fault))
+    names = listed[0][1].structures if listed else ()
     rows: list[dict[str, Any]] = []
     first_with: dict[str, Any] = {}
     with (
         append_array(paths["images"], (size, size), IMAGE_TYPE) as add_image,
         append_array(paths["masks"], (size, -(-size // 8)), np.uint8) as add_mask,
+        append_array(paths["structures"], (len(names), size, -(-size // 8)), np.uint8) as add_structures,
     ):
         for number, (row, record) in enumerate(listed):
             try:
@@ -84,10 +98,12 @@ def prepare(
             image, mask, boxes, spacing_mm = to_square(scaled, loaded, size, dataset.fit)
             add_image(image)
             add_mask(np.packbits(mask, axis=-1))
+            add_structures(_structures(loaded, names, size, dataset.fit))
             digest = hashlib.sha256(f"{loaded.pixels.shape}".encode() + loaded.pixels.tobytes()).hexdigest()
             known = {
                 "boxes": json.dumps(boxes),
                 "mask_of": dataset.mask_of or record.mask_of,
+                "structures": json.dumps(names),
                 "duplicate_of": first_with.setdefault(digest, record.image),
                 "data": "real" if facts is None else "simulated",
             }
@@ -169,8 +185,9 @@ def check(loaded: Loaded, path: str | os.PathLike) -> None:
         raise DataError(
             path, f"found the value {pixels.flat[0]:g} in all pixels; an image that is constant shows nothing"
         )
-    if mask is not None and mask.shape != pixels.shape:
-        raise DataError(path, f"found a mask of {mask.shape}, expected {pixels.shape} (rows, columns) as the image")
+    for one in (mask, *loaded.structures.values()):
+        if one is not None and one.shape != pixels.shape:
+            raise DataError(path, f"found a mask of {one.shape}, expected {pixels.shape} (rows, columns) as the image")
     height, width = pixels.shape
     for x_min, y_min, x_max, y_max in loaded.boxes:
         if not (0 <= x_min < x_max <= width and 0 <= y_min < y_max <= height):
@@ -203,6 +220,15 @@ def to_unit_range(loaded: Loaded, dataset: Dataset, path: str | os.PathLike) -> 
             "intensity: full_scale needs an 8- or 16-bit image; set intensity: percentiles, or window with window_hu",
         )
     return np.clip((pixels - low) / (high - low), 0, 1, dtype=np.float32)
+
+
+def _structures(loaded: Loaded, names: tuple[str, ...], size: int, fit: str) -> np.ndarray:
+    """Masks of all named structures (names, size, bytes), packed; of those that the image has none, nothing."""
+    found = np.zeros((len(names), size, size), bool)
+    for number, name in enumerate(names):
+        if name in loaded.structures:
+            found[number] = to_square(loaded.pixels, replace(loaded, mask=loaded.structures[name]), size, fit)[1]
+    return np.packbits(found, axis=-1)
 
 
 def to_square(

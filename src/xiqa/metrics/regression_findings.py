@@ -99,8 +99,9 @@ def _uncertainty(told: pd.DataFrame) -> str:
 
 
 def _shares(shares: pd.DataFrame) -> list[str]:
-    rows = shares[shares["structure"] != "background"]
-    structure, groups = rows["structure"].iloc[0], list(dict.fromkeys(rows["group"]))
+    structure = DEFECT if (shares["structure"] == DEFECT).any() else shares["structure"].iloc[0]
+    rows = shares[shares["structure"] == structure]
+    groups = list(dict.fromkeys(rows["group"]))
     group = "ensemble" if "ensemble" in groups else groups[0]
     own = rows[rows["group"] == group]
     alone = rows[(rows["group"] == groups[0]) & ~rows["method"].isin(own["method"])]
