@@ -114,18 +114,22 @@ def prepare(
                 f"{paths['table']}: no image is left of {len(listed)} listed; {paths['skipped']} or the message above "
                 "says why"
             )
-    table = pd.DataFrame(rows)
-    if table["mask_of"].nunique() > 1:
-        found = ", ".join(sorted(table["mask_of"].unique()))
-        raise ValueError(f"{paths['table']}: the masks show {found}; expected one of them, name it in `mask_of`")
-    if columns := targets_of(table):
-        table["label"], table["label_name"] = quarters(table[columns].to_numpy())
-    table["duplicate_of"] = table["duplicate_of"].where(table["duplicate_of"] != table["image"])
-    if facts is not None:
-        table = _with_facts(table, facts, key)
+    table = _table(rows, facts, key, paths["table"])
     write_table(paths["table"], table)
     write_table(paths["skipped"], pd.DataFrame(skipped, columns=["row", "reason"]).sort_values("row"))
     return table
+
+
+def _table(rows: list[dict[str, Any]], facts: pd.DataFrame | None, key: bytes, path: str | os.PathLike) -> pd.DataFrame:
+    """The rows of all images, with what only all of them tell: labels of targets, duplicates, facts of a twin."""
+    table = pd.DataFrame(rows)
+    if table["mask_of"].nunique() > 1:
+        found = ", ".join(sorted(table["mask_of"].unique()))
+        raise ValueError(f"{path}: the masks show {found}; expected one of them, name it in `mask_of`")
+    if columns := targets_of(table):
+        table["label"], table["label_name"] = quarters(table[columns].to_numpy())
+    table["duplicate_of"] = table["duplicate_of"].where(table["duplicate_of"] != table["image"])
+    return table if facts is None else _with_facts(table, facts, key)
 
 
 def quarters(targets: np.ndarray) -> tuple[np.ndarray, list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xiqa.cdmam.limits import EUROPEAN_LIMITS_UM, RANGE_UM, censored_side, limit_curve
@@ -15,6 +16,9 @@ from xiqa.figures import style
 _LINES = ("-", (0, (4, 2)), ":", "-.")
 _MARKERS = "osD^vPXh"
 _ARROWS = {"below": "v", "above": "^"}
+
+
+_LIMIT_LOOK = {"color": style.BLACK, "linewidth": 0.9}
 
 
 @style.styled
@@ -49,13 +53,8 @@ def plot_cdc(
     figure = style.new_figure(5.4, 4.2)
     axes = figure.subplots()
     measured_at = next(iter(curves.values()))["diameter_mm"].to_numpy(float)
-    black = {"color": style.BLACK, "linewidth": 0.9}
     european = limits_um == EUROPEAN_LIMITS_UM
-    for line, (limit, at) in zip(itertools.cycle(_LINES), limits_um.items()):
-        sizes = np.array(sorted(at))
-        fine = np.geomspace(measured_at[-1], measured_at[0], 100) if european else sizes
-        axes.plot(fine, limit_curve(limit, fine) if european else [at[d] for d in sizes], linestyle=line, **black)
-        axes.plot(sizes, [at[d] for d in sizes], ".", markersize=3.5, **black)
+    _draw_limits(axes, limits_um, measured_at, european)
     arrows, bands = set(), False
     groups = {name: group for group, name in style.GROUP_NAMES.items()}
     for k, (label, curve) in enumerate(curves.items()):
@@ -85,19 +84,10 @@ def plot_cdc(
                     markeredgewidth=0.9, markersize=4.5,
                 )  # fmt: skip
     for line, limit in zip(itertools.cycle(_LINES), limits_um):
-        axes.plot([], [], linestyle=line, label=f"{'European' if european else 'local'} limit: {limit}", **black)
+        axes.plot([], [], linestyle=line, label=f"{'European' if european else 'local'} limit: {limit}", **_LIMIT_LOOK)
     if bands:
         axes.fill(np.nan, np.nan, color=style.GREY, alpha=0.25, linewidth=0, label="95 % interval")
-    ends = {"below": "threshold below the thinnest disc", "above": "threshold above the thickest disc"}
-    if len(measured_at) <= 12:  # CDMAM 3.4, whose thicknesses are the same for all diameters
-        ends = {where: f"{words} ({end:g} µm × r)" for (where, words), end in zip(ends.items(), RANGE_UM, strict=True)}
-    for where in sorted(arrows, reverse=True):
-        axes.plot(
-            [], [], _ARROWS[where], color=style.GREY, markerfacecolor="white", markeredgewidth=0.9, markersize=4.5,
-            label=ends[where],
-        )  # fmt: skip
-    if arrows and len(measured_at) <= 12:
-        axes.plot([], [], linestyle="none", label="r: human over automatic threshold")
+    _explain_arrows(axes, arrows, measured_at)
     style.detail_axes(axes, measured_at if len(measured_at) <= 12 else measured_at[::2])
     axes.minorticks_off()
     columns = ["t_human_um", "cdc_um", "ci_low_um", "ci_high_um"]
@@ -110,3 +100,27 @@ def plot_cdc(
     if data is not None:
         style.note_data(figure, data)
     return figure
+
+
+def _draw_limits(axes: Axes, limits_um: Mapping, measured_at: np.ndarray, european: bool) -> None:
+    """Each limit as dots where it holds and a line through them."""
+    for line, (limit, at) in zip(itertools.cycle(_LINES), limits_um.items()):
+        sizes = np.array(sorted(at))
+        fine = np.geomspace(measured_at[-1], measured_at[0], 100) if european else sizes
+        values = limit_curve(limit, fine) if european else [at[d] for d in sizes]
+        axes.plot(fine, values, linestyle=line, **_LIMIT_LOOK)
+        axes.plot(sizes, [at[d] for d in sizes], ".", markersize=3.5, **_LIMIT_LOOK)
+
+
+def _explain_arrows(axes: Axes, arrows: set[str], measured_at: np.ndarray) -> None:
+    """What open arrows say, for the legend."""
+    ends = {"below": "threshold below the thinnest disc", "above": "threshold above the thickest disc"}
+    if len(measured_at) <= 12:  # CDMAM 3.4, whose thicknesses are the same for all diameters
+        ends = {where: f"{words} ({end:g} µm × r)" for (where, words), end in zip(ends.items(), RANGE_UM, strict=True)}
+    for where in sorted(arrows, reverse=True):
+        axes.plot(
+            [], [], _ARROWS[where], color=style.GREY, markerfacecolor="white", markeredgewidth=0.9, markersize=4.5,
+            label=ends[where],
+        )  # fmt: skip
+    if arrows and len(measured_at) <= 12:
+        axes.plot([], [], linestyle="none", label="r: human over automatic threshold")

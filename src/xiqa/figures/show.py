@@ -99,23 +99,29 @@ def show(
         _draw_image(panel, picture)
         panel.set_ylabel(fill(title, 24))
     for column, bar, (name, of_method) in zip(panels.T[1:], bars, named.items(), strict=True):
-        scale = _scale(of_method, percentile, colour_map)
-        for panel, picture, one in zip(column, shown, of_method, strict=True):
-            if opacity < 1:
-                _draw_image(panel, picture if picture.ndim == 2 else picture.mean(-1))
-            _draw_map(panel, one, scale, opacity)
         column[0].set_title(fill(method_name(name), 22) if name else "map")
-        low, high = scale.get_clim()
-        finite = of_method[np.isfinite(of_method)]
-        beyond = (bool((finite < low).any()), bool((finite > high).any()))
-        extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
-        style.colour_bar(bar, scale, "value of the map", cax=bar, orientation="horizontal", extend=extend)
+        _draw_column(column, bar, shown, of_method, _scale(of_method, percentile, colour_map), opacity)
     for row, mask, corners in zip(panels, outlined, places, strict=True):
         for panel in row:
             _outline(panel, mask, corners)
             panel.set(xticks=[], yticks=[], xlim=(-0.5, shape[2] - 0.5), ylim=(shape[1] - 0.5, -0.5))
             panel.spines[:].set_visible(True)
     return figure
+
+
+def _draw_column(
+    column: np.ndarray, bar: Axes, shown: list[np.ndarray], maps: np.ndarray, scale: ScalarMappable, opacity: float
+) -> None:
+    """The maps of one method (n, h, w) on their images, and the bar of their scale below."""
+    for panel, picture, one in zip(column, shown, maps, strict=True):
+        if opacity < 1:
+            _draw_image(panel, picture if picture.ndim == 2 else picture.mean(-1))
+        _draw_map(panel, one, scale, opacity)
+    low, high = scale.get_clim()
+    finite = maps[np.isfinite(maps)]
+    beyond = (bool((finite < low).any()), bool((finite > high).any()))
+    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
+    style.colour_bar(bar, scale, "value of the map", cax=bar, orientation="horizontal", extend=extend)
 
 
 def _named_maps(maps: Any) -> dict[str, np.ndarray]:
