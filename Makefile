@@ -24,7 +24,7 @@ full: .venv/installed
 # What a study will cost, without starting it: make plan, or make plan STUDY=my-study.yaml.
 STUDY ?=
 plan: .venv/installed
-	python workflow/scripts/plan_study.py $(STUDY) $(if $(filter-out all,$(CORES)),--cores $(CORES))
+	python workflow/scripts/report/plan_study.py $(STUDY) $(if $(filter-out all,$(CORES)),--cores $(CORES))
 
 # A file of tests stays with one worker, which makes its fixtures once; long files come first (tests/conftest.py).
 TESTS = python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder

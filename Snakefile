@@ -23,22 +23,15 @@ resource_scopes:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/cdmam_plan.smk"
-include: "workflow/rules/cdmam_data.smk"
-include: "workflow/rules/cdmam_train.smk"
-include: "workflow/rules/cdmam_explain.smk"
-include: "workflow/rules/cdmam_report.smk"
-include: "workflow/rules/generalise_plan.smk"
+include: "workflow/rules/plan_cdmam.smk"
+include: "workflow/rules/plan_generalise.smk"
+include: "workflow/rules/plan_datasets.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/explain.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/generalise.smk"
-include: "workflow/rules/classification_plan.smk"
-include: "workflow/rules/saliency_plan.smk"
-include: "workflow/rules/classification_targets.smk"
-include: "workflow/rules/classification_data.smk"
-include: "workflow/rules/classification_train.smk"
-include: "workflow/rules/saliency_explain.smk"
-include: "workflow/rules/saliency_score.smk"
-include: "workflow/rules/regression.smk"
-include: "workflow/rules/classification_report.smk"
 include: "workflow/rules/tracking.smk"
 
 
@@ -65,7 +58,13 @@ onstart:
     # Own images: what the study costs is said before its first job; `make plan STUDY=...` says it of any study.
     if OWN_IMAGES and not any(os.path.exists(f"{BENCHMARKS}/prepare/{name}.jsonl") for name in DATASETS):
         subprocess.run(
-            [sys.executable, f"{PROJECT}/workflow/scripts/plan_study.py", "-", "--cores", str(workflow.cores or 1)],
+            [
+                sys.executable,
+                f"{PROJECT}/workflow/scripts/report/plan_study.py",
+                "-",
+                "--cores",
+                str(workflow.cores or 1),
+            ],
             input=study.model_dump_json(),
             text=True,
             check=False,
@@ -74,4 +73,6 @@ onstart:
 
 onsuccess:
     seconds = f"{time.monotonic() - STARTED_S:.0f}"
-    subprocess.run([sys.executable, f"{PROJECT}/workflow/scripts/say_where.py", RESULTS, seconds], check=False)
+    subprocess.run(
+        [sys.executable, f"{PROJECT}/workflow/scripts/report/say_where.py", RESULTS, seconds], check=False
+    )

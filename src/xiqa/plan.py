@@ -163,8 +163,8 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
     for network in dataset.networks:
         passes = dataset.training.epochs * (trained + validated / 3)  # without a gradient a pass is a third
         seeds = len(dataset.seeds)
-        rate = ("train_classifier", name, network.architecture)
-        found.append(Work("images", "train_classifier", seeds, seeds * passes, "passes of images", rate))
+        rate = ("train_network", name, network.architecture)
+        found.append(Work("images", "train_network", seeds, seeds * passes, "passes of images", rate))
     for key in networks:
         network, state, _ = key
         scored = 0
@@ -199,7 +199,7 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
         found.append(Work("images", "score_fidelity", 1, masked, "maps", rate))
     if saliency.cascade:
         rate = ("cascade", name, first[0].architecture)
-        found.append(Work("images", "cascade_classifier", 1, costly, "images", rate))
+        found.append(Work("images", "cascade_network", 1, costly, "images", rate))
     if saliency.families and set(families) & {"one_pass"}:
         rate = ("explain", name, first[0].architecture, "one_pass")
         found.append(Work("images", "compare_alignment", 1, 2 * explained, "images", rate))
@@ -293,7 +293,7 @@ def longest_advice(lines: Sequence[Stage]) -> str:
         "score_fidelity": "name fewer saliency.methods and costly_methods, or lower saliency.masking_images",
         "explain: costly methods": "name fewer saliency.costly_methods, or lower saliency.costly_images",
         "explain: methods of few passes": "lower saliency.images, or name fewer saliency.methods",
-        "train_classifier": "lower training.epochs or size, or take a smaller network",
+        "train_network": "lower training.epochs or size, or take a smaller network",
         "train": "lower cdmam.training.epochs or members",
         "upsample omig": "lower cdmam.upsampling.draws",
     }.get(line.stage)

@@ -244,7 +244,7 @@ class Rates:
         net = build(architecture, channels=network.channels, outputs=task.outputs, seed=0, options=network.options)
         return Model(net.eval(), architecture, network.options, task, network.channels, dataset.size, 0.5, 0.25)
 
-    def _train_classifier(self, name: str, architecture: str) -> float:
+    def _train_network(self, name: str, architecture: str) -> float:
         dataset, classifier = self.config.datasets[name], self._network(name, architecture)
         batch = max(2, min(dataset.training.batch_size, int(1 / self._pass_s(name, architecture))))
         number, ends = batch if batch < dataset.training.batch_size else 3 * batch, []

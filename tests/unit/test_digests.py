@@ -26,7 +26,7 @@ class Tree:
         self.as_it_was: dict[str, dict[str, str]] = {}
 
     def digests(self, **options) -> dict[str, str]:
-        scripts = sorted((self.folder / "workflow/scripts").glob("*.py"))
+        scripts = sorted((self.folder / "workflow/scripts").glob("*/*.py"))
         return {script.stem: provenance.code_digest(script, **options) for script in scripts}
 
     @contextmanager
@@ -68,14 +68,14 @@ def tree(root, tmp_path_factory) -> Iterator[Tree]:
         yield tree
 
 
-SPLIT = "workflow/scripts/split.py"
+SPLIT = "workflow/scripts/data/split.py"
 FIRST_IMPORT = "from xiqa.config import Split\n"
 
 
 def test_an_edited_constant_reruns_the_stages_that_import_it(tree):
     stages = tree.changed(REGISTRY, 'wiped out", falling=True)', 'wiped out")')
     assert {"score_localisation", "score_fidelity", "draw_saliency"} <= stages
-    assert not stages & {"train", "train_classifier", "explain_classifier", "prepare", "sample", "tabulate_scores"}
+    assert not stages & {"train", "train_network", "explain_network", "prepare", "sample", "tabulate_scores"}
 
 
 def test_a_constant_counts_where_it_is_part_of_another(tree):
@@ -88,7 +88,7 @@ def test_a_constant_counts_where_it_is_part_of_another(tree):
 
 def test_a_function_of_the_configuration_counts_for_its_callers(tree):
     stages = tree.changed(REGISTRY, 'removesuffix("_smooth").removesuffix("_top")', 'removesuffix("_smooth")')
-    assert "explain_classifier" in stages
+    assert "explain_network" in stages
     assert not stages & {"prepare", "train", "score_fidelity"}
 
 
@@ -97,14 +97,14 @@ def test_a_method_of_a_section_counts_and_its_keys_do_not(tree):
     assert tree.changed(CONFIG, key, f"    new: int = Field(3)\n{key}") == set()
     stages = tree.changed(CONFIG, "{self.exposure_mas:g}_mas{level}", "{self.exposure_mas:g}mas{level}")
     assert {"sample", "read_out"} <= stages
-    assert not stages & {"train_classifier", "split", "fit_curves"}
+    assert not stages & {"train_network", "split", "fit_curves"}
 
 
 def test_a_new_method_reruns_no_stage_of_the_others(tree):
     line, entries = '    "rise": Method("rise", ', ["gradient", "rise"]
     assert tree.changed(REGISTRY, line, f'    "new": Method("new", "new", "new"),\n{line}', entries=entries) == set()
     moved = tree.changed(REGISTRY, line, '    "rise": Method("occlusion", ', entries=entries)
-    assert "explain_classifier" in moved
+    assert "explain_network" in moved
 
 
 def test_an_empty_line_in_a_table_reruns_nothing(tree):

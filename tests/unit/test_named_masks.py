@@ -62,7 +62,7 @@ def test_a_named_mask_of_another_size_is_a_fault(folder, tmp_path):
 
 
 def test_the_share_of_a_map_on_each_structure_stands_beside_its_area(folder, tmp_path, root, monkeypatch):
-    monkeypatch.syspath_prepend(str(root / "workflow/scripts"))
+    monkeypatch.syspath_prepend(str(root / "workflow/scripts/score"))
     from share_structures import share
 
     _, paths = prepared(folder, tmp_path)

@@ -56,7 +56,7 @@ def test_styles_of_a_page_hold_within_it_alone(tmp_path):
 
 
 def test_a_run_says_how_long_it_took_and_tables_stay_on_their_page(root, tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("say_where", root / "workflow/scripts/say_where.py")
+    spec = importlib.util.spec_from_file_location("say_where", root / "workflow/scripts/report/say_where.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     (tmp_path / "findings.md").write_text("# A\n\n## B\n\nIt is so.\n\n| x |\n| --- |\n| 1 |\n\n![A](a.png)\n")

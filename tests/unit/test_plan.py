@@ -49,7 +49,7 @@ def test_work_of_own_images_follows_from_their_number(root):
     found = work(config, "mine", 400)
     assert found["prepare"] == 400
     # 60 % are trained on; the 15 % of validation are seen without a gradient, a third of the work.
-    assert found["train_classifier"] == pytest.approx(10 * (240 + 60 / 3))
+    assert found["train_network"] == pytest.approx(10 * (240 + 60 / 3))
     # 72 of the 100 test images by the methods of few passes and the controls, 22 by each of three costly families.
     assert found["explain: methods of few passes"] == 2 * 72
     assert found["explain: costly methods"] == 3 * 22
@@ -96,6 +96,6 @@ def test_time_is_units_times_rates_and_starts_of_jobs():
 
 def test_the_longest_stage_is_named_with_what_shortens_it():
     long = plan.Stage("images", "score_fidelity", 1, "", 7200.0)
-    short = plan.Stage("images", "train_classifier", 1, "", 600.0)
+    short = plan.Stage("images", "train_network", 1, "", 600.0)
     assert re.search("score_fidelity.*name fewer saliency.methods", plan.longest_advice([short, long]))
     assert plan.longest_advice([short]) == ""

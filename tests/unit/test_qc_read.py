@@ -191,7 +191,7 @@ def test_command_line_python_and_pipeline_give_equal_results(folder, root, tmp_p
     assert len(c.plot_analyzed_image().axes) == 2
     assert c.plot_curve().axes
 
-    script = runpy.run_path(str(root / "workflow/scripts/read_recordings.py"))
+    script = runpy.run_path(str(root / "workflow/scripts/data/read_recordings.py"))
     paths = [str(folder / f"{number}.dcm") for number in (0, 1)]
     script["read_recordings"](
         paths, "recording_1", *(str(tmp_path / name) for name in ("detections.npy", "g.csv", "i.csv")), lambda *_: 0

@@ -36,7 +36,7 @@ def test_every_rate_of_a_plan_is_measured_and_positive(config, monkeypatch):
     assert images_in(config) == {"mine": 6}
     keys = {part.rate for part in work_of(config, images_in(config)) if part.rate}
     assert {key[0] for key in keys} == {
-        "read_out", "sample", "fit_curves", "train", "gradient", "prepare", "train_classifier", "explain",
+        "read_out", "sample", "fit_curves", "train", "gradient", "prepare", "train_network", "explain",
         "score_localisation", "score_fidelity", "cascade",
     }  # fmt: skip
     measured = []

@@ -70,7 +70,7 @@ def test_labels_follow_the_setting():
 
 
 def test_a_training_image_is_labelled_by_its_own_signals_where_the_plan_says_so(root, tmp_path):
-    script = runpy.run_path(str(root / "workflow/scripts/sample.py"))
+    script = runpy.run_path(str(root / "workflow/scripts/data/sample.py"))
     exposure, detector = Exposure(tube_voltage_kv=26, exposure_mas=100, noise_level=14), Detector(pixel_mm=0.1)
     made = {"exposure": exposure.model_dump(), "detector": detector.model_dump(), "geometry": "standard_reader"}
     plan = {"part": "train", "samplings": 1, "rows": [{"step": "no_margin", "margin_mm": 6.0}]}

@@ -241,12 +241,12 @@ def test_reruns_of_what_changed_only(study):
     config = (study / "mine.yaml").read_text()
     (study / "mine.yaml").write_text(f"{config[:-2]}, learning_rate: 0.001}}\n")
     rules = planned(study, *STUDY)
-    assert {"train_classifier", "predict_classifier", "score_classifiers", "summarise_classification"} <= rules
-    assert not rules & {"write_twin", "prepare", "split", "draw_dataset", "randomise_classifier"}
+    assert {"train_network", "predict_network", "score_classifiers", "summarise_classification"} <= rules
+    assert not rules & {"write_twin", "prepare", "split", "draw_dataset", "randomise_network"}
     (study / "mine.yaml").write_text(config.replace("samples: 2", "samples: 3"))
     rules = planned(study, *STUDY)
-    assert {"explain_classifier_smoothgrad", "draw_saliency"} <= rules
-    assert not rules & {"train_classifier", "predict_classifier"}
+    assert {"explain_network_smoothgrad", "draw_saliency"} <= rules
+    assert not rules & {"train_network", "predict_network"}
     (study / "mine.yaml").write_text(config)
 
 
@@ -254,5 +254,5 @@ def test_a_new_image_is_seen(study):
     table = study / "images of Jane Doe/images.csv"
     text = table.read_text()
     table.write_text(text.replace("0.png,noisy", "0.png,smooth", 1))
-    assert {"prepare", "split", "train_classifier"} <= planned(study, *STUDY)
+    assert {"prepare", "split", "train_network"} <= planned(study, *STUDY)
     table.write_text(text)

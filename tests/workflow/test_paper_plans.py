@@ -39,7 +39,7 @@ def test_paper_amanova_2022_is_planned(project):
 )
 def test_papers_with_classifiers_are_planned_on_twins(project, paper, trainings, states):
     planned = jobs(project, paper, "classification")
-    assert planned["train_classifier"] == trainings
+    assert planned["train_network"] == trainings
     assert planned["write_twin"] == planned["prepare"]
     explained = Counter()
     for rule, n in planned.items():
@@ -73,12 +73,12 @@ def test_the_plan_has_as_many_jobs_as_snakemake_would_start(project, study):
     target, chains = ("classification", ["images"]) if study == "mine.yaml" else ("all", [])
     output = run(project, target, *(["--configfile", study] if study else []), "--dry-run")
     jobs = int(re.search(r"^total +(\d+)$", output, re.MULTILINE)[1]) - 1  # the target itself does nothing
-    sys.path.insert(0, str(project / "workflow/scripts"))
+    sys.path.insert(0, str(project / "workflow/scripts/report"))
     from plan_study import study_of
 
     config = study_of([str(project / study)] if study else [])
     counted = sum(part.jobs for part in work_of(config, dict.fromkeys(["mine"], 100), chains=chains))
     assert counted == jobs
     if study == "mine.yaml":
-        assert "explain_classifier_smoothgrad" in output
-        assert not re.search("explain_classifier_(rise|score_cam|xrai|lime)", output)
+        assert "explain_network_smoothgrad" in output
+        assert not re.search("explain_network_(rise|score_cam|xrai|lime)", output)

@@ -13,10 +13,10 @@ rule generalise_setting:
     resources:
         mem_mb=2000,
     params:
-        code=code("generalise_setting.py"),
+        code=code("data/generalise_setting.py"),
         plan=lambda wildcards: general_plan(wildcards.setting),
     script:
-        "../scripts/generalise_setting.py"
+        "../scripts/data/generalise_setting.py"
 
 
 for kind in KINDS:
@@ -42,7 +42,7 @@ for kind in KINDS:
             mem_mb=3000,
             gpu=1 if study.compute.device == "cuda" else 0,
         params:
-            code=code("generalise_train.py"),
+            code=code("train/generalise_train.py"),
             kind=kind,
             training={
                 "network": plain(getattr(GENERAL, kind)),
@@ -51,7 +51,7 @@ for kind in KINDS:
                 "device": study.compute.device,
             },
         script:
-            "../scripts/generalise_train.py"
+            "../scripts/train/generalise_train.py"
 
 
 rule generalise_score:
@@ -72,12 +72,12 @@ rule generalise_score:
     resources:
         mem_mb=4000,
     params:
-        code=code("generalise_score.py"),
+        code=code("score/generalise_score.py"),
         folder=f"{GENERALISE}/settings",
         parts=GENERAL_PARTS,
         groups=GENERAL_GROUPS,
     script:
-        "../scripts/generalise_score.py"
+        "../scripts/score/generalise_score.py"
 
 
 rule generalise_explain:
@@ -96,13 +96,13 @@ rule generalise_explain:
     resources:
         mem_mb=4000,
     params:
-        code=code("generalise_explain.py"),
+        code=code("explain/generalise_explain.py"),
         images=general_explained(),
         omig=plain(cdmam.explain.omig),
         samplings=GENERAL.samplings,
         compute=ENSEMBLE,
     script:
-        "../scripts/generalise_explain.py"
+        "../scripts/explain/generalise_explain.py"
 
 
 rule generalise_report:
@@ -122,10 +122,10 @@ rule generalise_report:
     resources:
         mem_mb=500,
     params:
-        code=code("generalise_report.py"),
+        code=code("report/generalise_report.py"),
         study=study.study,
     script:
-        "../scripts/generalise_report.py"
+        "../scripts/report/generalise_report.py"
 
 
 # Only this study: `snakemake generalise --cores all --configfile config/generalise.yaml`.

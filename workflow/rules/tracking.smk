@@ -19,7 +19,7 @@ rule track:
         mem_mb=2000,
         mlflow_writer=1,
     params:
-        code=code("track.py", "xiqa.tracking_model"),
+        code=code("report/track.py", "xiqa.tracking_model"),
         store=f"{RESULTS}/mlflow",
         study={
             "name": study.study,
@@ -27,7 +27,7 @@ rule track:
             "log_model": study.tracking.log_model,
             "recorded": bool(RECORDED),
             "code": code(
-                "track.py",
+                "report/track.py",
                 "xiqa.cdmam.simulator",
                 "xiqa.models.training",
                 "xiqa.saliency.omig",
@@ -41,4 +41,4 @@ rule track:
         datasets=[tracked_dataset(name) for name in DATASETS],
         comparison=COMPARED,
     script:
-        "../scripts/track.py"
+        "../scripts/report/track.py"

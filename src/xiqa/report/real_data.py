@@ -111,6 +111,6 @@ def _scores(folder: Path, dataset: str) -> str:
 
 def _training_minutes(folder: Path, dataset: str) -> str:
     """Seconds of the trainings, from Snakemake's benchmarks."""
-    files = folder.glob(f"benchmarks/train_classifier/{dataset}/small_resnet/trained/*.jsonl")
+    files = folder.glob(f"benchmarks/train_network/{dataset}/small_resnet/trained/*.jsonl")
     seconds = [pd.read_json(path, lines=True)["s"].iloc[-1] for path in files]
     return f"{min(seconds) / 60:.1f} to {max(seconds) / 60:.1f} minutes on one of two cores"

@@ -1,3 +1,4 @@
+# Figures, findings and pages.
 # Tables and figures of the CDMAM chain, with their captions for the report.
 rule draw_images:
     input:
@@ -15,7 +16,7 @@ rule draw_images:
     resources:
         mem_mb=2000,
     params:
-        code=code("draw_images.py"),
+        code=code("report/draw_images.py"),
         methods=list(EXPLAIN.methods[:3]),
         images_per_group=EXPLAIN.images,
         phantom={
@@ -24,7 +25,7 @@ rule draw_images:
             "exposure": plain(next(iter(cdmam.scenarios.values()))),
         },
     script:
-        "../scripts/draw_images.py"
+        "../scripts/report/draw_images.py"
 
 
 rule draw_predictions:
@@ -46,10 +47,10 @@ rule draw_predictions:
     resources:
         mem_mb=1000,
     params:
-        code=code("draw_predictions.py"),
+        code=code("report/draw_predictions.py"),
         groups=TEST_SETS,
     script:
-        "../scripts/draw_predictions.py"
+        "../scripts/report/draw_predictions.py"
 
 
 rule draw_maps:
@@ -76,11 +77,11 @@ rule draw_maps:
     resources:
         mem_mb=1000,
     params:
-        code=code("draw_maps.py"),
+        code=code("report/draw_maps.py"),
         methods=list(EXPLAIN.methods),
         images_per_group=EXPLAIN.images,
     script:
-        "../scripts/draw_maps.py"
+        "../scripts/report/draw_maps.py"
 
 
 rule draw_upsampled:
@@ -105,9 +106,9 @@ rule draw_upsampled:
     resources:
         mem_mb=3000,
     params:
-        code=code("draw_upsampled.py"),
+        code=code("report/draw_upsampled.py"),
     script:
-        "../scripts/draw_upsampled.py"
+        "../scripts/report/draw_upsampled.py"
 
 
 rule draw_checks:
@@ -128,9 +129,9 @@ rule draw_checks:
     resources:
         mem_mb=1000,
     params:
-        code=code("draw_checks.py"),
+        code=code("report/draw_checks.py"),
     script:
-        "../scripts/draw_checks.py"
+        "../scripts/report/draw_checks.py"
 
 
 rule write_findings:
@@ -158,9 +159,89 @@ rule write_findings:
     resources:
         mem_mb=500,
     params:
-        code=code("write_findings.py"),
+        code=code("report/write_findings.py"),
         study=study.study,
         data="simulated and recorded" if RECORDED else "simulated",
         captions=captions(CDMAM_FIGURES),
     script:
-        "../scripts/write_findings.py"
+        "../scripts/report/write_findings.py"
+
+
+# Figures and findings of the classification studies.
+rule draw_network:
+    input:
+        tables=expand(f"{DATASET}/tables/{{table}}.csv", table=SCORE_TABLES, allow_missing=True),
+        histories=lambda wildcards: expand(
+            f"{DATASET}/models/{{architecture}}/trained/seed-{{seed}}/{{file}}",
+            **wildcards,
+            seed=DATASETS[wildcards.dataset].seeds,
+            file=["history.csv", "model.json"],
+        ),
+        embedding=lambda wildcards: expand(
+            f"{DATASET}/embeddings/{{architecture}}/trained/seed-{{seed}}{{kind}}.csv",
+            **wildcards,
+            seed=DATASETS[wildcards.dataset].seeds[0],
+            kind=["", "-silhouette"],
+        ),
+    output:
+        **{name: picture(name, f"{DATASET}/figures/{{architecture}}") for name in NETWORK_FIGURES},
+    log:
+        f"{LOGS}/draw_network/{{dataset}}/{{architecture}}.log",
+    benchmark:
+        f"{BENCHMARKS}/draw_network/{{dataset}}/{{architecture}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("report/draw_network.py"),
+        seeds=lambda wildcards: list(DATASETS[wildcards.dataset].seeds),
+    script:
+        "../scripts/report/draw_network.py"
+
+
+rule draw_severity:
+    input:
+        images=f"{DATASET}/prepared/images.npy",
+        masks=f"{DATASET}/prepared/masks.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        scores=f"{DATASET}/tables/auc_by_severity.csv",
+    output:
+        **{name: picture(name) for name in SEVERITY_FIGURES},
+    log:
+        f"{LOGS}/draw_severity/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/draw_severity/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("report/draw_severity.py"),
+    script:
+        "../scripts/report/draw_severity.py"
+
+
+rule summarise_classification:
+    input:
+        **{
+            name: expand(f"{RESULTS}/{{dataset}}/tables/{name}.csv", dataset=CLASSIFICATIONS)
+            for name in ("scores", "comparison", "auc_by_severity", *SALIENCY_TABLES[:1])
+        },
+    output:
+        **OVERVIEW,
+        overview=picture("overview", f"{CLASSIFICATION}/figures"),
+        page=report(f"{CLASSIFICATION}/findings.html", caption="../report/findings.rst", category="0 Findings"),
+    log:
+        f"{LOGS}/summarise_classification.log",
+    benchmark:
+        f"{BENCHMARKS}/summarise_classification.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("report/summarise_classification.py"),
+        datasets=CLASSIFICATIONS,
+    script:
+        "../scripts/report/summarise_classification.py"

@@ -1,3 +1,4 @@
+# Data: images are simulated or read, prepared, divided, read out into curves, and sampled for the network.
 # CDMAM images: simulate or read them, read them out into contrast-detail curves, sample them for the network.
 rule read_out:
     output:
@@ -15,10 +16,10 @@ rule read_out:
     resources:
         mem_mb=2000,
     params:
-        code=code("read_out.py"),
+        code=code("data/read_out.py"),
         simulation=lambda wildcards: simulation(wildcards.setting),
     script:
-        "../scripts/read_out.py"
+        "../scripts/data/read_out.py"
 
 
 rule sample:
@@ -37,12 +38,12 @@ rule sample:
     resources:
         mem_mb=3000,
     params:
-        code=code("sample.py"),
+        code=code("data/sample.py"),
         simulation=lambda wildcards: simulation(wildcards.setting),
         plan=lambda wildcards: sampling_plan(wildcards.setting),
         sampling=plain(cdmam.sampling),
     script:
-        "../scripts/sample.py"
+        "../scripts/data/sample.py"
 
 
 if RECORDED:
@@ -65,9 +66,9 @@ if RECORDED:
         resources:
             mem_mb=2000,
         params:
-            code=code("read_recordings.py"),
+            code=code("data/read_recordings.py"),
         script:
-            "../scripts/read_recordings.py"
+            "../scripts/data/read_recordings.py"
 
     rule sample_recordings:
         input:
@@ -87,7 +88,7 @@ if RECORDED:
         resources:
             mem_mb=3000,
         params:
-            code=code("sample_recordings.py"),
+            code=code("data/sample_recordings.py"),
             sampling=lambda wildcards: {
                 **plain(cdmam.sampling),
                 "seed": study.seed,
@@ -96,7 +97,7 @@ if RECORDED:
             },
             split=lambda wildcards: recording_part(wildcards.setting),
         script:
-            "../scripts/sample_recordings.py"
+            "../scripts/data/sample_recordings.py"
 
 
 TRAINING_CURVES = [f"{CDMAM}/curves/training.csv", f"{CDMAM}/curves/training_variation.csv"]
@@ -120,11 +121,11 @@ rule fit_training_curves:
     resources:
         mem_mb=1000,
     params:
-        code=code("fit_curves.py"),
+        code=code("data/fit_curves.py"),
         settings=TRAINING_SETTINGS,
         readout=CURVE_FIT,
     script:
-        "../scripts/fit_curves.py"
+        "../scripts/data/fit_curves.py"
 
 
 rule fit_curves:
@@ -144,8 +145,99 @@ rule fit_curves:
     resources:
         mem_mb=1000,
     params:
-        code=code("fit_curves.py"),
+        code=code("data/fit_curves.py"),
         settings=UNTRAINED,
         readout=CURVE_FIT,
     script:
-        "../scripts/fit_curves.py"
+        "../scripts/data/fit_curves.py"
+
+
+# Data sets of the classification studies: write the twin where no real folder is given, prepare, divide.
+rule write_twin:
+    output:
+        folder=temp(directory(f"{DATASET}/raw")),
+    log:
+        f"{LOGS}/write_twin/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/write_twin/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=lambda wildcards: TWIN_CODE[wildcards.dataset],
+        twin=lambda wildcards: {
+            "format": DATASETS[wildcards.dataset].format,
+            "settings": plain(DATASETS[wildcards.dataset].twin),
+            "seed": study.seed,
+        },
+    script:
+        "../scripts/data/write_twin.py"
+
+
+rule prepare:
+    input:
+        lambda wildcards: f"{DATASET}/raw" if DATASETS[wildcards.dataset].simulated else [],
+    output:
+        images=f"{DATASET}/prepared/images.npy",
+        masks=f"{DATASET}/prepared/masks.npy",
+        structures=f"{DATASET}/prepared/structures.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        skipped=f"{DATASET}/prepared/skipped.csv",
+    log:
+        f"{LOGS}/prepare/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/prepare/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=lambda wildcards: READER_CODE[wildcards.dataset],
+        source=source,
+        key=lambda wildcards: None if DATASETS[wildcards.dataset].simulated else study.pseudonym_key,
+    script:
+        "../scripts/data/prepare.py"
+
+
+rule split:
+    input:
+        table=f"{DATASET}/prepared/table.parquet",
+    output:
+        split=f"{DATASET}/splits/seed-{{seed}}.csv",
+    log:
+        f"{LOGS}/split/{{dataset}}-{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/split/{{dataset}}-{{seed}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        code=code("data/split.py"),
+        split=lambda wildcards: plain(DATASETS[wildcards.dataset].split),
+    script:
+        "../scripts/data/split.py"
+
+
+rule draw_dataset:
+    input:
+        images=f"{DATASET}/prepared/images.npy",
+        masks=f"{DATASET}/prepared/masks.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        split=lambda wildcards: f"{DATASET}/splits/seed-{DATASETS[wildcards.dataset].seeds[0]}.csv",
+    output:
+        examples=picture("examples"),
+        split=picture("split"),
+    log:
+        f"{LOGS}/draw_dataset/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/draw_dataset/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("report/draw_dataset.py"),
+    script:
+        "../scripts/report/draw_dataset.py"

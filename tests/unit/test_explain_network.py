@@ -17,8 +17,8 @@ from xiqa.saliency import attribute
 @pytest.fixture
 def explained(root, tmp_path, monkeypatch):
     """Explain three of forty images, none of which has a black pixel, with a small network."""
-    monkeypatch.syspath_prepend(str(root / "workflow/scripts"))
-    explain = importlib.import_module("explain_classifier").explain
+    monkeypatch.syspath_prepend(str(root / "workflow/scripts/explain"))
+    explain = importlib.import_module("explain_network").explain
     rng = np.random.default_rng(0)
     images = rng.uniform(0.3, 0.6, (40, 32, 32)).astype(np.float16)
     images[20:] += np.float16(0.3)
@@ -68,7 +68,7 @@ def test_black_is_zero_where_the_paper_says_so(explained, method):
 
 def test_references_are_drawn_over_both_classes(explained, monkeypatch):
     run, *_ = explained
-    stage, given = importlib.import_module("explain_classifier"), {}
+    stage, given = importlib.import_module("explain_network"), {}
     plain = stage.attribute_many
     monkeypatch.setattr(stage, "REFERENCES", 10)
     monkeypatch.setattr(stage, "attribute_many", lambda *a, **options: given.update(options) or plain(*a, **options))

@@ -1,3 +1,4 @@
+# Explanations: of the ensemble on sampled and full images, and of each network with each family of methods.
 # Explanations of the ensemble's midpoint: on sampled images, upsampled to full resolution, and checked.
 for family, methods in FAMILIES.items():
 
@@ -22,13 +23,13 @@ for family, methods in FAMILIES.items():
             mem_mb=4000,
             gpu=1 if study.compute.device == "cuda" else 0,
         params:
-            code=code("explain.py", *method_modules(*methods), entries=methods),
+            code=code("explain/explain.py", *method_modules(*methods), entries=methods),
             methods={method: options(method) for method in methods},
             images_per_group=EXPLAIN.images,
             seed=study.seed,
             ensemble=ENSEMBLE,
         script:
-            "../scripts/explain.py"
+            "../scripts/explain/explain.py"
 
 
 if "omig" in EXPLAIN.methods:
@@ -52,7 +53,7 @@ if "omig" in EXPLAIN.methods:
             mem_mb=4000,
             gpu=1 if study.compute.device == "cuda" else 0,
         params:
-            code=code("compare_omig_parameters.py"),
+            code=code("explain/compare_omig_parameters.py"),
             options={
                 "c_values": EXPLAIN.c_values,
                 "step_values": EXPLAIN.step_values,
@@ -60,7 +61,7 @@ if "omig" in EXPLAIN.methods:
             },
             ensemble=ENSEMBLE,
         script:
-            "../scripts/compare_omig_parameters.py"
+            "../scripts/explain/compare_omig_parameters.py"
 
 
 # The turned image is looked at once, to see whether what is found turns with it, and deleted.
@@ -86,10 +87,10 @@ for rule_name, images, kept in (("original", NOT_ROTATED, str), ("original_rotat
         resources:
             mem_mb=2000,
         params:
-            code=code("original.py"),
+            code=code("data/original.py"),
             original=original_params,
         script:
-            "../scripts/original.py"
+            "../scripts/data/original.py"
 
 
 for method in UPSAMPLING.methods:
@@ -113,7 +114,7 @@ for method in UPSAMPLING.methods:
             mem_mb=8000,
             gpu=1 if study.compute.device == "cuda" else 0,
         params:
-            code=code("upsample.py", *method_modules(method), entries=[method]),
+            code=code("explain/upsample.py", *method_modules(method), entries=[method]),
             method=method,
             options=options(method),
             upsampling=plain(UPSAMPLING, "methods", "groups", "images"),
@@ -122,7 +123,7 @@ for method in UPSAMPLING.methods:
             shard=lambda wildcards: int(wildcards.shard),
             ensemble=ENSEMBLE,
         script:
-            "../scripts/upsample.py"
+            "../scripts/explain/upsample.py"
 
 
 for rule_name, images, kept in (
@@ -156,9 +157,9 @@ for rule_name, images, kept in (
         resources:
             mem_mb=8000,
         params:
-            code=code("merge_upsampling.py"),
+            code=code("explain/merge_upsampling.py"),
         script:
-            "../scripts/merge_upsampling.py"
+            "../scripts/explain/merge_upsampling.py"
 
 
 rule count_visits:
@@ -175,12 +176,12 @@ rule count_visits:
     resources:
         mem_mb=1000,
     params:
-        code=code("count_visits.py"),
+        code=code("explain/count_visits.py"),
         upsampling=plain(UPSAMPLING, "methods", "groups", "images"),
         size=cdmam.sampling.size,
         seed=study.seed,
     script:
-        "../scripts/count_visits.py"
+        "../scripts/explain/count_visits.py"
 
 
 rule check_modified_image:
@@ -204,12 +205,12 @@ rule check_modified_image:
         mem_mb=4000,
         gpu=1 if study.compute.device == "cuda" else 0,
     params:
-        code=code("check_modified_image.py"),
+        code=code("score/check_modified_image.py"),
         methods=list(UPSAMPLING.methods),
         checks={"samplings": cdmam.checks.samplings, "size": cdmam.sampling.size, "seed": study.seed},
         ensemble=ENSEMBLE,
     script:
-        "../scripts/check_modified_image.py"
+        "../scripts/score/check_modified_image.py"
 
 
 rule score_explanations:
@@ -231,10 +232,10 @@ rule score_explanations:
     resources:
         mem_mb=2000,
     params:
-        code=code("score_explanations.py"),
+        code=code("score/score_explanations.py"),
         maps=[{"method": method, "image": image} for method, image in MAPS],
     script:
-        "../scripts/score_explanations.py"
+        "../scripts/score/score_explanations.py"
 
 
 rule tabulate_upsampling:
@@ -251,11 +252,11 @@ rule tabulate_upsampling:
     resources:
         mem_mb=500,
     params:
-        code=code("tabulate_upsampling.py"),
+        code=code("score/tabulate_upsampling.py"),
         maps=[{"method": method, "image": image} for method, image in MAPS],
         benchmarks=f"{BENCHMARKS}/upsample",
     script:
-        "../scripts/tabulate_upsampling.py"
+        "../scripts/score/tabulate_upsampling.py"
 
 
 rule compare_designs:
@@ -275,7 +276,7 @@ rule compare_designs:
         mem_mb=4000,
         gpu=1 if study.compute.device == "cuda" else 0,
     params:
-        code=code("compare_designs.py"),
+        code=code("explain/compare_designs.py"),
         designs={
             "draws": [max(1, UPSAMPLING.draws // 4), UPSAMPLING.draws // 2],
             "size": cdmam.sampling.size,
@@ -284,4 +285,106 @@ rule compare_designs:
         },
         ensemble=ENSEMBLE,
     script:
-        "../scripts/compare_designs.py"
+        "../scripts/explain/compare_designs.py"
+
+
+# Saliency maps of the classifiers: one job per network and family of methods that share their passes.
+rule choose_images:
+    input:
+        table=f"{DATASET}/prepared/table.parquet",
+        masks=f"{DATASET}/prepared/masks.npy",
+        split=f"{DATASET}/splits/seed-{{seed}}.csv",
+    output:
+        chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
+    log:
+        f"{LOGS}/choose_images/{{dataset}}-{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/choose_images/{{dataset}}-{{seed}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        code=code("explain/choose_images.py"),
+        numbers=SALIENCY.model_dump(include={"images", "costly_images", "masking_images", "severity_images"}),
+    script:
+        "../scripts/explain/choose_images.py"
+
+
+# Maps of randomised networks and of images of rising severity are scored once and then deleted, a third of a study's
+# disk space; `snakemake --notemp` keeps them for those who change a score.
+for rule_name, states, kept in (
+    ("explain_network", "trained", str),
+    ("explain_randomised", "semi_random|fully_random", temp),
+):
+    for family, methods in ATTRIBUTION_FAMILIES.items():
+
+        rule:
+            name:
+                f"{rule_name}_{family}"
+            input:
+                images=f"{DATASET}/prepared/images.npy",
+                table=f"{DATASET}/prepared/table.parquet",
+                split=f"{DATASET}/splits/seed-{{seed}}.csv",
+                chosen=f"{DATASET}/explained/seed-{{seed}}.parquet",
+                weights=f"{DATASET}/models/{{architecture}}/{{weights}}/seed-{{seed}}/weights.safetensors",
+            output:
+                maps=[kept(f"{MAPS_OF}/{method}.npy") for method in methods],
+                published=[kept(f"{MAPS_OF}/published/{method}.npy") for method in RELEASED if family == "one_pass"],
+                severity=[
+                    temp(f"{MAPS_OF}/severity/{method}.npy")
+                    for method in methods
+                    if states == "trained" and family not in COSTLY_FAMILIES
+                ],
+                checks=f"{MAPS_OF}/{family}_checks.csv",
+                cost=f"{MAPS_OF}/{family}_cost.csv",
+            log:
+                f"{LOGS}/explain_network/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}-{family}.log",
+            benchmark:
+                f"{BENCHMARKS}/explain_network/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}-{family}.jsonl"
+            wildcard_constraints:
+                weights=states,
+            conda:
+                "../../envs/xiqa.yaml"
+            threads: study.compute.threads
+            resources:
+                mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
+            params:
+                code=code(
+                    "explain/explain_network.py", module_of(base_method(methods[0])), entries=entries_of(*methods)
+                ),
+                methods=methods,
+                published=RELEASED if family == "one_pass" else [],
+                images=images_of(methods[0]),
+                options=SALIENCY.model_dump(include=COMMON_OPTIONS | FAMILY_OPTIONS.get(base_method(family), set()))
+                | {"seed": study.seed}
+                | (SMOOTH_OPTIONS if family.endswith("_smooth") else {}),
+                explained=what_is_explained,
+                top_percent=SALIENCY.xrai_top_percent,
+                folder=MAPS_OF,
+            script:
+                "../scripts/explain/explain_network.py"
+
+
+rule tabulate_saliency:
+    input:
+        checks=lambda wildcards: [
+            f"{RESULTS}/{wildcards.dataset}/saliency/{NETWORK.format(**n)}/{family}_checks.csv"
+            for n in networks(wildcards.dataset)
+            for family in families_of(wildcards.dataset, n)
+        ],
+    output:
+        checks=f"{DATASET}/tables/saliency_checks.csv",
+    log:
+        f"{LOGS}/tabulate_saliency/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tabulate_saliency/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        code=code("score/tabulate_saliency.py"),
+        networks=lambda wildcards: [n for n in networks(wildcards.dataset) for _ in families_of(wildcards.dataset, n)],
+    script:
+        "../scripts/score/tabulate_saliency.py"

@@ -1,3 +1,4 @@
+# Scores of maps: against the ground truth, by masking, while the network is randomised; and of regressions.
 # Scores of the saliency maps: against the ground truth, by masking, while the network is randomised; their tables.
 rule score_localisation:
     input:
@@ -22,12 +23,12 @@ rule score_localisation:
     resources:
         mem_mb=2000,
     params:
-        code=code("score_localisation.py"),
+        code=code("score/score_localisation.py"),
         images=lambda wildcards: {method: images_of(method) for method in methods_of(wildcards)},
         tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,
         published_form=has_published_signs,
     script:
-        "../scripts/score_localisation.py"
+        "../scripts/score/score_localisation.py"
 
 
 rule score_fidelity:
@@ -51,7 +52,7 @@ rule score_fidelity:
         mem_mb=3000,
         gpu=1 if study.compute.device == "cuda" else 0,
     params:
-        code=code("score_fidelity.py"),
+        code=code("score/score_fidelity.py"),
         images=lambda wildcards: {method: images_of(method) for method in methods_of(wildcards)},
         settings=lambda wildcards: {
             "masked_with": DATASETS[wildcards.dataset].masked_with,
@@ -62,10 +63,10 @@ rule score_fidelity:
             "precision": SALIENCY.masking_precision,
         },
     script:
-        "../scripts/score_fidelity.py"
+        "../scripts/score/score_fidelity.py"
 
 
-rule cascade_classifier:
+rule cascade_network:
     input:
         images=f"{DATASET}/prepared/images.npy",
         table=f"{DATASET}/prepared/table.parquet",
@@ -74,9 +75,9 @@ rule cascade_classifier:
     output:
         scores=f"{SCORES_OF}/cascade.parquet",
     log:
-        f"{LOGS}/cascade_classifier/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.log",
+        f"{LOGS}/cascade_network/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.log",
     benchmark:
-        f"{BENCHMARKS}/cascade_classifier/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.jsonl"
+        f"{BENCHMARKS}/cascade_network/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}.jsonl"
     conda:
         "../../envs/xiqa.yaml"
     threads: study.compute.threads
@@ -84,7 +85,7 @@ rule cascade_classifier:
         mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
     params:
         code=code(
-            "cascade_classifier.py",
+            "explain/cascade_network.py",
             *dict.fromkeys(module_of(method) for method in SALIENCY.cascade),
             entries=entries_of(*SALIENCY.cascade),
         ),
@@ -93,7 +94,7 @@ rule cascade_classifier:
         explained=what_is_explained,
         seed=study.seed,
     script:
-        "../scripts/cascade_classifier.py"
+        "../scripts/explain/cascade_network.py"
 
 
 rule tabulate_scores:
@@ -116,11 +117,11 @@ rule tabulate_scores:
     resources:
         mem_mb=1000,
     params:
-        code=code("tabulate_scores.py"),
+        code=code("score/tabulate_scores.py"),
         study=lambda wildcards: DATASETS[wildcards.dataset].format,
         first=lambda wildcards: first_network(wildcards.dataset),
     script:
-        "../scripts/tabulate_scores.py"
+        "../scripts/score/tabulate_scores.py"
 
 
 rule tabulate_classifiers:
@@ -141,11 +142,11 @@ rule tabulate_classifiers:
     resources:
         mem_mb=1000,
     params:
-        code=code("tabulate_classifiers.py"),
+        code=code("score/tabulate_classifiers.py"),
         networks=lambda wildcards: networks(wildcards.dataset),
         study=lambda wildcards: DATASETS[wildcards.dataset].format,
     script:
-        "../scripts/tabulate_classifiers.py"
+        "../scripts/score/tabulate_classifiers.py"
 
 
 rule page_of_tables:
@@ -163,10 +164,10 @@ rule page_of_tables:
     resources:
         mem_mb=500,
     params:
-        code=code("page_of_tables.py"),
+        code=code("report/page_of_tables.py"),
         captions=captions(PAGE_FIGURES),
     script:
-        "../scripts/page_of_tables.py"
+        "../scripts/report/page_of_tables.py"
 
 
 rule draw_saliency:
@@ -188,10 +189,10 @@ rule draw_saliency:
     resources:
         mem_mb=1000,
     params:
-        code=code("draw_saliency.py"),
+        code=code("report/draw_saliency.py"),
         images=lambda wildcards: {m: images_of(m) for m in methods_of(trained(wildcards))},
     script:
-        "../scripts/draw_saliency.py"
+        "../scripts/report/draw_saliency.py"
 
 
 rule draw_scores:
@@ -210,10 +211,10 @@ rule draw_scores:
     resources:
         mem_mb=1000,
     params:
-        code=code("draw_scores.py"),
+        code=code("report/draw_scores.py"),
         network=lambda wildcards: first_network(wildcards.dataset),
     script:
-        "../scripts/draw_scores.py"
+        "../scripts/report/draw_scores.py"
 
 
 rule compare_alignment:
@@ -238,12 +239,12 @@ rule compare_alignment:
     resources:
         mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
     params:
-        code=code("compare_alignment.py", "xiqa.saliency.one_pass", entries=LAYER_METHODS),
+        code=code("explain/compare_alignment.py", "xiqa.saliency.one_pass", entries=LAYER_METHODS),
         methods=LAYER_METHODS,
         explained=what_is_explained,
         tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,
     script:
-        "../scripts/compare_alignment.py"
+        "../scripts/explain/compare_alignment.py"
 
 
 rule compare_methods:
@@ -267,7 +268,7 @@ rule compare_methods:
     resources:
         mem_mb=2000,
     params:
-        code=code("compare_methods.py"),
+        code=code("score/compare_methods.py"),
         paths={
             "paths_to_scores": {name: map_scores(name) for name in CLASSIFICATIONS},
             "paths_to_games": {name: pointing_games(name) for name in CLASSIFICATIONS},
@@ -281,4 +282,132 @@ rule compare_methods:
         },
         first={name: first_network(name) for name in CLASSIFICATIONS},
     script:
-        "../scripts/compare_methods.py"
+        "../scripts/score/compare_methods.py"
+
+
+# Regressions and ensembles: scores beside shortcuts, where the maps lie, figures and findings.
+rule score_regression:
+    input:
+        predictions=lambda wildcards: [
+            f"{RESULTS}/{wildcards.dataset}/predictions/{NETWORK.format(**n)}.parquet"
+            for n in networks(wildcards.dataset)
+        ],
+        split=lambda wildcards: f"{DATASET}/splits/seed-{DATASETS[wildcards.dataset].seeds[0]}.csv",
+        images=f"{DATASET}/prepared/images.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+    output:
+        scores=f"{DATASET}/tables/scores.csv",
+        comparison=f"{DATASET}/tables/comparison.csv",
+        predictions=f"{DATASET}/tables/predictions.csv",
+    log:
+        f"{LOGS}/score_regression/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score_regression/{{dataset}}.jsonl"
+    wildcard_constraints:
+        dataset="|".join(REGRESSIONS) or "none",
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("score/score_regression.py"),
+        models=lambda wildcards: networks(wildcards.dataset),
+    script:
+        "../scripts/score/score_regression.py"
+
+
+rule share_structures:
+    input:
+        masks=f"{DATASET}/prepared/masks.npy",
+        structures=f"{DATASET}/prepared/structures.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.parquet",
+        maps=lambda wildcards: [told["path"] for told in structure_maps(wildcards.dataset)],
+    output:
+        shares=f"{DATASET}/tables/structure_share.csv",
+        summary=f"{DATASET}/tables/structure_share_summary.csv",
+    log:
+        f"{LOGS}/share_structures/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/share_structures/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("score/share_structures.py"),
+        maps=lambda wildcards: structure_maps(wildcards.dataset),
+    script:
+        "../scripts/score/share_structures.py"
+
+
+# What a regression and an ensemble draw depends on the data set: each has its own rule.
+for name in REGRESSIONS:
+
+    rule:
+        name:
+            f"report_regression_{name}"
+        input:
+            scores=f"{RESULTS}/{name}/tables/scores.csv",
+            comparison=f"{RESULTS}/{name}/tables/comparison.csv",
+            predictions=f"{RESULTS}/{name}/tables/predictions.csv",
+            images=f"{RESULTS}/{name}/prepared/images.npy",
+            masks=f"{RESULTS}/{name}/prepared/masks.npy",
+            table=f"{RESULTS}/{name}/prepared/table.parquet",
+            chosen=f"{RESULTS}/{name}/explained/seed-{DATASETS[name].seeds[0]}.parquet" if SALIENCY.methods else [],
+            shares=f"{RESULTS}/{name}/tables/structure_share_summary.csv" if SALIENCY.methods else [],
+            maps=list(shown_members(name).values()),
+            networks=[
+                f"{RESULTS}/{name}/models/{DATASETS[name].networks[0].architecture}/trained/seed-{seed}/history.csv"
+                for seed in DATASETS[name].seeds
+            ],
+        output:
+            **regression_figures(name),
+            page=report(f"{RESULTS}/{name}/findings.html", caption="../report/findings.rst", category="0 Findings"),
+            findings=f"{RESULTS}/{name}/findings.md",
+        log:
+            f"{LOGS}/report_regression/{name}.log",
+        benchmark:
+            f"{BENCHMARKS}/report_regression/{name}.jsonl"
+        conda:
+            "../../envs/xiqa.yaml"
+        resources:
+            mem_mb=1000,
+        params:
+            code=code("report/report_regression.py"),
+            dataset=name,
+            folders={
+                f"seed {seed}": f"{RESULTS}/{name}/models/{DATASETS[name].networks[0].architecture}/trained/seed-{seed}"
+                for seed in DATASETS[name].seeds
+            },
+            maps=shown_members(name),
+        script:
+            "../scripts/report/report_regression.py"
+
+
+for name in [name for name, dataset in DATASETS.items() if dataset.members > 1 and SALIENCY.methods]:
+    MEMBERS = maps_of_members(name, DATASETS[name].networks[0].architecture)
+    FOLDER = ENSEMBLE_MAPS.format(dataset=name, architecture=DATASETS[name].networks[0].architecture)
+
+    rule:
+        name:
+            f"average_members_{name}"
+        input:
+            [path for paths in MEMBERS.values() for path in paths],
+        output:
+            means=[f"{FOLDER}/{method}.npy" for method in MEMBERS],
+            spreads=[f"{FOLDER}/spread/{method}.npy" for method in MEMBERS],
+        log:
+            f"{LOGS}/average_members/{name}.log",
+        benchmark:
+            f"{BENCHMARKS}/average_members/{name}.jsonl"
+        conda:
+            "../../envs/xiqa.yaml"
+        resources:
+            mem_mb=1000,
+        params:
+            code=code("explain/average_members.py"),
+            maps=MEMBERS,
+            dataset=name,
+        script:
+            "../scripts/explain/average_members.py"

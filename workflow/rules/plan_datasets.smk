@@ -1,3 +1,111 @@
+# What the data sets of images make: networks, their states and seeds, maps, scores, tables and figures.
+
+# What the classification studies make: data sets, networks, their states and seeds, tables and figures.
+import hashlib
+
+DATASETS = study.datasets
+CLASSIFICATIONS = [name for name, dataset in DATASETS.items() if dataset.task == "classification"]
+REGRESSIONS = [name for name, dataset in DATASETS.items() if dataset.task == "regression"]
+# Twins have images of rising severity; real sets have not.
+GRADED = [
+    name
+    for name in CLASSIFICATIONS
+    if (d := DATASETS[name]).simulated and d.twin.severities and d.twin.patients_per_severity
+]
+DATASET = f"{RESULTS}/{{dataset}}"
+NETWORK = "{architecture}/{weights}/seed-{seed}"
+CLASSIFICATION = f"{RESULTS}/classification"
+
+
+def code_of_format(script, module, dataset):
+    """Digest of a stage that loads the module of a data set's format, which must exist before any job starts."""
+    return code(script, module, entries=[dataset.format])
+
+
+TWIN_CODE = {
+    name: code_of_format("data/write_twin.py", f"xiqa.datasets.twins.{dataset.format}", dataset)
+    for name, dataset in DATASETS.items()
+    if dataset.path is None
+}
+READER_CODE = {
+    name: code_of_format("data/prepare.py", reader_module(dataset.format), dataset)
+    for name, dataset in DATASETS.items()
+}
+
+
+wildcard_constraints:
+    dataset="|".join(DATASETS) or "none",
+    architecture="[a-z0-9_]+",
+    weights="trained|semi_random|fully_random",
+    seed="[0-9]+",
+
+
+def network(wildcards):
+    """The configured network of a data set, by its architecture."""
+    return next(n for n in DATASETS[wildcards.dataset].networks if n.architecture == wildcards.architecture)
+
+
+def weights_file(wildcards):
+    """The user's own file of initial weights: missing, it stops before any job; changed, it is learnt from again."""
+    weights = network(wildcards).weights
+    return [] if weights in ("none", "imagenet") else weights
+
+
+def networks(dataset):
+    """Wildcards of all networks of a data set, in the order of the configuration."""
+    return [
+        {"architecture": n.architecture, "weights": state, "seed": seed}
+        for n in DATASETS[dataset].networks
+        for state in n.states
+        for seed in DATASETS[dataset].seeds
+    ]
+
+
+def listing(folder):
+    """Digest of names, sizes and times of the files of a real data set: preparing depends on them."""
+    if not os.path.isdir(folder):
+        raise ValueError(f"datasets: the folder {folder} does not exist; correct `path`, or take it out for the twin")
+    files = sorted(
+        (os.path.relpath(entry.path, folder), (status := entry.stat()).st_size, status.st_mtime_ns)
+        for parent, _, _ in os.walk(folder)
+        for entry in os.scandir(parent)
+        if entry.is_file()
+    )
+    return hashlib.sha256(repr(files).encode()).hexdigest()
+
+
+# Keys of a data set that the prepared images do not depend on.
+NOT_OF_IMAGES = (
+    "twin", "split", "seeds", "members", "weights", "channels", "networks", "training", "bright_above_hu", "explain",
+    "target_units",
+)  # fmt: skip
+
+
+def source(wildcards):
+    """Everything that determines the prepared images of a data set."""
+    dataset = DATASETS[wildcards.dataset]
+    return {
+        "folder": dataset.path or f"{RESULTS}/{wildcards.dataset}/raw",
+        "files": listing(dataset.path) if dataset.path else None,
+        "dataset": plain(dataset, *NOT_OF_IMAGES),
+        "seed": study.seed,
+    }
+
+
+def bright_above(wildcards):
+    """The threshold of the bright-pixel baseline on the prepared scale of 0 to 1."""
+    dataset = DATASETS[wildcards.dataset]
+    if dataset.bright_above_hu is None:
+        return None
+    centre, width = dataset.window_hu
+    return (dataset.bright_above_hu - centre + width / 2) / width
+
+
+def picture(name, folder=f"{DATASET}/figures"):
+    """One figure as an output of a rule; the page of its data set shows it with its caption."""
+    return f"{folder}/{name}.png"
+
+
 # Which saliency methods explain which networks on which images, and what becomes of their maps.
 SALIENCY = study.saliency
 ATTRIBUTION_FAMILIES = SALIENCY.families
@@ -189,3 +297,64 @@ def regression_figures(dataset):
     names += ["structure_share"] if SALIENCY.methods else []
     names += ["ensemble_maps"] if shown_members(dataset) else []
     return {name: picture(name).format(dataset=dataset) for name in names}
+
+
+# All tables, figures and networks of the classification studies.
+SCORE_TABLES = ("scores", "auc_by_severity", "confusion", "roc", "roc_band", "calibration", "comparison")
+SEVERITY_FIGURES = ("severity", "auc_by_severity")
+NETWORK_FIGURES = ("roc", "confusion", "calibration", "history", "embedding")
+OVERVIEW = {
+    "scores": f"{CLASSIFICATION}/tables/scores.csv",
+    "scores_over_seeds": f"{CLASSIFICATION}/tables/scores_over_seeds.csv",
+    "comparison": f"{CLASSIFICATION}/tables/comparison.csv",
+    "auc_by_severity": f"{CLASSIFICATION}/tables/auc_by_severity.csv",
+    "findings": f"{CLASSIFICATION}/findings.md",
+}
+DATASET_FIGURES = ("examples", "split", *SCORE_FIGURES, *ALIGNMENT)
+CLASSIFICATION_TABLES = [
+    *expand(
+        f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=CLASSIFICATIONS, table=(*SCORE_TABLES, *SALIENCY_TABLES)
+    ),
+    *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=REGRESSIONS, table=REGRESSION_TABLES),
+    *([path for path in OVERVIEW.values() if path.endswith(".csv")] if CLASSIFICATIONS else []),
+    *(path for path in COMPARED if path.endswith(".csv")),
+]
+CLASSIFICATION_FIGURES = [
+    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=CLASSIFICATIONS, figure=DATASET_FIGURES),
+    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=GRADED, figure=SEVERITY_FIGURES),
+    *(
+        f"{RESULTS}/{name}/figures/{n.architecture}/{figure}.png"
+        for name in CLASSIFICATIONS
+        for n in DATASETS[name].networks
+        for figure in (*NETWORK_FIGURES, *SALIENCY_FIGURES)
+    ),
+    *([f"{CLASSIFICATION}/figures/overview.png"] if CLASSIFICATIONS else []),
+    *(path for name in REGRESSIONS for path in regression_figures(name).values()),
+    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=REGRESSIONS, figure=("examples", "split")),
+    *(path for path in COMPARED if path.endswith(".png")),
+    *(expand(f"{RESULTS}/{{dataset}}/tables.html", dataset=CLASSIFICATIONS) if SALIENCY.methods else []),
+]
+# The main figures of a data set, in the order of its page.
+PAGE_FIGURES = ("examples", "roc", "severity", "auc_by_severity", "saliency", "localisation", "fidelity")
+
+
+def pictures_of(dataset):
+    """Paths of the main figures of a data set, those of its networks one after the other."""
+    made = [path for path in CLASSIFICATION_FIGURES if path.startswith(f"{RESULTS}/{dataset}/figures/")]
+    return [path for name in PAGE_FIGURES for path in made if os.path.basename(path) == f"{name}.png"]
+
+
+CLASSIFIERS = [
+    f"{RESULTS}/{name}/models/{NETWORK.format(**n)}/weights.safetensors" for name in DATASETS for n in networks(name)
+]
+
+
+def tracked_dataset(name):
+    """What the tracking stage needs of one data set: its configuration without the folder, networks and files."""
+    return {
+        "dataset": name,
+        "config": plain(DATASETS[name], "path"),
+        "models": [n | {"folder": f"{RESULTS}/{name}/models/{NETWORK.format(**n)}"} for n in networks(name)],
+        "tables": [path for path in CLASSIFICATION_TABLES if path.startswith(f"{RESULTS}/{name}/")],
+        "figures": [path for path in CLASSIFICATION_FIGURES if path.startswith(f"{RESULTS}/{name}/")],
+    }
