@@ -179,11 +179,11 @@ def pixels_of(path: Path) -> np.ndarray:
             raise item
         loaded = item.load()
         return np.stack([loaded.pixels, loaded.mask])
-    from xiqa.datasets.images import read_image
+    from xiqa.datasets.images import load_image
     from xiqa.datasets.limits import Reading, reading
 
     with reading(Reading(LARGEST_IMAGE_MB)):
-        return read_image(path).pixels
+        return load_image(path).pixels
 
 
 def outcome(seed: Seed, mutant: tuple[str, bytes, list[int]], expected: np.ndarray, folder: Path) -> str:

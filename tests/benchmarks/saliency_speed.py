@@ -215,7 +215,7 @@ class Captum:
         """The six NormGrads, from functions of a layer's name."""
         found = []
         for norm in (scaling, lambda name: normgrad.conv1x1(layer(name)), lambda name: normgrad.conv3x3(layer(name))):
-            single, *joined = (layer_maps.upsample(norm(name), self.size) for name in [self.cam, *self.layers])
+            single, *joined = (layer_maps.onto_image(norm(name), self.size) for name in [self.cam, *self.layers])
             found += [single, normgrad.join(joined)]
         return [*found[::2], *found[1::2]]
 

@@ -8,8 +8,8 @@ import torch
 from saliency_targets import NetTarget, small_net
 from torch import nn
 
+from xiqa.models.cdc_net import folded_convolutions
 from xiqa.saliency import input_x_gradient, integrated_gradients, lrp, occlusion_patch, occlusion_pixel, sensitivity
-from xiqa.saliency.folding import folded_convolutions
 
 attr = pytest.importorskip("captum.attr", reason="captum is not installed: pip install -e '.[oracles]'")
 

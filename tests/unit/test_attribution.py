@@ -15,7 +15,7 @@ from xiqa.models.zoo import build
 from xiqa.registry import ARCHITECTURES, METHODS, WITHOUT_RELU
 from xiqa.saliency import attribute, attribute_ensemble, attribute_many, normgrad
 from xiqa.saliency.explained import Activation, Explained
-from xiqa.saliency.layer_maps import upsample
+from xiqa.saliency.layer_maps import onto_image
 from xiqa.saliency.midpoint import PlainGradient
 from xiqa.saliency.references import noisy_copies
 from xiqa.saliency.relu_backward import ReluBackward
@@ -371,9 +371,9 @@ def test_a_convolution_that_others_read_too_is_not_folded(x):
 def test_alignment_puts_a_cell_where_the_stride_has_it():
     maps = torch.zeros(1, 4, 4, dtype=torch.float64)
     maps[0, 1, 2] = 1
-    centred = upsample(maps, (32, 32), "centred")[0]
+    centred = onto_image(maps, (32, 32), "centred")[0]
     assert divmod(int(centred.argmax()), 32) == (8, 16)
-    published = upsample(maps, (32, 32), "published")[0]
+    published = onto_image(maps, (32, 32), "published")[0]
     weights = published / published.sum()
     rows = torch.arange(32, dtype=torch.float64)
     assert float((weights.sum(1) * rows).sum()) == pytest.approx(11.5)  # (stride - 1) / 2 lower

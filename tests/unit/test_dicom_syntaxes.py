@@ -30,7 +30,7 @@ from xiqa.datasets import dicom_decoder, dicom_file
 from xiqa.datasets.base import DataError
 from xiqa.datasets.dicom_decoder import Undecodable, stream_header
 from xiqa.datasets.dicom_image import read_dicom_image, series_key
-from xiqa.datasets.images import read_image
+from xiqa.datasets.images import load_image
 from xiqa.datasets.limits import Reading, reading
 
 LOSSLESS = {
@@ -122,7 +122,7 @@ def test_dicom_without_preamble_is_read_whatever_its_name(tmp_path, uid, name):
     del data.file_meta, data.preamble
     dcmwrite(tmp_path / name, data, implicit_vr=uid.is_implicit_VR, little_endian=uid.is_little_endian)
     assert (tmp_path / name).read_bytes()[128:132] != b"DICM"
-    assert np.array_equal(read_image(tmp_path / name).pixels, stored)
+    assert np.array_equal(load_image(tmp_path / name).pixels, stored)
     assert np.array_equal(read_dicom(tmp_path / name).counts, stored)
     assert series_key(tmp_path / name).series == "1.2.3"
 

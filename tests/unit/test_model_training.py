@@ -11,7 +11,7 @@ from torch import nn
 
 from xiqa.config import Augmentation, ClassifierTraining
 from xiqa.models import training_loop
-from xiqa.models.model import Model, embed, load_model, predict, raw_outputs
+from xiqa.models.model import Model, load_model, penultimate_features, predict, raw_outputs
 from xiqa.models.model_training import (
     TrainingImages,
     best_epoch,
@@ -439,8 +439,10 @@ def test_predictions_and_features_do_not_depend_on_the_batch_size(tmp_path):
     one_by_one = np.concatenate([predict(classifier, mapped, rows[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(one_by_one, found, atol=1e-5)
     np.testing.assert_allclose(predict(classifier, mapped, rows, batch_size=2), found, atol=1e-5)
-    features = embed(classifier, mapped, rows, penultimate)
-    np.testing.assert_allclose(embed(classifier, mapped, rows, penultimate, batch_size=2), features, atol=1e-5)
+    features = penultimate_features(classifier, mapped, rows, penultimate)
+    np.testing.assert_allclose(
+        penultimate_features(classifier, mapped, rows, penultimate, batch_size=2), features, atol=1e-5
+    )
     # The last layer turns the features into the logits.
     last = classifier.net[-1]
     expected = features @ last.weight.numpy().T + last.bias.numpy()

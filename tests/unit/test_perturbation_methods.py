@@ -315,11 +315,11 @@ def test_score_cam_of_a_network_channel_by_channel(alignment):
         a = net[:3](image[None])[0].detach()
         scores = []
         for channel in a:
-            mask = layer_maps.upsample(channel[None], (12, 15), alignment)
+            mask = layer_maps.onto_image(channel[None], (12, 15), alignment)
             mask = (mask - mask.min()) / (mask.max() - mask.min())
             scores.append(net(image.min() + (image[None] - image.min()) * mask)[0, 2].detach())
         small = functional.relu(torch.einsum("k,kuv->uv", torch.stack(scores).softmax(0), a))
-        close(cam, layer_maps.upsample(small[None], (12, 15), alignment)[0])
+        close(cam, layer_maps.onto_image(small[None], (12, 15), alignment)[0])
 
 
 # OMIG

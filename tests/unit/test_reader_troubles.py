@@ -24,7 +24,7 @@ from xiqa.config import Dataset
 from xiqa.datasets import brain_tumor, covid_cxr, ct_contrast, folder, lvot
 from xiqa.datasets.base import DataError, Record
 from xiqa.datasets.formats import FORMATS, readable
-from xiqa.datasets.images import read_image, read_mask
+from xiqa.datasets.images import load_image, read_mask
 from xiqa.datasets.limits import Reading, reading
 from xiqa.datasets.paths import checked
 from xiqa.datasets.volumes import open_volume
@@ -236,7 +236,7 @@ def test_a_mask_that_lies_elsewhere_is_refused(tmp_path, change):
 
 def test_a_mask_that_does_not_say_how_it_lies_does_not_fit_a_turned_image(tmp_path):
     nibabel.save(nibabel.Nifti1Image(GREY.T, np.eye(4)), tmp_path / "a.nii")
-    loaded = read_image(tmp_path / "a.nii")
+    loaded = load_image(tmp_path / "a.nii")
     np.testing.assert_array_equal(loaded.pixels, GREY[::-1, ::-1])
     with pytest.raises(DataError, match="only one of image and mask says how it lies"):
         read_mask(saved(tmp_path / "m.png", two(1, 2)), loaded)
@@ -249,7 +249,7 @@ def test_nifti_in_any_unit_has_the_same_spacing_for_all_callers(tmp_path, unit):
     image.header.set_xyzt_units(unit)
     (tmp_path / "cine").mkdir()
     nibabel.save(image, tmp_path / "cine/7.nii.gz")
-    assert read_image(tmp_path / "cine/7.nii.gz").spacing_mm == pytest.approx((0.5, 0.7))
+    assert load_image(tmp_path / "cine/7.nii.gz").spacing_mm == pytest.approx((0.5, 0.7))
     (tmp_path / "labels.csv").write_text("patient,frame,label\n7,0,1\n")
     (record,) = lvot.read(tmp_path, Dataset(format="lvot"))
     assert record.load().spacing_mm == pytest.approx((0.5, 0.7))
@@ -259,7 +259,7 @@ def test_pairs_gzip_under_another_name_and_planes_are_read(tmp_path):
     flat = SimpleITK.GetImageFromArray(GREY)
     flat.SetSpacing((0.5, 0.75))
     SimpleITK.WriteImage(flat, str(tmp_path / "flat.mha"))
-    assert read_image(tmp_path / "flat.mha").spacing_mm == (0.75, 0.5)
+    assert load_image(tmp_path / "flat.mha").spacing_mm == (0.75, 0.5)
     image = nibabel.Nifti1Image(GREY.T, np.diag([-1, -1, 1, 1]))
     nibabel.save(image, tmp_path / "plain.nii")
     (tmp_path / "packed.nii").write_bytes(gzip.compress((tmp_path / "plain.nii").read_bytes()))
@@ -271,10 +271,10 @@ def test_pairs_gzip_under_another_name_and_planes_are_read(tmp_path):
     names = ("flat.mha", "plain.nii", "packed.nii", "plain.nii.gz", "unnamed", "pair.hdr", "pair.img", "old.hdr",
              "old.img", "second.nii")  # fmt: skip
     for name in names:
-        np.testing.assert_array_equal(read_image(tmp_path / name).pixels, GREY, err_msg=name)
+        np.testing.assert_array_equal(load_image(tmp_path / name).pixels, GREY, err_msg=name)
     (tmp_path / "pair.img").unlink()
     with pytest.raises(DataError, match=r"pair\.hdr: names '.*pair\.img'"):
-        read_image(tmp_path / "pair.hdr")
+        load_image(tmp_path / "pair.hdr")
 
 
 def test_dicom_slices_are_turned_by_the_same_rule(tmp_path):
@@ -288,7 +288,7 @@ def test_dicom_slices_are_turned_by_the_same_rule(tmp_path):
     prone = write_slice(
         tmp_path / "a.dcm", volume[0].astype(np.uint16), ImageOrientationPatient=[-1, 0, 0, 0, -1, 0], **tags
     )
-    found, expected = read_image(prone), read_image(tmp_path / "a.mha")
+    found, expected = load_image(prone), load_image(tmp_path / "a.mha")
     np.testing.assert_array_equal(found.pixels, expected.pixels - 1024)
     np.testing.assert_array_equal(found.pixels, volume[0, ::-1, ::-1] - 1024.0)
     np.testing.assert_allclose(found.place.affine[:, [0, 1, 3]], expected.place.affine[:, [0, 1, 3]], atol=1e-6)
@@ -299,7 +299,7 @@ def test_dicom_slices_are_turned_by_the_same_rule(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "m.nii.gz", found), found.pixels > 500 - 1024)
     # A projection does not say how it lies in the patient, and is never turned.
     flat = write_slice(tmp_path / "b.dcm", volume[0].astype(np.uint16), PatientOrientation=["A", "F"])
-    np.testing.assert_array_equal(read_image(flat).pixels, volume[0] - 1024.0)
+    np.testing.assert_array_equal(load_image(flat).pixels, volume[0] - 1024.0)
 
 
 # Limits
@@ -317,7 +317,7 @@ def test_159_bytes_that_claim_60000_squared_are_refused_at_once(tmp_path):
     tracemalloc.start()
     for name in ("a.mha", "a.nii", "a.nii.gz"):
         with pytest.raises(DataError, match=rf"{name}: claims an image of .* MB; the limit is 1,024 MB.*largest_image"):
-            read_image(tmp_path / name)
+            load_image(tmp_path / name)
     with h5py.File(tmp_path / "1.mat", "w") as file:
         file.create_dataset("cjdata/image", (60_000, 60_000), np.int16, chunks=(100, 100))
         file["cjdata/label"], file["cjdata/PID"] = [[1.0]], np.array([[65]], np.uint16)
@@ -480,4 +480,4 @@ def test_the_list_of_formats_is_what_messages_and_docs_say(tmp_path, root):
     assert all(entry.name in readable() for entry in FORMATS if entry.reader != "brain_tumor")
     (tmp_path / "a.xyz").write_bytes(struct.pack("<64I", *range(64)))
     with pytest.raises(DataError, match="as any known format; xiqa reads DICOM"):
-        read_image(tmp_path / "a.xyz")
+        load_image(tmp_path / "a.xyz")

@@ -79,12 +79,12 @@ def explain(target, x, least=0.0):
 BLOBS = """
 from functools import partial
 from xiqa.datasets.base import Record
-from xiqa.datasets.images import read_image
+from xiqa.datasets.images import load_image
 
 def read(folder, dataset):
     for path in sorted(folder.glob("*.png")):
         label = int(path.stem[0])
-        yield Record(path.stem, path.stem, label, ("dark", "bright")[label], (path,), partial(read_image, path))
+        yield Record(path.stem, path.stem, label, ("dark", "bright")[label], (path,), partial(load_image, path))
 """
 
 

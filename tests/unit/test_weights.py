@@ -195,7 +195,7 @@ def test_names_and_shapes_of_torchvisions_vgg_are_understood(architecture):
 
 @pytest.mark.parametrize("name", [name for name, entry in zoo.TABLE.items() if entry.source])
 def test_imagenet_weights_expect_the_input_that_timm_states(name):
-    mean, sd = weights.input_statistics(name)
+    mean, sd = weights.pretrained_statistics(name)
     # In use are two: to -1..1, or by ImageNet's colours: means 0.485, 0.456, 0.406, deviations 0.229, 0.224, 0.225.
     published = name in ("resnet34", "resnet50", "efficientnet_b0", "vgg16", "vgg19", "densenet121")
     assert (mean, sd) == pytest.approx((0.449, 0.226) if published else (0.5, 0.5))

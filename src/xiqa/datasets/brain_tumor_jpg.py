@@ -14,7 +14,7 @@ from xiqa.config import Dataset
 from xiqa.datasets.base import DataError, Loaded, Record, Records
 from xiqa.datasets.brain_tumor import CLASSES
 from xiqa.datasets.folder import read_rows, records
-from xiqa.datasets.images import read_image, read_mask
+from xiqa.datasets.images import load_image, read_mask
 from xiqa.datasets.limits import with_rules
 from xiqa.datasets.paths import inside
 
@@ -56,5 +56,5 @@ def _record(folder: Path, table: Path, names: tuple[str, ...], number: int, row:
 
 
 def _load(image: Path, mask: Path) -> Loaded:
-    loaded = read_image(image)
+    loaded = load_image(image)
     return replace(loaded, mask=read_mask(mask, loaded))

@@ -14,7 +14,7 @@ import numpy as np
 from xiqa.config import Dataset
 from xiqa.datasets.base import DEFECT, DataError, Loaded, Record, Records, same_size
 from xiqa.datasets.folder import MISSING, Rows, read_rows, records
-from xiqa.datasets.images import read_image, read_mask
+from xiqa.datasets.images import load_image, read_mask
 from xiqa.datasets.limits import with_rules
 from xiqa.datasets.paths import files_below, if_there, inside
 
@@ -150,7 +150,7 @@ def _good(rows: Rows) -> list[dict[str, str]]:
 
 
 def _load(path: Path, mask_path: Path | None, header: dict[str, str]) -> Loaded:
-    loaded = read_image(path)
+    loaded = load_image(path)
     mask = None
     if mask_path is not None:
         mask = read_mask(mask_path, None)

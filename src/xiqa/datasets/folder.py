@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xiqa.config import Dataset
 from xiqa.datasets.base import Box, DataError, Loaded, Record, Records, faults_named
-from xiqa.datasets.images import read_image, read_mask
+from xiqa.datasets.images import load_image, read_mask
 from xiqa.datasets.limits import with_rules
 from xiqa.datasets.paths import checked, inside
 
@@ -238,7 +238,7 @@ def _load(
     named: dict[str, Path],
     refuse: Callable[[str], DataError],
 ) -> Loaded:
-    loaded = read_image(path)
+    loaded = load_image(path)
     height, width = loaded.pixels.shape
     for x_min, y_min, x_max, y_max in boxes:
         if min(x_min, y_min) < 0 or x_max > width or y_max > height:

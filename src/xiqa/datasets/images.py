@@ -18,7 +18,7 @@ LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
 FULL_SCALE = {np.dtype(bool): 1.0, np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
 
 
-def read_image(path: str | Path) -> Loaded:
+def load_image(path: str | Path) -> Loaded:
     """Read one two-dimensional image.
 
     The format follows from the content, then from the name; `datasets.formats` lists all that are read.
@@ -60,7 +60,7 @@ def read_mask(
     the image lies. Other masks (PNG, .npy, ...) fit images that need no turn.
 
     Args:
-        path: the file, of any format that `read_image` reads.
+        path: the file, of any format that `load_image` reads.
         image: the image, or its pixels (h, w); None leaves size and place unchecked.
         mask_values: which values are inside; None: as the data set says.
         index: slice or frame of a file that holds a series.

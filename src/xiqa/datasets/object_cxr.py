@@ -13,7 +13,7 @@ import numpy as np
 from xiqa.config import Dataset
 from xiqa.datasets.base import Box, DataError, Loaded, Record, Records
 from xiqa.datasets.folder import read_rows, records
-from xiqa.datasets.images import read_image
+from xiqa.datasets.images import load_image
 from xiqa.datasets.limits import with_rules
 from xiqa.datasets.paths import inside
 
@@ -147,7 +147,7 @@ def _record(
 
 
 def _load(path: Path, outlines: tuple[Outline, ...]) -> Loaded:
-    loaded = read_image(path)
+    loaded = load_image(path)
     height, width = loaded.pixels.shape
     mask = np.zeros((height, width), bool)
     boxes: list[Box] = []

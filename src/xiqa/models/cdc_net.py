@@ -150,3 +150,15 @@ def gaussian_nll(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
     """
     squared = (target - mean) ** 2 * torch.exp(-log_variance)
     return 0.5 * (squared + log_variance + math.log(2 * math.pi)).mean()
+
+
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that does what `conv` and then `norm` do in evaluation mode."""
+    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    bias = 0 if conv.bias is None else conv.bias
+    return conv.weight * factor[:, None, None, None], (bias - norm.running_mean) * factor + norm.bias
+
+
+def folded_convolutions(member: CDCNet) -> list[tuple[Tensor, Tensor]]:
+    """Folded weight (out, in, 3, 3) and bias (out,) of the three convolutions of a member in evaluation mode."""
+    return [fold(member.conv1, member.bn1), fold(member.conv2, member.bn2), fold(member.conv3, member.bn3)]

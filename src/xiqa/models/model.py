@@ -180,7 +180,7 @@ def raw_outputs(model: Model, images: np.ndarray, rows: np.ndarray, *, batch_siz
     return _compute(model, lambda net, x: net(x), images, rows, batch_size)
 
 
-def embed(
+def penultimate_features(
     model: Model,
     images: np.ndarray,
     rows: np.ndarray,

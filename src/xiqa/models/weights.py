@@ -255,7 +255,7 @@ def download(url: str, path: str | os.PathLike, sha256: str = "") -> None:
     os.replace(mine, path)
 
 
-def input_statistics(architecture: str) -> tuple[float, float]:
+def pretrained_statistics(architecture: str) -> tuple[float, float]:
     """Mean and standard deviation of the input (image in 0..1) that the ImageNet weights were made for.
 
     A gray image has one mean and one standard deviation: where the colours have their own, theirs are averaged.

@@ -74,7 +74,7 @@ def maps(
         if "attention_rollout" in found:
             steps = [_with_residual(_kept(_FUSE[head_fusion](a), discard_ratio)) for a in attentions]
             found["attention_rollout"].append(_rollout(steps, tokens))
-    whole = {name: layer_maps.upsample(torch.cat(parts).to(x.dtype), x.shape[2:]) for name, parts in found.items()}
+    whole = {name: layer_maps.onto_image(torch.cat(parts).to(x.dtype), x.shape[2:]) for name, parts in found.items()}
     return {name: layer_maps.min_max(m) if normalise else m for name, m in whole.items()}
 
 

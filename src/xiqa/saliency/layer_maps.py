@@ -11,7 +11,7 @@ from torch.nn import functional
 Alignment = Literal["published", "centred"]
 
 
-def upsample(maps: Tensor, size: tuple[int, int], alignment: Alignment = "published") -> Tensor:
+def onto_image(maps: Tensor, size: tuple[int, int], alignment: Alignment = "published") -> Tensor:
     """Bilinear upsampling of maps (n, u, v) to (n, *size).
 
     Args:

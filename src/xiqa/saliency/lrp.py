@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from xiqa.models.cdc_net import CDCNet
+from xiqa.models.cdc_net import CDCNet, folded_convolutions
 from xiqa.saliency.base import as_images
-from xiqa.saliency.folding import folded_convolutions
 
 HiddenRule = Literal["epsilon", "z_plus"]
 InputRule = Literal["w_squared", "flat", "epsilon", "z_plus"]

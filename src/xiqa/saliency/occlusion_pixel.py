@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from xiqa.models.cdc_net import CDCNet
+from xiqa.models.cdc_net import CDCNet, folded_convolutions
 from xiqa.saliency.base import Target, as_images
-from xiqa.saliency.folding import folded_convolutions
 
 # The 4 × 4 pixels of a block (two poolings by 2) reach the same 5 × 5 units of the third convolution; these see the
 # image through 34 × 34 pixels, of which 15 lie before the block. Going up: 34 -> 32 | 16 -> 14 | 7 -> 5.

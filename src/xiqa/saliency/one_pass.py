@@ -36,7 +36,7 @@ def maps(
         names: methods.
         layers: the layer of Grad-CAM and of the single NormGrads: the last convolutional block.
         multi_layers: the layers that the `_multi` methods join; by default `layers`.
-        alignment: how maps of layers lie on the image, see `layer_maps.upsample`.
+        alignment: how maps of layers lie on the image, see `layer_maps.onto_image`.
         normalise: min-max the maps of layers.
     """
     joined = list(multi_layers or layers)
@@ -57,9 +57,11 @@ def maps(
         if "input_x_gradient" in found:
             found["input_x_gradient"].append(x[part.rows] * part.gradient)
         for name in single:
-            found[name].append(layer_maps.upsample(LAYER_MAPS[name](part.activations[layers[-1]]), size, alignment))
+            found[name].append(layer_maps.onto_image(LAYER_MAPS[name](part.activations[layers[-1]]), size, alignment))
         for name in multi:
-            of_layers = [layer_maps.upsample(MULTI[name](part.activations[layer]), size, alignment) for layer in joined]
+            of_layers = [
+                layer_maps.onto_image(MULTI[name](part.activations[layer]), size, alignment) for layer in joined
+            ]
             found[name].append(normgrad.join(of_layers))
     joined_parts = {name: torch.cat(parts) for name, parts in found.items()}
     return {name: layer_maps.min_max(m) if normalise and m.ndim == 3 else m for name, m in joined_parts.items()}

@@ -37,7 +37,7 @@ def maps(
         x: (n, c, h, w).
         names: methods.
         layers: the layer of Grad-CAM: the last convolutional block.
-        alignment: how maps of layers lie on the image, see `layer_maps.upsample`.
+        alignment: how maps of layers lie on the image, see `layer_maps.onto_image`.
 
     Raises:
         ValueError: the network applies no ReLU: the maps would be the plain gradient; no layer for guided Grad-CAM.

@@ -33,7 +33,7 @@ def explain(
         channels: use only that many channels, those of the largest variance over each image's map; None: all.
         baseline: a number or a tensor that broadcasts to x; None: the minimum of each image. 0.0 is the product of
             image and map as published.
-        alignment: how the maps lie on the image, see `layer_maps.upsample`.
+        alignment: how the maps lie on the image, see `layer_maps.onto_image`.
         normalise: min-max the result; False: the unit of the activation.
 
     Returns:
@@ -60,7 +60,7 @@ def explain(
                 a = a[a.flatten(1).var(1, correction=0).topk(channels).indices]
             weights = _scores(target, x, start, number, a, size, alignment).softmax(0)
             cam = (weights[:, None, None] * a).sum(0, keepdim=True).clamp(min=0)
-            maps.append(layer_maps.upsample(cam, x.shape[2:], alignment))
+            maps.append(layer_maps.onto_image(cam, x.shape[2:], alignment))
     found = torch.cat(maps)
     return layer_maps.min_max(found) if normalise else found
 
@@ -71,7 +71,7 @@ def _scores(
     """f (k,) of one image seen through each of the maps a (k, u, v)."""
     scores = []
     for maps in a.split(size):
-        large = layer_maps.upsample(maps, x.shape[2:], alignment)
+        large = layer_maps.onto_image(maps, x.shape[2:], alignment)
         mask = torch.where(layer_maps.has_range(large)[:, None, None], layer_maps.min_max(large), 0)
         through = torch.lerp(start[number], x[number], mask[:, None])
         scores.append(target.value(through, torch.full((len(maps),), number, device=x.device)))

@@ -8,7 +8,7 @@ from xiqa.config import NetworkPlan
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics import embedding
-from xiqa.models.model import embed, load_model
+from xiqa.models.model import load_model, penultimate_features
 from xiqa.models.weights import initial_state
 from xiqa.models.zoo import build, features
 
@@ -22,9 +22,9 @@ def embed_images(paths: dict[str, str], settings: dict, seed: int, path_to_point
     )  # fmt: skip
     images, table = read_array(paths["images"]), read_table(paths["table"])
     rows = np.flatnonzero(read_table(paths["split"])["part"] == "test")
-    found = {"after training": embed(classifier, images, rows, features)}
+    found = {"after training": penultimate_features(classifier, images, rows, features)}
     classifier.net.load_state_dict(before.state_dict())
-    found = {"before training": embed(classifier, images, rows, features)} | found
+    found = {"before training": penultimate_features(classifier, images, rows, features)} | found
     points, scores = embedding.embed(found, table.iloc[rows], seed=seed)
     write_table(path_to_points, points)
     write_table(path_to_scores, scores)
