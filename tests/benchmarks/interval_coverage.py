@@ -17,6 +17,7 @@ from xiqa.metrics.maps.fidelity import fidelity_interval
 from xiqa.metrics.maps.leaderboard import LEVEL, joint_level
 from xiqa.metrics.maps.trust import CHECKS
 from xiqa.metrics.paired import corrected_p
+from xiqa.metrics.regression import correlation
 from xiqa.metrics.shortcut_classification import auc_difference
 from xiqa.metrics.statistics import interval, median_interval, proportion_interval, rmse_interval
 
@@ -166,6 +167,16 @@ def false_pass(
     return False
 
 
+def correlation_of(rho: float, rng: np.random.Generator, n: int, *, ranks: bool) -> bool:
+    """Two images of each patient, whose values have a part in common, from a bivariate normal distribution."""
+    patients = np.repeat(np.arange(n), 2)
+    shared, own = rng.normal(size=(n, 2))[patients], rng.normal(size=(2 * n, 2))
+    x, noise = ((shared + own) / np.sqrt(2)).T
+    y = rho * x + np.sqrt(1 - rho**2) * noise
+    truth = 6 / np.pi * np.arcsin(rho / 2) if ranks else rho
+    return covered(correlation(x, y, patients, ranks=ranks)[1:], truth)
+
+
 def table_of(title: str, rows: dict[str, Callable], repeats: int) -> None:
     print(f"\n| {title} | " + " | ".join(f"n = {n}" for n in PATIENTS) + " |\n|---|" + "---|" * len(PATIENTS))
     for number, (name, once) in enumerate(rows.items()):
@@ -184,6 +195,12 @@ def main() -> None:
     means = {name: lambda rng, n, name=name: mean_of(name, rng, n) for name in MEANS}
     table_of("Coverage of the 95 % interval of a mean", means, repeats)
     table_of("Coverage of other 95 % intervals", OTHERS, repeats // 4)
+    correlations = {
+        f"{name}, ρ = {rho}": lambda rng, n, rho=rho, ranks=ranks: correlation_of(rho, rng, n, ranks=ranks)
+        for name, ranks in (("Pearson", False), ("Spearman", True))
+        for rho in (0.0, 0.5, 0.9)
+    }
+    table_of("Coverage of the 95 % interval of a correlation", correlations, repeats // 4)
     doses = {
         "dose-response, each patient at one severity": lambda rng, n: false_dose(False, rng, n),
         "dose-response, each patient at four": lambda rng, n: false_dose(True, rng, n),
