@@ -71,6 +71,7 @@ bench: .venv/installed
 	python tests/benchmarks/gradient_speed.py
 	python tests/benchmarks/fuzz_readers.py
 	python tests/benchmarks/simulator_speed.py
+	python tests/benchmarks/read_speed.py
 	python tests/benchmarks/training_speed.py
 	python tests/benchmarks/saliency_speed.py
 	python tests/benchmarks/first_call_speed.py
