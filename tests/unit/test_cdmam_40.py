@@ -1,16 +1,19 @@
 """CDMAM 4.0: simulated, read, and turned into a curve."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
 from cases import long
+from PIL import Image
 from pypdf import PdfReader
 
-from xiqa.cdmam import beam
+from xiqa.cdmam import beam, graded
 from xiqa.cdmam.curve import human_equivalent, seldom_hit, smooth, standard_curve, thresholds
+from xiqa.cdmam.detectability import detectability_threshold_um
 from xiqa.cdmam.dicom import write_dicom
 from xiqa.cdmam.limits import default_limits_um, verdicts
 from xiqa.cdmam.phantom import geometry_of, phantom
@@ -21,6 +24,7 @@ from xiqa.cdmam.simulator import noise_free, simulate, structure_labels, thickne
 from xiqa.cli import main
 from xiqa.config import Detector, Exposure
 from xiqa.qc import CDMAM
+from xiqa.qc.pdf import write_pdf
 from xiqa.qc.record import read_record
 
 VERSION = phantom("4.0")
@@ -296,3 +300,59 @@ def test_limits_of_the_user_give_a_verdict_at_diameters_of_the_phantom(files, tm
     assert main(["read", str(files), "--out", str(tmp_path / "out"), *options]) == 0
     assert "CDMAM 4.0: 2 images; remedial limit met" in capsys.readouterr().out
     assert read_record(tmp_path / "out" / "results.json").limits[0].verdict == "met"
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """An image of a system with blur and noise, and its exposure and detector."""
+    exposure, detector = Exposure(tube_voltage_kv=26, exposure_mas=100, noise_level=14), Detector(pixel_mm=0.1)
+    return simulate(exposure, detector, GEOMETRY, seed=3).counts, exposure, detector
+
+
+def test_graded_signals_of_one_image_give_the_analytic_thresholds_of_the_known_place(noisy):
+    counts, exposure, detector = noisy
+    reading = read_image(counts, detector.pixel_mm, version="4.0")
+    measured = graded.measure(counts, detector.pixel_mm, reading.registration, version="4.0")
+    truth = detectability_threshold_um(exposure, detector, GEOMETRY, VERSION.diameters_mm)
+    error = measured.ln_threshold - np.log(truth)
+    assert abs(error.mean()) < 0.05
+    assert (abs(error) < 0.10).all()
+    assert not measured.warnings
+    curve = graded.graded_curve([measured], draws=50)
+    assert not curve.counting_equivalent
+    assert not curve.table["counting_equivalent"].any()
+    np.testing.assert_allclose(curve.table["t_human_um"], curve.known_place_um)  # no human factor
+    np.testing.assert_allclose(curve.table["cdc_um"], curve.known_place_um, rtol=0.04)
+    assert (np.log(truth) > np.log(curve.known_place_low_um) - 0.03).all()
+    again = graded.from_table(graded.to_table({"a": measured}))["a"]
+    assert again.version == "4.0"
+    np.testing.assert_allclose(graded.graded_curve([again], draws=50).known_place_um, curve.known_place_um)
+    with pytest.raises(ValueError, match=r"CDMAM 3\.4 and 4\.0, expected one phantom"):
+        graded.graded_curve([measured, dataclasses.replace(measured, version="3.4")])
+
+
+def test_the_record_of_graded_signals_says_that_it_stands_for_no_counted_curve(noisy, tmp_path):
+    counts, exposure, detector = noisy
+    path = tmp_path / "0.dcm"
+    write_dicom(path, counts, exposure, detector, image_name="0", version="4.0")
+    words = ["read", str(path), "--out", str(tmp_path / "out"), "--phantom", "4.0", "--method", "graded", "--jobs", "1"]
+    assert main([*words, "--bootstrap", "20", "--no-pictures"]) == 4
+    record = read_record(tmp_path / "out/results.json")
+    said = "counting-equivalent is not calibrated for CDMAM 4.0"
+    assert not record.counting_equivalent
+    assert record.options.human is None
+    assert record.verdict == "not determined"
+    assert any(said in warning for warning in record.warnings)
+    assert all(point.known_place_low_um < point.known_place_um < point.known_place_high_um for point in record.curve)
+    assert not pd.read_csv(tmp_path / "out/curve.csv")["counting_equivalent"].any()
+    figure = io.BytesIO()
+    Image.new("L", (1, 1)).save(figure, "PNG")
+    write_pdf(tmp_path / "qa.pdf", record, dict.fromkeys(("curve", "psychometric", "hits", "grid"), figure.getvalue()))
+    text = " ".join(" ".join(page.extract_text().split()) for page in PdfReader(tmp_path / "qa.pdf").pages)
+    assert text.count(said) == 2
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("name: local\nsource: own\ndecides: acceptable\nlimits_um: {acceptable: {1.0: 0.05}}\n")
+    images = CDMAM(path, version="4.0")
+    for name, value in (("human", "contrast"), ("limits", limits)):
+        with pytest.raises(ValueError, match=f"{name}: found some with the method graded, expected none"):
+            images.analyze(method="graded", bootstrap=0, **{name: value})

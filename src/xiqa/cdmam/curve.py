@@ -103,13 +103,16 @@ class CurveResult:
             cdc_um, the smooth curve through them; ci_low_um and ci_high_um, its 95 % interval, NaN where there is none;
             censored, the threshold lies outside the phantom's range and only a bound is known (t_auto_um is then that
             bound, and the interval begins at 0 or ends at infinity); single_source, only where the phantom has any:
-            corner or thickness of a cell of that diameter is known from one source alone.
+            corner or thickness of a cell of that diameter is known from one source alone; counting_equivalent, only
+            where it is False.
         side: (n,) of "", "below" (the thinnest disc) or "above" (the thickest): where the threshold lies outside the
             phantom's range, whether that is all that is known of it (censored) or not (extrapolated).
         extrapolated: (n,) bool: cdc_um is a value outside the range in which the phantom has discs.
         known_place_um: (n,) threshold of the observer who knows each disc's place; NaN for "standard".
         known_place_low_um, known_place_high_um: (n,) its 95 % interval.
         warnings: what makes the curve doubtful, in order of weight.
+        counting_equivalent: False: the table holds thresholds of the observer who knows each disc's place, without
+            human factor; limits, which hold for counted hits, say nothing about them.
     """
 
     method: Literal["standard", "graded"]
@@ -121,6 +124,7 @@ class CurveResult:
     known_place_low_um: np.ndarray
     known_place_high_um: np.ndarray
     warnings: tuple[CurveWarning, ...] = ()
+    counting_equivalent: bool = True
 
 
 def smooth(hit_rate: np.ndarray, fit: Fit = "held_slope", version: str = "3.4") -> np.ndarray:
@@ -375,7 +379,7 @@ def third_order_coefficients(
 def third_order_curves(
     t_auto_um: np.ndarray, side: np.ndarray, human: Human | None, version: str = "3.4"
 ) -> np.ndarray:
-    """Third-order curves (m, n) of human-equivalent thresholds.
+    """Third-order curves (m, n) of human-equivalent thresholds; see `third_order_fits`.
 
     Args:
         t_auto_um: (m, n) thresholds of the automated reading, or their bounds.
@@ -386,11 +390,24 @@ def third_order_curves(
     Returns:
         (m, n) in µm; the bounds themselves where nothing is measured.
     """
-    diameters, target = phantom(version).curve_diameters_mm, human_equivalent(t_auto_um, human, version)
+    return third_order_fits(phantom(version).curve_diameters_mm, human_equivalent(t_auto_um, human, version), side)
+
+
+def third_order_fits(diameter_mm: np.ndarray, thickness_um: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """Third-order curves (m, n) of thresholds.
+
+    Args:
+        diameter_mm: (n,) diameters.
+        thickness_um: (m, n) thresholds, or their bounds.
+        side: (m, n): -1 and 1 where the threshold lies below or above its bound, 0 where it is measured.
+
+    Returns:
+        (m, n) in µm; the bounds themselves where nothing is measured.
+    """
     return np.array(
         [
-            third_order_curve(third_order_coefficients(diameters, t, where), diameters) if (where == 0).any() else t
-            for t, where in zip(target, side, strict=True)
+            third_order_curve(third_order_coefficients(diameter_mm, t, where), diameter_mm) if (where == 0).any() else t
+            for t, where in zip(thickness_um, side, strict=True)
         ]
     )
 
@@ -454,7 +471,12 @@ def _warnings(hits: np.ndarray, known: Phantom) -> tuple[CurveWarning, ...]:
         )
         for i, j in seldom_hit(hits, known.version)
     )
-    return doubtful + tuple(CurveWarning("single source", statement) for statement in known.statements)
+    return doubtful + single_source_warnings(known)
+
+
+def single_source_warnings(known: Phantom) -> tuple[CurveWarning, ...]:
+    """What of a phantom is known from one source alone, or assumed."""
+    return tuple(CurveWarning("single source", statement) for statement in known.statements)
 
 
 def _resampled_rates(hits: np.ndarray, size: int, draws: int, seed: int) -> np.ndarray:

@@ -28,19 +28,13 @@ from xiqa.cdmam.curve import (
     CurveWarning,
     Human,
     human_equivalent,
-    third_order_curves,
+    single_source_warnings,
+    third_order_fits,
     thresholds,
 )
 from xiqa.cdmam.grid import Pose
 from xiqa.cdmam.limits import RANGE_UM
-from xiqa.cdmam.phantom import (
-    CDC_DIAMETERS_MM,
-    CELL_PRESENT,
-    CORNER_CODES,
-    CORNER_STEPS,
-    DIAMETERS_MM,
-    THICKNESSES_UM,
-)
+from xiqa.cdmam.phantom import CORNER_STEPS, THICKNESSES_UM, Phantom, phantom, version_of_diameters
 from xiqa.cdmam.reader import Reading, Registration
 from xiqa.cdmam.signals import cell_planes
 
@@ -53,8 +47,7 @@ _ROUNDS = 6
 _FIRST_BLUR_PX, _LEAST_BLUR_PX = 0.8, 0.3  # 0.29 is the pixel itself
 _GRID_CLEARANCE_MM = 0.75  # half the widest grid line (0.8 mm), its blur and the registration error
 _EMPTY_STEP_MM = 1.2
-_PATTERN_ROW = 6  # 0.50 mm
-_SMALLEST_ROW = 15  # 0.06 mm
+_PATTERN_MM = 0.5
 _LAG_PX = 1.5
 # Of all beams of mammography behind the phantom: µ, and with scatter the contrast of thin gold.
 _ATTENUATION_RANGE_PER_UM, _CONTRAST_RANGE_PER_UM = (0.09, 0.22), (0.05, 0.2)
@@ -62,10 +55,12 @@ _MOST_CLIPPED = 2e-4
 _MOST_HEAVY = 1.15
 _MOST_COMMON = 0.1
 _MOST_STEP = 0.7  # of the noise: rounding to steps of 0.7 standard deviations adds 4 % to its variance
-_SPECTRUM_ROW = 8  # 0.31 mm: discs from here on leave most of their cell empty
+_SPECTRUM_MM = 0.32  # discs up to here leave most of their cell empty
 _MOST_LINES = 1.25
 _PEAK_SD = 14
 """Standard deviations of a mean of spectra by which its largest value of thousands may exceed its surroundings."""
+COUNTED_PHANTOM = "3.4"
+"""Version of the phantom whose hits tables/counting.csv predicts."""
 COUNTING_CORRELATION_MM = 0.05
 """Of the systems that the column d_prime_scale of tables/counting.csv holds for."""
 
@@ -173,12 +168,12 @@ def _empty_dots(image, places, cells, centres, planes, profile, reach):
 
 @dataclass(frozen=True)
 class GradedImage:
-    """What the signals of one image tell.
+    """What the signals of one image tell, of a phantom with D diameters (16 for CDMAM 3.4, 21 for 4.0).
 
     Attributes:
-        ln_threshold: (16,) ln of the threshold thickness in µm of an observer who knows each disc's place (d' = 1.235
+        ln_threshold: (D,) ln of the threshold thickness in µm of an observer who knows each disc's place (d' = 1.235
             with the template that matches the blurred disc), by diameter; inf where no thickness is enough.
-        covariance: (16, 16) of `ln_threshold`.
+        covariance: (D, D) of `ln_threshold`.
         amplitude_counts: A, what a disc that lets nothing pass would take from its background.
         attenuation_per_um: µ of 1 - exp(-µ t), from the image's own discs.
         blur_px: standard deviation of the Gaussian that blurs the discs, the pixel's own size included.
@@ -186,12 +181,13 @@ class GradedImage:
         correlation_mm: blur of discs and noise together: the matched signal of a disc smaller than all others is as
             correlated between places as white noise under a Gaussian of this standard deviation. It tells how many
             places near a disc the search of a reader tries independently.
-        noise: (16,) standard deviation of the matched signal at empty places, in units of A.
-        ratio, ratio_sd: (16,) what the discs of each diameter take over what the model of all says, and its standard
+        noise: (D,) standard deviation of the matched signal at empty places, in units of A.
+        ratio, ratio_sd: (D,) what the discs of each diameter take over what the model of all says, and its standard
             deviation.
         pattern: (cells, places) float32 matched signals of 0.5 mm discs at empty places over their standard deviation,
             NaN where a disc lies: what returns in them from image to image is no noise.
         warnings: what makes the measurement doubtful.
+        version: version of the phantom.
     """
 
     ln_threshold: np.ndarray
@@ -206,9 +202,12 @@ class GradedImage:
     ratio_sd: np.ndarray
     pattern: np.ndarray
     warnings: tuple[CurveWarning, ...]
+    version: str = COUNTED_PHANTOM
 
 
-def measure(counts: np.ndarray, pixel_mm: float, registration: Registration, name: str = "image") -> GradedImage:
+def measure(
+    counts: np.ndarray, pixel_mm: float, registration: Registration, name: str = "image", version: str = "3.4"
+) -> GradedImage:
     """Measure contrast, blur and noise of an image in which the phantom was found.
 
     Args:
@@ -216,6 +215,7 @@ def measure(counts: np.ndarray, pixel_mm: float, registration: Registration, nam
         pixel_mm: pixel spacing in mm.
         registration: where the phantom lies (`xiqa.cdmam.reader.read_image`).
         name: name of the image, for errors.
+        version: version of the phantom.
 
     Returns:
         The measurement.
@@ -223,32 +223,31 @@ def measure(counts: np.ndarray, pixel_mm: float, registration: Registration, nam
     Raises:
         ValueError: the discs do not stand out of the noise, so that there is nothing to measure.
     """
-    image = np.ascontiguousarray(counts, dtype=np.float32)
+    image, known = np.ascontiguousarray(counts, dtype=np.float32), phantom(version)
     grid, frame = (np.asarray(frame, dtype=float) for frame in (registration.frame_px, registration.disc_frame_px))
     offset = registration.eccentric_offset
-    pose = Pose(grid, np.zeros((16, 16, 2)), frame - grid)
+    pose = Pose(grid, np.zeros((*known.present.shape, 2)), frame - grid, known)
     planes = cell_planes(image, pose, pixel_mm, registration.magnification, offset)
-    field = _Field(image, frame, pose.centres, planes)
-    discs = _Discs.of(frame, offset)
-    fitted = _fit(field, discs, DIAMETERS_MM / (2 * pixel_mm), registration, name)
+    field = _Field(image, known, frame, pose.centres, planes)
+    discs = _Discs.of(known, frame, offset)
+    fitted = _fit(field, discs, known.diameters_mm / (2 * pixel_mm), registration, name)
     return _result(field, discs, fitted, pixel_mm)
 
 
 def measure_visible(counts: np.ndarray, pixel_mm: float, reading: Reading, name: str) -> dict[str, GradedImage]:
-    """The measurement by the image's name; nothing where its discs do not stand out, or of another phantom than 3.4."""
-    if reading.version != "3.4":
-        return {}
+    """The measurement by the image's name; nothing where its discs do not stand out."""
     try:
-        return {name: measure(counts, pixel_mm, reading.registration, name)}
+        return {name: measure(counts, pixel_mm, reading.registration, name, reading.version)}
     except ValueError:
         return {}
 
 
 @dataclass(frozen=True)
 class _Field:
-    """An image and the background of its cells."""
+    """An image of a phantom and the background of its cells."""
 
     image: np.ndarray
+    known: Phantom
     frame: np.ndarray
     centres: np.ndarray
     planes: np.ndarray
@@ -259,7 +258,7 @@ class _Field:
         return math.sqrt(abs(np.linalg.det(self.frame[1:])))
 
     def places(self, index: np.ndarray) -> np.ndarray:
-        """Places (..., 2) in pixels of (fractional) cell indices (..., 2)."""
+        """Places (..., 2) in pixels of row and column places (..., 2), in cells from the first one."""
         return self.frame[0] + index @ self.frame[1:]
 
     def index(self, places: np.ndarray) -> np.ndarray:
@@ -270,24 +269,28 @@ class _Field:
 @dataclass(frozen=True)
 class _Discs:
     """Both discs of each cell, central ones first: cells (n, 2), steps (n, 2) from the centre, thickness (n,), and how
-    their places (x, y) move with seven common unknowns (n, 7, 2): shift and affine distortion in cells, and offset."""
+    their places (x, y) move with seven common unknowns (n, 7, 2): shift and affine distortion in cells, and offset.
+    `index` (n, 2) are their row and column places, `centres` (n, 2) those of their cells, in cells from the first."""
 
     cells: np.ndarray
+    centres: np.ndarray
     index: np.ndarray
     thickness: np.ndarray
     moves: np.ndarray
 
     @classmethod
-    def of(cls, frame: np.ndarray, offset: float) -> _Discs:
-        cells = np.argwhere(CELL_PRESENT)
-        steps = CORNER_STEPS[CORNER_CODES[CELL_PRESENT]].astype(float)
+    def of(cls, known: Phantom, frame: np.ndarray, offset: float) -> _Discs:
+        cells = np.argwhere(known.present)
+        steps = CORNER_STEPS[known.corner_codes[known.present]].astype(float)
         cells, steps = np.concatenate([cells, cells]), np.concatenate([0 * steps, steps])
-        index = cells + offset * steps
-        shape = np.column_stack([np.ones(len(index)), (index - 7.5) / 7.5])
+        centres = known.cell_places[:, cells[:, 0], cells[:, 1]].T
+        index = centres + offset * steps
+        middle = np.array(known.middle)
+        shape = np.column_stack([np.ones(len(index)), (index - middle) / middle])
         moves = np.concatenate(
             [shape[:, :, None] * axis for axis in frame[1:]] + [(steps @ frame[1:])[:, None]], axis=1
         )
-        return cls(cells, index, THICKNESSES_UM[cells[:, 1]], moves)
+        return cls(cells, centres, index, known.thicknesses_um[cells[:, 0], cells[:, 1]], moves)
 
 
 @dataclass(frozen=True)
@@ -313,7 +316,7 @@ def _fit(field: _Field, discs: _Discs, radii: np.ndarray, registration: Registra
     sign = -1.0 if registration.discs_dark else 1.0
     blur, size, mu = _FIRST_BLUR_PX, registration.magnification, ATTENUATION_PER_UM
     shift, amplitude = np.zeros(7), 0.0
-    pixel_variance = float(np.median(field.planes[CELL_PRESENT][:, 3]) ** 2)
+    pixel_variance = float(np.median(field.planes[field.known.present][:, 3]) ** 2)
     # A disc takes its share of what its place receives. Of inverted pixel values the zero is not known.
     background = field.planes[discs.cells[:, 0], discs.cells[:, 1], 0]
     level = background / background.mean() if registration.discs_dark else np.ones(len(rows))
@@ -371,7 +374,7 @@ def threshold_um(noise: np.ndarray, attenuation_per_um: float) -> np.ndarray:
 
 def _empty_places(
     field: _Field,
-    cells: np.ndarray,
+    discs: _Discs,
     places_px: np.ndarray,
     reach_px: float,
     avoid_px: np.ndarray,
@@ -380,9 +383,17 @@ def _empty_places(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places on a lattice in each cell, and which of them a template of a reach can take without touching disc or grid.
 
+    Args:
+        field, discs: the image and its discs, which lie at `places_px` (n, 2).
+        reach_px: of the template.
+        avoid_px: (D,) distance from the centres of discs of each diameter.
+        clearance_px: distance from the cell's sides.
+        step_px: of the lattice.
+
     Returns:
         places (cells, places, 2) in cell indices from the cell's centre, free (cells, places) bool.
     """
+    cells, centres = (each[: len(each) // 2] for each in (discs.cells, discs.centres))
     half = 0.5 - (clearance_px + reach_px) / field.pitch_px
     steps = int(half * field.pitch_px / step_px)
     grid = np.arange(-steps, steps + 1) * step_px / field.pitch_px
@@ -391,16 +402,16 @@ def _empty_places(
     )
     free = np.ones(spots.shape[:2], dtype=bool)
     for index in np.split(field.index(places_px), 2):
-        away = np.linalg.norm(spots - (index - cells)[:, None], axis=-1) * field.pitch_px
+        away = np.linalg.norm(spots - (index - centres)[:, None], axis=-1) * field.pitch_px
         free &= away > (avoid_px[cells[:, 0]] + reach_px)[:, None]
     return spots, free
 
 
 @dataclass(frozen=True)
 class _Noise:
-    """Matched signals at empty places, for each diameter: covariances (16, 3, 3) of the products with the template and
-    its slopes; covariance (16, 16) of the ln of their standard deviations, from their scatter over cells; the signals
-    of 0.50 mm discs over their standard deviation (cells, places), NaN at other discs; the largest ratio of the
+    """Matched signals at empty places, for each diameter: covariances (D, 3, 3) of the products with the template and
+    its slopes; covariance (D, D) of the ln of their standard deviations, from their scatter over cells; the signals
+    of 0.5 mm discs over their standard deviation (cells, places), NaN at other discs; the largest ratio of the
     standard deviation to that of a normal distribution with the same quartiles; and `GradedImage.correlation_mm`."""
 
     covariance: np.ndarray
@@ -412,33 +423,37 @@ class _Noise:
 
 def _noise(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> _Noise:
     """Measure the noise at empty places."""
-    radii = DIAMETERS_MM * fitted.size / (2 * pixel_mm)
+    known = field.known
+    diameters, shape = known.diameters_mm, known.present.shape
+    radii = diameters * fitted.size / (2 * pixel_mm)
     profiles, reach = _profiles(radii, fitted.blur)
     clearance = _GRID_CLEARANCE_MM / pixel_mm
-    cells = discs.cells[: len(discs.cells) // 2]
+    cells, centres = (each[: len(each) // 2] for each in (discs.cells, discs.centres))
     side = field.pitch_px - 2 * clearance  # of the square in a cell to which its background plane is fitted
     plane_area = side**2 - 5 * math.pi * np.mean((radii[cells[:, 0]] + 0.35 / pixel_mm) ** 2)
-    covariance, by_cell, heavy = np.empty((16, 3, 3)), np.zeros((16, 256)), []
+    covariance, by_cell, heavy = np.empty((len(radii), 3, 3)), np.zeros((len(radii), known.present.size)), []
+    pattern_row = np.abs(np.log(diameters / _PATTERN_MM)).argmin()
     for i, radius in enumerate(radii):
         spots, free = _empty_places(
-            field, cells, fitted.places, radius + 2 * fitted.blur, radii + 3 * fitted.blur, clearance,
+            field, discs, fitted.places, radius + 2 * fitted.blur, radii + 3 * fitted.blur, clearance,
             max(_EMPTY_STEP_MM / pixel_mm, 2 * radius),
         )  # fmt: skip
         owners = np.repeat(cells[:, None], spots.shape[1], axis=1)[free]
-        places = field.places(owners + spots[free])
+        places = field.places(np.repeat(centres[:, None], spots.shape[1], axis=1)[free] + spots[free])
         dots = _empty_dots(field.image, places, owners, field.centres, field.planes, profiles[i], reach[i])
         # The fitted plane takes the template's own share of the noise with it.
         away = (spots[free] ** 2).sum(axis=1).mean() * field.pitch_px**2
         taken = math.pi * radius**2 / plane_area * (1 + 12 * away / side**2)
         covariance[i] = dots.T @ dots / (len(dots) * (1 - min(taken, 0.5)))
-        by_cell[i] = np.bincount(owners @ (16, 1), dots[:, 0] ** 2 / (dots[:, 0] ** 2).mean() - 1, 256) / len(dots)
+        excess = dots[:, 0] ** 2 / (dots[:, 0] ** 2).mean() - 1
+        by_cell[i] = np.bincount(np.ravel_multi_index(owners.T, shape), excess, known.present.size) / len(dots)
         spread = math.sqrt((dots[:, 0] ** 2).mean())
         low, high = np.percentile(dots[:, 0], (25, 75))
         heavy.append(spread / ((high - low) / 1.34898))
-        if i == _PATTERN_ROW:
+        if i == pattern_row:
             pattern = np.full(free.shape, np.nan, dtype=np.float32)
             pattern[free] = dots[:, 0] / spread
-        if i == _SMALLEST_ROW:
+        if i == len(radii) - 1:
             beside = [
                 _empty_dots(field.image, places + lag, owners, field.centres, field.planes, profiles[i], reach[i])[:, 0]
                 for lag in ((_LAG_PX, 0.0), (0.0, _LAG_PX))
@@ -453,8 +468,9 @@ def _result(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> G
     """Thresholds with their covariance, from the model of the discs and the noise at empty places."""
     found = _noise(field, discs, fitted, pixel_mm)
     covariance = found.covariance
-    rows, radii = discs.cells[:, 0], DIAMETERS_MM / (2 * pixel_mm)
-    gram = np.stack([fitted.gram[rows == i].mean(axis=0) for i in range(16)])
+    rows, radii = discs.cells[:, 0], field.known.diameters_mm / (2 * pixel_mm)
+    number = len(radii)
+    gram = np.stack([fitted.gram[rows == i].mean(axis=0) for i in range(number)])
     noise = np.sqrt(covariance[:, 0, 0]) / gram[:, 0, 0] / fitted.amplitude
     ln_threshold = np.log(threshold_um(noise, fitted.mu))
 
@@ -464,13 +480,15 @@ def _result(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> G
     contrast = np.minimum(THRESHOLD_DETECTABILITY * noise, 0.999)
     gain = -contrast / ((1 - contrast) * np.log1p(-contrast))  # d ln T / d ln noise
     slopes = covariance[:, 0, 1:] / covariance[:, 0, :1] - 2 * gram[:, 0, 1:] / gram[:, 0, :1]
-    by_shared = np.column_stack([-gain, np.full(16, -1 / fitted.mu), gain * slopes[:, 0], gain * slopes[:, 1] * radii])
+    by_shared = np.column_stack(
+        [-gain, np.full(number, -1 / fitted.mu), gain * slopes[:, 0], gain * slopes[:, 1] * radii]
+    )
     ln_covariance = by_shared @ shared @ by_shared.T + gain[:, None] * gain * found.of_ln
 
     law = fitted.tangents[:, 0, 0]
-    weight = np.bincount(rows, law**2 * fitted.gram[:, 0, 0], 16)
-    ratio = np.bincount(rows, law * fitted.dots[:, 0], 16) / weight
-    ratio_sd = np.sqrt(np.bincount(rows, law**2 * covariance[rows, 0, 0], 16)) / weight
+    weight = np.bincount(rows, law**2 * fitted.gram[:, 0, 0], number)
+    ratio = np.bincount(rows, law * fitted.dots[:, 0], number) / weight
+    ratio_sd = np.sqrt(np.bincount(rows, law**2 * covariance[rows, 0, 0], number)) / weight
     return GradedImage(
         ln_threshold=ln_threshold,
         covariance=ln_covariance,
@@ -487,6 +505,7 @@ def _result(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> G
             *_warnings(field, fitted, math.sqrt(shared[1, 1]), ratio, ratio_sd, found.heavy),
             *_regular_structure(_empty_spectrum(field, discs, fitted, pixel_mm), pixel_mm),
         ),
+        version=field.known.version,
     )
 
 
@@ -502,9 +521,10 @@ def _empty_spectrum(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: flo
     window = np.hanning(2 * half + 1)[:-1]
     y, x = np.mgrid[-half:half, -half:half]
     size, cells = len(discs.cells) // 2, discs.cells[: len(discs.cells) // 2]
-    blanked = (DIAMETERS_MM * fitted.size / (2 * pixel_mm) + 3 * fitted.blur) ** 2
+    diameters = field.known.diameters_mm
+    blanked = (diameters * fitted.size / (2 * pixel_mm) + 3 * fitted.blur) ** 2
     total, number = np.zeros((2 * half, 2 * half)), 0
-    for n in np.flatnonzero(cells[:, 0] >= _SPECTRUM_ROW):
+    for n in np.flatnonzero(diameters[cells[:, 0]] < _SPECTRUM_MM):
         centre = field.centres[tuple(cells[n])]
         left, top = (int(value) - half for value in np.round(centre))
         patch = field.image[max(top, 0) : top + 2 * half, max(left, 0) : left + 2 * half]
@@ -555,7 +575,8 @@ def _warnings(
     """What of an image contradicts the model."""
     found = []
     (low, high), (least, most) = _ATTENUATION_RANGE_PER_UM, _CONTRAST_RANGE_PER_UM
-    contrast = fitted.amplitude * fitted.mu / abs(field.planes[CELL_PRESENT][:, 0].mean())
+    present = field.known.present
+    contrast = fitted.amplitude * fitted.mu / abs(field.planes[present][:, 0].mean())
     if fitted.mu + 2 * mu_sd < low or fitted.mu - 2 * mu_sd > high or not least < contrast < most:
         found.append(
             CurveWarning(
@@ -566,7 +587,7 @@ def _warnings(
                 "exposure",
             )
         )
-    corners = field.centres[CELL_PRESENT]
+    corners = field.centres[present]
     (left, top), (right, bottom) = corners.min(axis=0).astype(int), corners.max(axis=0).astype(int)
     inner = field.image[max(top, 0) : bottom, max(left, 0) : right]
     for end, words in ((inner.min(), "smallest"), (inner.max(), "largest")):
@@ -579,7 +600,7 @@ def _warnings(
                 )
             )
     values = np.unique(inner[::7, ::5])
-    step, noise = float(np.diff(values).min(initial=np.inf)), float(np.median(field.planes[CELL_PRESENT][:, 3]))
+    step, noise = float(np.diff(values).min(initial=np.inf)), float(np.median(field.planes[present][:, 3]))
     if step > _MOST_STEP * noise:
         found.append(
             CurveWarning(
@@ -597,13 +618,13 @@ def _warnings(
             )
         )
     chi_square = float((((ratio - 1) / ratio_sd)[ratio_sd < 0.5] ** 2).sum())
-    if chdtrc(16, chi_square) < 1e-4:
+    if chdtrc(len(ratio), chi_square) < 1e-4:
         worst = np.abs((ratio - 1) / ratio_sd).argmax()
         found.append(
             CurveWarning(
                 "discs_differ",
-                f"discs of {DIAMETERS_MM[worst]:g} mm take {ratio[worst]:.3f} ± {ratio_sd[worst]:.3f} of what one "
-                "blur and one attenuation for all discs say: the curve's small diameters rest on that model",
+                f"discs of {field.known.diameters_mm[worst]:g} mm take {ratio[worst]:.3f} ± {ratio_sd[worst]:.3f} of "
+                "what one blur and one attenuation for all discs say: the curve's small diameters rest on that model",
             )
         )
     return tuple(found)
@@ -614,12 +635,12 @@ _BY_DIAMETER = ("ln_threshold", "noise", "ratio", "ratio_sd")
 
 
 def to_table(images: Mapping[str, GradedImage]) -> pd.DataFrame:
-    """Measurements of named images as a table of 16 rows per image, one for each diameter, without patterns."""
+    """Measurements of named images as a table of a row per image and diameter, without patterns."""
     parts = [
         pd.DataFrame(
-            {"image": name, "diameter_mm": DIAMETERS_MM}
+            {"image": name, "diameter_mm": phantom(image.version).diameters_mm}
             | {column: getattr(image, column) for column in (*_SCALARS, *_BY_DIAMETER)}
-            | {f"covariance_{k}": image.covariance[:, k] for k in range(16)}
+            | {f"covariance_{k}": column for k, column in enumerate(image.covariance.T)}
             | {"warnings": " ".join(warning.name for warning in image.warnings)}
         )
         for name, image in images.items()
@@ -637,9 +658,10 @@ def from_table(table: pd.DataFrame) -> dict[str, GradedImage]:
     return {
         str(name): GradedImage(
             **columns(rows),
-            covariance=rows[[f"covariance_{k}" for k in range(16)]].to_numpy(float),
+            covariance=rows[[f"covariance_{k}" for k in range(len(rows))]].to_numpy(float),
             pattern=np.empty((0, 0), np.float32),
             warnings=tuple(CurveWarning(word, word) for word in str(rows["warnings"].fillna("").iloc[0]).split()),
+            version=version_of_diameters(rows["diameter_mm"].to_numpy(float)),
         )
         for name, rows in table.groupby("image", sort=False)
     }
@@ -649,9 +671,16 @@ def from_table(table: pd.DataFrame) -> dict[str, GradedImage]:
 # From known places to counted hits
 
 
+NOT_COUNTING_EQUIVALENT = (
+    "counting-equivalent is not calibrated for CDMAM {}: the curve is that of an observer who knows each disc's place, "
+    "without human factor; its thresholds are lower than those of counted hits and no limits hold for them"
+)
+"""What is said of a curve that stands for no counted one, of a version of the phantom."""
+
+
 @cache
 def _counting() -> pd.DataFrame:
-    """tables/counting.csv, whose rows are the phantom's diameters."""
+    """tables/counting.csv, whose rows are the diameters of CDMAM 3.4."""
     return pd.read_csv(files("xiqa.cdmam") / "tables" / "counting.csv")
 
 
@@ -716,15 +745,22 @@ def graded_curve(
 
     Returns:
         The curve as counting hits would give it (t_auto_um, t_human_um, cdc_um), and the thresholds of the observer
-        who knows the places. Nothing is held to the phantom's range: a threshold outside is extrapolated by the model
-        of all discs, and `extrapolated` says so. Only where no thickness would be enough the threshold is censored.
+        who knows the places. How that observer's thresholds go over into counted ones is known for `COUNTED_PHANTOM`
+        alone: of another phantom the curve is the known place's own, without human factor, and `counting_equivalent`
+        is False. Nothing is held to the phantom's range: a threshold outside is extrapolated by the model of all discs,
+        and `extrapolated` says so. Only where no thickness would be enough the threshold is censored.
 
     Raises:
-        ValueError: no images.
+        ValueError: no images, or images of different phantoms.
     """
     if not images:
         raise ValueError("images: found none, expected at least one measured image")
-    number = len(images)
+    versions = sorted({image.version for image in images})
+    if len(versions) > 1:
+        raise ValueError(f"images: found CDMAM {' and '.join(versions)}, expected one phantom")
+    version, number = versions[0], len(images)
+    of_phantom = phantom(version)
+    rows, diameters = of_phantom.curve_rows, of_phantom.curve_diameters_mm
     stacked = np.array([image.ln_threshold for image in images])
     ln_known = stacked.mean(axis=0)
     covariance = np.asarray(sum(image.covariance for image in images)) / number**2
@@ -734,43 +770,55 @@ def graded_curve(
     warnings, excess = _across(images, stacked)
     blur_px = float(np.mean([image.blur_px for image in images]))
     model_sd = _MODEL_SHARE * math.exp(-((math.pi * blur_px) ** 2) / 2)
-    covariance = covariance * excess + model_sd**2
+    covariance = (covariance * excess + model_sd**2)[np.ix_(rows, rows)]
+    sd = np.sqrt(np.diag(covariance))
     finite = np.isfinite(ln_known)
     known = np.exp(np.where(finite, ln_known, np.log(50.0)))
 
-    measured = finite[CDC_ROWS]
-    t_auto = np.where(measured, counted_threshold_um(known, mu, correlation_mm), RANGE_UM[1])
+    measured, counted = finite[rows], version == COUNTED_PHANTOM
+    thinnest, thickest = of_phantom.thicknesses_um[rows][:, [0, -1]].T
+    t_auto = np.where(measured, counted_threshold_um(known, mu, correlation_mm) if counted else known[rows], thickest)
     side = np.where(measured, 0, 1)
-    # Systematic: how well the table of counting is known. Random: the images' own noise.
-    table_sd = _counting()["relative_sd"].to_numpy()[CDC_ROWS]
-    relative = covariance[CDC_ROWS, CDC_ROWS] + table_sd[:, None] * table_sd
-    noise = np.random.default_rng(seed).multivariate_normal(np.zeros(12), relative, draws, method="eigh")
-    drawn = third_order_curves(t_auto * np.exp(noise), np.tile(side, (draws, 1)), human)
+    if counted:
+        # Systematic: how well the table of counting is known. Random: the images' own noise.
+        table_sd = _counting()["relative_sd"].to_numpy()[rows]
+        covariance = covariance + table_sd[:, None] * table_sd
+    else:
+        warnings += (CurveWarning("not counting-equivalent", NOT_COUNTING_EQUIVALENT.format(version)),)
+
+    def shown(thresholds_um: np.ndarray) -> np.ndarray:
+        return human_equivalent(thresholds_um, human, version) if counted else thresholds_um
+
+    noise = np.random.default_rng(seed).multivariate_normal(np.zeros(len(rows)), covariance, draws, method="eigh")
+    drawn = third_order_fits(diameters, shown(t_auto * np.exp(noise)), np.tile(side, (draws, 1)))
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-    sd = np.sqrt(np.diag(covariance)[CDC_ROWS])
-    known = np.where(finite, known, np.inf)[CDC_ROWS]
-    cdc = third_order_curves(t_auto[None], side[None], human)[0]
-    outside = np.where(~measured | (t_auto > RANGE_UM[1]), 1, np.where(t_auto < RANGE_UM[0], -1, 0))
+    known = np.where(finite, known, np.inf)[rows]
+    cdc = third_order_fits(diameters, shown(t_auto)[None], side[None])[0]
+    outside = np.where(~measured | (t_auto > thickest), 1, np.where(t_auto < thinnest, -1, 0))
+    table = {
+        "diameter_mm": diameters,
+        "t_auto_um": t_auto,
+        "t_human_um": shown(t_auto),
+        "cdc_um": cdc,
+        "ci_low_um": np.minimum(low, cdc),
+        "ci_high_um": np.where(measured, np.maximum(high, cdc), np.inf),
+        "censored": ~measured,
+    }
+    if of_phantom.single_source.any():
+        table["single_source"] = of_phantom.single_source[rows].any(axis=1)
+    if not counted:
+        table["counting_equivalent"] = False
     return CurveResult(
         method="graded",
         images=number,
-        table=pd.DataFrame(
-            {
-                "diameter_mm": CDC_DIAMETERS_MM,
-                "t_auto_um": t_auto,
-                "t_human_um": human_equivalent(t_auto, human),
-                "cdc_um": cdc,
-                "ci_low_um": np.minimum(low, cdc),
-                "ci_high_um": np.where(measured, np.maximum(high, cdc), np.inf),
-                "censored": ~measured,
-            }
-        ),
+        table=pd.DataFrame(table),
         side=SIDES[outside],
         extrapolated=outside != 0,
         known_place_um=known,
         known_place_low_um=known * np.exp(-1.96 * sd),
         known_place_high_um=known * np.exp(1.96 * sd),
-        warnings=warnings,
+        warnings=warnings + single_source_warnings(of_phantom),
+        counting_equivalent=counted,
     )
 
 

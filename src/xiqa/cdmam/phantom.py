@@ -317,6 +317,18 @@ def phantom(version: str) -> Phantom:
     return phantom_of(PhantomFile.model_validate(yaml.safe_load(text)))
 
 
+def version_of_diameters(diameters_mm: np.ndarray) -> str:
+    """The version of the phantom that has these diameters (D,).
+
+    Raises:
+        ValueError: none has.
+    """
+    for version in VERSIONS:
+        if np.array_equal(phantom(version).diameters_mm, diameters_mm):
+            return version
+    raise ValueError(f"diameters: found {len(diameters_mm)}, expected those of CDMAM {' or '.join(VERSIONS)}")
+
+
 _CDMAM_34 = phantom("3.4")
 
 DIAMETERS_MM = _CDMAM_34.diameters_mm

@@ -19,7 +19,7 @@ import pandas as pd
 import xiqa
 from xiqa.cdmam.curve import CurveResult, smooth, standard_curve, thresholds
 from xiqa.cdmam.dicom import SIMULATOR
-from xiqa.cdmam.graded import graded_curve
+from xiqa.cdmam.graded import COUNTED_PHANTOM, NOT_COUNTING_EQUIVALENT, graded_curve
 from xiqa.cdmam.limits import NOT_DETERMINED, overall_verdict, verdicts
 from xiqa.cdmam.phantom import Phantom, phantom
 from xiqa.cdmam.reader import HIT
@@ -84,6 +84,7 @@ def analyse(setting: Setting, options: r.Options, unread: Mapping[str, str] = Ma
         **_constancy(setting.images),
         curve=tuple(_points(curve)),
         psychometric=tuple(_psychometric(setting.images)),
+        counting_equivalent=curve.counting_equivalent,
         warnings=(*_warnings(setting, curve, options), *_missing(unread)),
         images=tuple(_image(image, options) for image in setting.images),
         options=options,
@@ -100,11 +101,21 @@ def _phantom_of(images: Sequence[ReadImage]) -> Phantom:
 
 
 def _settled(options: r.Options, known: Phantom) -> r.Options:
-    """What the options leave open, as it suits the phantom: the European limits are those of CDMAM 3.4."""
+    """What the options leave open, as it suits the phantom: the European limits are those of CDMAM 3.4.
+
+    Raises:
+        ValueError: limits or a human factor for a curve that stands for no counted one.
+    """
     human = options.human or known.file.curve.human_multiplies.value
     limits = None if known.version != "3.4" and options.limits == load_limits() else options.limits
-    if known.version != "3.4" and options.method != "standard":
-        raise ValueError(f"method: found {options.method!r} with CDMAM {known.version}, expected 'standard'")
+    if options.method == "graded" and known.version != COUNTED_PHANTOM:
+        for name, given in (("limits", limits is not None), ("human", options.human is not None)):
+            if given:
+                raise ValueError(
+                    f"{name}: found some with the method graded, expected none, for "
+                    f"{NOT_COUNTING_EQUIVALENT.format(known.version)}; leave {name} out or use the method standard"
+                )
+        human = None
     return options.model_copy(update={"human": human, "limits": limits})
 
 
@@ -288,7 +299,7 @@ def image_warnings(image: ReadImage) -> list[str]:
 def _warnings(setting: Setting, curve: CurveResult, options: r.Options) -> list[str]:
     headers = [image.header for image in setting.images]
     found = [warning.message for warning in curve.warnings]
-    if options.limits is None:
+    if options.limits is None and curve.counting_equivalent:
         found.append("no limits are published for this phantom: there is no verdict unless --limits gives some")
     if any(header.system == SIMULATOR for header in headers):
         found.append("the images are simulated")

@@ -153,6 +153,8 @@ def remarks(first: Record, second: Record) -> list[str]:
         found.append("the human factor multiplies different quantities in the two records")
     if first.options.method != second.options.method:
         found.append(f"the methods differ: {first.options.method} and {second.options.method}")
+    if first.counting_equivalent != second.counting_equivalent:
+        found.append("only one of the curves is that of counted hits: an observer who knows the places sees more")
     shared = len(shared_images(first, second))
     if 0 < shared < LEAST_PAIRS:
         are = "image is" if shared == 1 else "images are"

@@ -54,6 +54,9 @@ def curve_figure(analysis: Analysis) -> Figure:
     label = f"{analysis.record.exposure.name} ({images} image{'s' * (images > 1)})"
     if any(point.single_source for point in analysis.record.curve):
         label += f"\n{analysis.record.phantom}, of whose cells most are known from one source"
+    if not analysis.curve.counting_equivalent:
+        label += "\nobserver who knows each disc's place, no human factor:\ncounting-equivalent is not calibrated"
+        label += f" for {analysis.record.phantom}"
     limits = analysis.record.options.limits
     return plot_cdc({label: analysis.curve.table}, limits_um=limits.limits_um if limits else {})
 

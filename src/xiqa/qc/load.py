@@ -112,7 +112,6 @@ def read_recording(
         return Unread(name, file, reason, *_picture(recording.counts), recording.pixel_mm)
     picture, factor = _picture(recording.counts)
     header = dataclasses.replace(recording, counts=np.empty((0, 0), np.float32))
-    graded = graded and reading.version == "3.4"  # the method is calibrated for this one
     measured = measure_visible(recording.counts, recording.pixel_mm, reading, name) if graded else {}
     return ReadImage(name, file, header, recording.pixel_digest, reading, picture, factor, measured.get(name))
 

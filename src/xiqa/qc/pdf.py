@@ -62,9 +62,7 @@ def write_pdf(path: str | os.PathLike, record: Record, pictures: Mapping[str, by
         _paragraph("All diameters", _HEAD),
         _curve_table(record.curve),
         _paragraph(
-            "T auto: threshold of the automated reading at 62.5 % correct; T human: with the human factor r(d), which "
-            f"multiplies the {record.options.human} here; curve: smooth curve through T human, which is held "
-            f"against limits. Inverse image quality figure (100 / Σ curve × diameter): {record.iqf_inverse:.1f}. "
+            f"{_columns(record)} Inverse image quality figure (100 / Σ curve × diameter): {record.iqf_inverse:.1f}. "
             f"For constancy: contrast of the discs {_number(record.disc_contrast, '.4g')} counts, over noise "
             f"{_number(record.contrast_to_noise, '.1f')}.",
             _CELL,
@@ -222,6 +220,21 @@ def _curve_table(curve: Sequence[Point]) -> Table:
     return _table(rows, [2.7, 2.3, 2.5, 2.2, 3.4, 6.6], [("ALIGN", (5, 0), (5, -1), "LEFT")])
 
 
+def _columns(record: Record) -> str:
+    """What the columns of the curve's table hold."""
+    if not record.counting_equivalent:
+        return (
+            "T auto and T human: threshold of an observer who knows each disc's place (d' = 1.235), without human "
+            f"factor: counting-equivalent is not calibrated for {record.phantom}; curve: smooth curve through it, "
+            "for which no limits hold."
+        )
+    return (
+        "T auto: threshold of the automated reading at 62.5 % correct; T human: with the human factor r(d), which "
+        f"multiplies the {record.options.human} here; curve: smooth curve through T human, which is held against "
+        "limits."
+    )
+
+
 def _value(point: Point) -> str:
     return f"{point.cdc_um:.3f}"
 
@@ -305,7 +318,7 @@ def _option_facts(record: Record) -> dict[str, str]:
     o = record.options
     return {
         "Method": f"{o.method} ({_METHODS[o.method]})",
-        "Human factor r(d) multiplies": o.human or "",
+        "Human factor r(d) multiplies": o.human or "nothing: the curve has no human factor",
         "Intervals": f"95 %, {o.bootstrap} draws, seed {o.seed}",
         "Limits": f"{o.limits.name}. {o.limits.source}" if o.limits else "none",
     }

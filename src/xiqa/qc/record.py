@@ -34,7 +34,9 @@ class Options(Part):
 
     method: Method = Field("standard", description="`standard` counts hits as the field does; `graded` uses signals")
     human: Human | None = Field(
-        None, description="what the human-equivalent factor r(d) multiplies; null, before: what suits the phantom"
+        None,
+        description="what the human-equivalent factor r(d) multiplies; null, before: what suits the phantom; null, "
+        "after: nothing, the curve has no human factor",
     )
     bootstrap: int = Field(500, ge=0, description="draws for the intervals: over images, or (`graded`) of thresholds")
     seed: int = Field(0, ge=0, description="seed of the draws")
@@ -205,6 +207,11 @@ class Record(Part):
     )
     contrast_to_noise_log_error: float | None = Field(description="standard error of its logarithm, likewise")
     curve: tuple[Point, ...] = Field(description="the curve, from the largest diameter on")
+    counting_equivalent: bool = Field(
+        True,
+        description="whether the curve is that of counted hits; false: t_auto_um, t_human_um and cdc_um are thresholds "
+        "of the observer who knows each disc's place, without human factor, for which no limits hold",
+    )
     psychometric: tuple[Psychometric, ...] = Field(description="the psychometric fit of each diameter")
     warnings: tuple[str, ...] = Field(description="what makes the record doubtful, in words")
     images: tuple[ImageRecord, ...] = Field(min_length=1, description="the images")
