@@ -181,7 +181,7 @@ def _defined(statement: ast.AST) -> set[str]:
 def _definition(module: str, path: Path, name: str, keys: frozenset[str] | None) -> _Code:
     """What counts of one name of a module: its statements, and the other names of the module in them."""
     code = _read(path)
-    if module == REGISTRY and not isinstance(code.definitions[name][0], ast.ClassDef | ast.FunctionDef):
+    if module == REGISTRY and isinstance(code.definitions[name][0], ast.Assign | ast.AnnAssign):
         return _Code(_stable(_values(path.read_text(encoding="utf-8"))[name], keys), (), {})
     trees = [part for statement in code.definitions[name] for part in _parts(_of_name(statement, name), keys)]
     imports = [found for tree in trees for found in _imports(tree, path)]

@@ -1,6 +1,9 @@
 """Which stages an edit reruns: constants, tables and modules in a copied tree, and the digests before and after."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,6 +166,27 @@ def test_the_whole_configuration_counts_where_it_is_imported_whole(tree):
     key = '    noise: Literal["published", "physical"] = Field('
     with tree.edited(SPLIT, FIRST_IMPORT, "import xiqa.config\n"):
         assert tree.changed(CONFIG, key, f"    new: int = Field(3)\n{key}") == {"split"}
+
+
+DIGESTS = """
+import sys
+from pathlib import Path
+from xiqa.provenance import code_digest
+for script in sorted(Path(sys.argv[1]).glob("*/*.py")):
+    print(script.stem, code_digest(script))
+"""
+
+
+def test_digests_are_the_same_in_every_process(root):
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", DIGESTS, str(root / "workflow/scripts")], capture_output=True, text=True, check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(root / "src")},
+        ).stdout
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert found[0].splitlines() == found[1].splitlines()
+    assert len(found[0].splitlines()) > 50
 
 
 def test_every_module_that_a_configuration_can_name_exists():
