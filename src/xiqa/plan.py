@@ -183,9 +183,9 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
             found.append(Work("images", "score_localisation", 1, scored, "maps", ("score_localisation", name)))
     seeds, architectures = len(dataset.seeds), len(dataset.networks)
     if dataset.task == "regression":
-        # Split, drawing of the set, predictions, scores, report; choice of images, checks, shares, mean of the members.
-        small = 1 + 1 + 2 * len(networks) - seeds * architectures + 2
-        small += 3 + (dataset.members > 1) if saliency.families else 0
+        # Splits, drawing of the set, predictions, scores, report; choice of images, checks, shares, mean of the members.
+        small = seeds + 1 + 2 * len(networks) - seeds * architectures + 2
+        small += seeds + 2 + (dataset.members > 1) if saliency.families else 0
         return [*found, Work("images", "splits, predictions, tables, figures", small)]
     if saliency.families:
         families, no_relu = saliency.families, first[0].architecture in WITHOUT_RELU

@@ -191,3 +191,12 @@ def _rows():
 def _is(row, module: str, names: set[str], year: str) -> bool:
     reference, authors, modules, _ = row
     return bool(authors & names) and year in reference and any(f"{module}/".startswith(f"{name}/") for name in modules)
+
+
+def test_no_name_of_the_rules_is_given_twice(root):
+    """All rules share their names: a second file that gives one takes it from those that come before."""
+    places: dict[str, set[str]] = {}
+    for path in sorted((root / "workflow/rules").glob("*.smk")):
+        for name in re.findall(r"^(?:    )?([A-Z][A-Z_]+) = |^def (\w+)\(", path.read_text(), re.MULTILINE):
+            places.setdefault("".join(name), set()).add(path.name)
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

@@ -43,7 +43,7 @@ def test_papers_with_classifiers_are_planned_on_twins(project, paper, trainings,
     assert planned["write_twin"] == planned["prepare"]
     explained = Counter()
     for rule, n in planned.items():
-        if found := re.match(r"explain_(classifier|randomised)_(\w+)", rule):
+        if found := re.match(r"explain_(network|randomised)_(\w+)", rule):
             explained[found[2]] += n
     assert max(explained.values()) == states
     if paper == "ozer":  # EfficientNet-B0 has no ReLU: its seeds and states on both sets are not asked

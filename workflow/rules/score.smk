@@ -386,17 +386,17 @@ for name in REGRESSIONS:
 
 
 for name in [name for name, dataset in DATASETS.items() if dataset.members > 1 and SALIENCY.methods]:
-    MEMBERS = maps_of_members(name, DATASETS[name].networks[0].architecture)
-    FOLDER = ENSEMBLE_MAPS.format(dataset=name, architecture=DATASETS[name].networks[0].architecture)
+    AVERAGED = maps_of_members(name, DATASETS[name].networks[0].architecture)
+    AVERAGES = ENSEMBLE_MAPS.format(dataset=name, architecture=DATASETS[name].networks[0].architecture)
 
     rule:
         name:
             f"average_members_{name}"
         input:
-            [path for paths in MEMBERS.values() for path in paths],
+            [path for paths in AVERAGED.values() for path in paths],
         output:
-            means=[f"{FOLDER}/{method}.npy" for method in MEMBERS],
-            spreads=[f"{FOLDER}/spread/{method}.npy" for method in MEMBERS],
+            means=[f"{AVERAGES}/{method}.npy" for method in AVERAGED],
+            spreads=[f"{AVERAGES}/spread/{method}.npy" for method in AVERAGED],
         log:
             f"{LOGS}/average_members/{name}.log",
         benchmark:
@@ -407,7 +407,7 @@ for name in [name for name, dataset in DATASETS.items() if dataset.members > 1 a
             mem_mb=1000,
         params:
             code=code("explain/average_members.py"),
-            maps=MEMBERS,
+            maps=AVERAGED,
             dataset=name,
         script:
             "../scripts/explain/average_members.py"

@@ -15,7 +15,7 @@ import yaml
 from xiqa.config import Config, laid_over, load_config, own_images_alone
 from xiqa.storage import Storage, storage
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 def study_of(paths: list[str]) -> Config:
