@@ -183,7 +183,7 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
             found.append(Work("images", "score_localisation", 1, scored, "maps", ("score_localisation", name)))
     seeds, architectures = len(dataset.seeds), len(dataset.networks)
     if dataset.task == "regression":
-        # Splits, drawing of the set, predictions, scores, report; choice of images, checks, shares, mean of the members.
+        # Splits, drawing, predictions, scores, report; choice of images, checks, shares, mean of the members.
         small = seeds + 1 + 2 * len(networks) - seeds * architectures + 2
         small += seeds + 2 + (dataset.members > 1) if saliency.families else 0
         return [*found, Work("images", "splits, predictions, tables, figures", small)]
