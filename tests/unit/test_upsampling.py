@@ -11,7 +11,7 @@ from scipy import stats
 
 from xiqa.cdmam.sampling import sample, scatter_add
 from xiqa.models.ensemble import Ensemble
-from xiqa.saliency import modified_image, upsampling
+from xiqa.saliency import modification, upsampling
 from xiqa.saliency.upsampling import count_visits, draw, draws_per_cycle, merge, shard_ranges, upsample, upsampled_map
 
 FULL_FRAME = (3654, 2323)
@@ -398,20 +398,20 @@ def test_progress_is_told_after_each_batch():
 
 def test_map_in_units_of_the_input_is_added_in_counts():
     original = np.full((4, 5), 1000, np.uint16)
-    change = modified_image.modify(original, np.full((4, 5), -0.5), sd=80.0)
+    change = modification.modify(original, np.full((4, 5), -0.5), sd=80.0)
     assert change.dtype == np.float32
     np.testing.assert_array_equal(change, 960)
     with pytest.raises(ValueError, match=r"\(5, 4\)"):
-        modified_image.modify(original, np.zeros((5, 4)), 80.0)
+        modification.modify(original, np.zeros((5, 4)), 80.0)
 
 
 def test_midpoint_before_and_after_are_sampled_at_the_same_pixels():
     image = np.random.default_rng(0).normal(1000, 50, size=(60, 50))
     target = linear(np.full((20, 20), 1 / 400))
     arguments = {"mean": 1000.0, "sd": 50.0, "size": 20, "samplings": 12, "seed": 1}
-    before = modified_image.midpoints_over_samplings(target, image, **arguments)
-    modified = modified_image.modify(image, np.full(image.shape, 0.25), 50.0)
-    after = modified_image.midpoints_over_samplings(target, modified, batch=5, **arguments)
+    before = modification.midpoints_over_samplings(target, image, **arguments)
+    modified = modification.modify(image, np.full(image.shape, 0.25), 50.0)
+    after = modification.midpoints_over_samplings(target, modified, batch=5, **arguments)
     assert before.std() > 0.01
     np.testing.assert_allclose(after - before, 0.25, atol=1e-5)
 
@@ -419,36 +419,36 @@ def test_midpoint_before_and_after_are_sampled_at_the_same_pixels():
 def test_mean_midpoint_and_its_standard_error_are_those_of_random_samplings():
     image = np.random.default_rng(3).normal(size=(40, 40))
     target = linear(np.full((10, 10), 1 / 100))
-    mean, error = modified_image.midpoint_over_samplings(target, image, 0.0, 1.0, 10, 400, 0)
+    mean, error = modification.midpoint_over_samplings(target, image, 0.0, 1.0, 10, 400, 0)
     assert abs(mean - image.mean()) < 4 * error
     assert error == pytest.approx(
-        np.std(modified_image.midpoints_over_samplings(target, image, 0, 1, 10, 400, 0)) / 20, rel=0.01
+        np.std(modification.midpoints_over_samplings(target, image, 0, 1, 10, 400, 0)) / 20, rel=0.01
     )
-    assert np.isnan(modified_image.midpoint_over_samplings(target, image, 0.0, 1.0, 10, 1, 0)[1])
+    assert np.isnan(modification.midpoint_over_samplings(target, image, 0.0, 1.0, 10, 1, 0)[1])
 
 
 def test_mean_of_the_curve_is_the_mean_midpoint_of_the_same_samplings():
     nets = [small_net(1), small_net(2)]
     image = np.random.default_rng(0).normal(1000, 50, size=(60, 50))
     arguments = {"image": image, "mean": 990.0, "sd": 60.0, "size": 22, "samplings": 7, "seed": 1, "batch": 3}
-    curve = modified_image.curves_over_samplings(Ensemble(nets, 990.0, 60.0), **arguments)
+    curve = modification.curves_over_samplings(Ensemble(nets, 990.0, 60.0), **arguments)
     assert curve.shape == (12,)
-    midpoint, _ = modified_image.midpoint_over_samplings(NetTarget(*nets), **arguments)
+    midpoint, _ = modification.midpoint_over_samplings(NetTarget(*nets), **arguments)
     assert curve.mean() == pytest.approx(midpoint, rel=1e-9)
 
 
 def test_permuted_map_has_the_same_values_elsewhere():
     saliency = np.random.default_rng(0).normal(size=(30, 20))
-    permuted = modified_image.permute(saliency, seed=2)
+    permuted = modification.permute(saliency, seed=2)
     np.testing.assert_array_equal(np.sort(permuted.ravel()), np.sort(saliency.ravel()))
     assert (permuted != saliency).mean() > 0.9
-    np.testing.assert_array_equal(permuted, modified_image.permute(saliency, seed=2))
+    np.testing.assert_array_equal(permuted, modification.permute(saliency, seed=2))
 
 
 def test_scaled_map_has_the_norm_of_the_other_and_its_own_direction():
     rng = np.random.default_rng(0)
     saliency, reference = rng.normal(size=(2, 30, 20))
-    scaled = modified_image.scale_to_norm(saliency, reference)
+    scaled = modification.scale_to_norm(saliency, reference)
     assert np.linalg.norm(scaled) == pytest.approx(np.linalg.norm(reference))
     np.testing.assert_allclose(scaled / saliency, scaled[0, 0] / saliency[0, 0])
-    np.testing.assert_array_equal(modified_image.scale_to_norm(np.zeros((3, 3)), np.ones((3, 3))), 0)
+    np.testing.assert_array_equal(modification.scale_to_norm(np.zeros((3, 3)), np.ones((3, 3))), 0)
