@@ -35,7 +35,41 @@ def nominal_offset(version: Phantom) -> float:
     return NOMINAL_OFFSET if version.version == "3.4" else version.file.geometry.eccentric_offset.value
 
 
-_MAX_TILT_DEG = 8.0
+# The search for a grid in the spectrum. Steps are so fine that the harmonics of the true lattice still add up in them.
+MAX_TILT_DEG, TILT_STEP_DEG = 8.0, 0.2
+COARSE_SIDE_PX = 450
+"""Longest side of the reduced image whose spectrum is taken: enough for the lines, and quick."""
+MOST_CELLS, FEWEST_CELLS, PITCH_STEPS = 60, 7, 450
+"""Most and fewest cells along the longest side, with margins and in parts of a matrix, and pitches between them."""
+LATTICE_OVER_TYPICAL = 3.5
+"""Least strength of the best lattice over that of the median one: below it nothing stands out of the spectrum."""
+SAME_LATTICE = 0.75
+"""Share of the best strength from which a pitch counts as one whose half or third the best may be."""
+SQUARE_TOLERANCE = 0.05
+"""Relative difference of sides, and of an area from their square, up to which four given corners are a square."""
+
+# Sides of cells that are fitted: those as strong as a grid line is, without what deviates like no line.
+GRID_SIDE_PERCENTILE = 80
+"""Percentile of the strengths of all sides that is a grid line's: a quarter of them or more belong to the matrix."""
+SIDE_STRENGTHS = (0.5, 2.0)
+"""Least and largest strength over that of a grid line: discs, writing and edges of the image lie outside."""
+FEWEST_SIDES = 12
+"""Sides of one direction with which a plane is fitted: four times its three unknowns."""
+OUTLIER_SD = 4 * 1.4826
+"""Median absolute deviations, four standard deviations of a normal distribution, from which a side is no part of it."""
+
+ROUNDS = ((5.0, 0.2), (9.0, 0.12), (30.0, 0.12), (30.0, 0.06), (30.0, 0.05))
+"""Rounds of the fit: distance from the middle up to which cells count, and how far a side may lie off, in cells."""
+
+# The outline of the matrix among the cells.
+LEAST_AGREEMENT, LEAST_WITHIN = 0.8, 0.5
+"""Shares of the matrix's sides that must be found (of those in the image), and that must lie in the image."""
+WHOLE_WITHIN, WHOLE_AGREEMENT = 0.97, 0.9
+"""A matrix with fewer sides in the image, of which fewer are found, is cropped."""
+MOST_BEYOND, FEWEST_AROUND = 0.6, 40
+"""Share of sides around the outline that may look like grid lines, and from how many such sides on it is known."""
+SAME_AGREEMENT = 0.95
+"""Share of the best agreement from which an orientation is another possible one."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -144,26 +178,26 @@ def find_lattice(flat: np.ndarray, name: str) -> tuple[np.ndarray, int]:
     Raises:
         ValueError: no square lattice stands out of the spectrum.
     """
-    coarse_factor = max(1, round(max(flat.shape) / 450))
+    coarse_factor = max(1, round(max(flat.shape) / COARSE_SIDE_PX))
     coarse = decimate(flat, coarse_factor)
     window = np.outer(np.hanning(coarse.shape[0]), np.hanning(coarse.shape[1])).astype(np.float32)
     longest = max(coarse.shape)
     size = scipy.fft.next_fast_len(2 * longest, real=True)
     magnitude = np.abs(scipy.fft.rfft2(coarse * window, s=(size, size)))
 
-    angles = np.deg2rad(np.arange(45 - _MAX_TILT_DEG, 45 + _MAX_TILT_DEG + 0.1, 0.2))
-    pitches = np.geomspace(longest / 60, longest / 7, 450)
+    angles = np.deg2rad(np.arange(45 - MAX_TILT_DEG, 45 + MAX_TILT_DEG + TILT_STEP_DEG / 2, TILT_STEP_DEG))
+    pitches = np.geomspace(longest / MOST_CELLS, longest / FEWEST_CELLS, PITCH_STEPS)
     power = _lattice_power(magnitude, size, size, angles, pitches, 4)
     typical = float(np.median(power))
     best = float(power.max())
-    if not best > 3.5 * typical:
+    if not best > LATTICE_OVER_TYPICAL * typical:
         raise ValueError(
             f"{name}: not a CDMAM image: no square grid of lines was found (strongest lattice {best / typical:.1f} "
-            "times the typical spectrum, expected more than 3.5)"
+            f"times the typical spectrum, expected more than {LATTICE_OVER_TYPICAL})"
         )
     # A lattice with half or a third of the true pitch has the same peaks under its harmonics: the largest pitch wins.
     per_pitch = power.max(axis=0)
-    eligible = np.flatnonzero(per_pitch > 0.75 * best)
+    eligible = np.flatnonzero(per_pitch > SAME_LATTICE * best)
     last = eligible[-1]
     while per_pitch[last - 1] > per_pitch[last]:
         last -= 1
@@ -194,7 +228,8 @@ def block_sides(corners: np.ndarray, name: str) -> tuple[float, float]:
     lengths = np.hypot(*sides.T)
     turns = sides[:, 0] * np.roll(sides[:, 1], -1) - sides[:, 1] * np.roll(sides[:, 0], -1)
     pitch = math.sqrt(abs(turns).mean()) / BLOCK_CELLS
-    if not (lengths.min() > 0 and lengths.max() < 1.05 * lengths.min() and turns.min() > 0.95 * lengths.mean() ** 2):
+    even = lengths.min() > 0 and lengths.max() < (1 + SQUARE_TOLERANCE) * lengths.min()
+    if not (even and turns.min() > (1 - SQUARE_TOLERANCE) * lengths.mean() ** 2):
         shown = ", ".join(f"{length:.0f}" for length in lengths)
         raise ValueError(
             f"{name}: found corners of a block with sides of {shown} pixels, expected a square: the corners of a block "
@@ -419,7 +454,7 @@ def fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.n
         ValueError: too few sides of cells stand out.
     """
     height, width = lines.shape
-    for distance, reach in ((5.0, 0.2), (9.0, 0.12), (30.0, 0.12), (30.0, 0.06), (30.0, 0.05)):
+    for distance, reach in ROUNDS:
         origin, step_a, step_b = lattice
         inverse = np.linalg.inv(np.column_stack([step_a, step_b]))
         outline = (np.array([[0, 0], [width, 0], [0, height], [width, height]]) - origin) @ inverse.T
@@ -430,12 +465,11 @@ def fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.n
         for across, along in ((step_a, step_b), (step_b, step_a)):
             strength, offset, inside = measure_edges(lines, origin, along, across, -span, span, reach)
             families.append((strength, inside))
-            # A quarter of all sides or more belong to the matrix, also in a frame with wide margins.
             measured = strength[inside]
-            typical = float(np.percentile(measured, 80)) if measured.size else 0.0
-            use = inside & (strength > 0.5 * typical) & (strength < 2 * typical)
+            typical = float(np.percentile(measured, GRID_SIDE_PERCENTILE)) if measured.size else 0.0
+            use = inside & (strength > SIDE_STRENGTHS[0] * typical) & (strength < SIDE_STRENGTHS[1] * typical)
             line, segment = np.nonzero(use)
-            if line.size < 12:
+            if line.size < FEWEST_SIDES:
                 raise ValueError(f"{name}: not a CDMAM image: only {line.size} sides of grid cells were found")
             line, segment = line - span, segment - span
             places = origin + (segment + 0.5)[:, None] * along + (line + offset[use])[:, None] * across
@@ -444,7 +478,7 @@ def fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.n
             for _ in range(3):
                 plane, *_ = np.linalg.lstsq(design[keep], line[keep].astype(float), rcond=None)
                 error = design @ plane - line
-                keep = np.abs(error) < 4 * 1.4826 * np.median(np.abs(error[keep])) + 1e-6
+                keep = np.abs(error) < OUTLIER_SD * np.median(np.abs(error[keep])) + 1e-6
             deviation = np.full(strength.shape, np.nan)
             deviation[line[keep] + span, segment[keep] + span] = error[keep]
             deviations.append(deviation)
@@ -456,7 +490,8 @@ def fit_lattice(lines: np.ndarray, lattice: np.ndarray, name: str) -> tuple[np.n
         steps = np.linalg.inv(gradient)
         lattice = np.vstack([-steps @ constant, steps.T])
         residual = math.sqrt(np.mean(squares))
-    typical = [float(np.median(s[i & (s > 0.5 * np.percentile(s[i], 80))])) for s, i in families]
+    least = [SIDE_STRENGTHS[0] * np.percentile(s[i], GRID_SIDE_PERCENTILE) for s, i in families]
+    typical = [float(np.median(s[i & (s > weakest)])) for (s, i), weakest in zip(families, least, strict=True)]
     strength = [np.clip(s / t, 0, 1) for (s, _), t in zip(families, typical, strict=True)]
     return lattice, Sides(strength, [i for _, i in families], deviations, -span, residual)
 
@@ -553,24 +588,24 @@ def candidate_poses(lattice: np.ndarray, sides: Sides, name: str) -> list[Pose]:
         beyond = (sum(float((s * i).sum()) for s, i in zip(sides.strength, sides.inside, strict=True)) - matched) / max(
             around, 1.0
         )
-        found.append((matched / total, within / total, beyond if around > 40 else 0.0, pose))
+        found.append((matched / total, within / total, beyond if around > FEWEST_AROUND else 0.0, pose))
     found.sort(key=lambda entry: (-round(entry[0], 3), nearest_orientation(entry[3].frame)))
     agreement, within, beyond, _ = found[0]
-    if agreement < 0.8 * within or within < 0.5:
+    if agreement < LEAST_AGREEMENT * within or within < LEAST_WITHIN:
         raise ValueError(
             f"{name}: not a CDMAM 3.4 image, or only a part of one (cropped grid): {100 * agreement:.0f} % of the "
             "sides of the matrix's 205 cells were found; image the whole phantom"
         )
-    if within < 0.97 and agreement < 0.9:
+    if within < WHOLE_WITHIN and agreement < WHOLE_AGREEMENT:
         raise ValueError(
             f"{name}: cropped grid: {100 * (1 - within):.0f} % of the sides of the matrix's 205 cells lie outside the "
             "image, expected the whole matrix; image the whole phantom"
         )
-    if beyond > 0.6:
+    if beyond > MOST_BEYOND:
         raise ValueError(
             f"{name}: not a CDMAM 3.4 image: the grid goes on beyond the outline of the matrix's 205 cells"
         )
-    return [pose for score, *_, pose in found if score >= 0.95 * agreement]
+    return [pose for score, *_, pose in found if score >= SAME_AGREEMENT * agreement]
 
 
 def _bends(lattice: np.ndarray, sides: Sides) -> np.ndarray:

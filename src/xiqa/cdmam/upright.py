@@ -10,10 +10,20 @@ import numba
 import numpy as np
 import scipy.fft
 
+from xiqa.cdmam import grid
 from xiqa.cdmam.grid import decimate, line_strength, measure_edges, vertex
 from xiqa.cdmam.phantom import Phantom, block_rows
 
-_MAX_TILT_DEG = 8.0
+LEAST_LINES = 1.2
+"""Sum of the shares of both kinds of lines (2: all) from which the strongest start is a matrix."""
+SAME_START = 0.2
+"""By how much of that sum a start may be worse than the best one and is fitted too."""
+LEAST_SIDES = 0.85
+"""Share of the cells' sides that the fit must find; with fewer a part of the matrix is not in the image."""
+LEAST_COVERED = 0.3
+"""Share of the pixels of the fullest place of a profile that a place needs: with fewer, at corners, it is noise."""
+REACHES = (0.2, 0.12, 0.06, 0.05)
+"""How far from its expected place a side is looked for, in cells, in the rounds of the fit."""
 _BINS = 16  # of a profile per cell
 
 
@@ -49,14 +59,14 @@ def _strongest_grids(flat: np.ndarray) -> list[tuple[float, float]]:
     The lines between columns are one lattice. Those between rows are shifted by half a pitch from block to block, so
     that only every second harmonic of theirs adds up.
     """
-    factor = max(1, round(max(flat.shape) / 450))
+    factor = max(1, round(max(flat.shape) / grid.COARSE_SIDE_PX))
     coarse = decimate(flat, factor)
     window = np.outer(np.hanning(coarse.shape[0]), np.hanning(coarse.shape[1])).astype(np.float32)
     longest = max(coarse.shape)
     size = scipy.fft.next_fast_len(2 * longest, real=True)
     magnitude = np.abs(scipy.fft.rfft2(coarse * window, s=(size, size)))
-    turns = np.deg2rad(np.arange(-_MAX_TILT_DEG, _MAX_TILT_DEG + 0.1, 0.2))
-    pitches = np.geomspace(longest / 60, longest / 7, 450)
+    turns = np.deg2rad(np.arange(-grid.MAX_TILT_DEG, grid.MAX_TILT_DEG + grid.TILT_STEP_DEG / 2, grid.TILT_STEP_DEG))
+    pitches = np.geomspace(longest / grid.MOST_CELLS, longest / grid.FEWEST_CELLS, grid.PITCH_STEPS)
     found = []
     for quarter in (0.0, np.pi / 2):
         columns = _family_power(magnitude, size, turns + quarter, pitches, 4)
@@ -65,7 +75,7 @@ def _strongest_grids(flat: np.ndarray) -> list[tuple[float, float]]:
         strongest = power.max()
         # A grid of half or a third of the pitch has the same peaks under its harmonics: the largest pitch wins.
         per_pitch = power.max(axis=0)
-        last = int(np.flatnonzero(per_pitch > 0.75 * strongest)[-1])
+        last = int(np.flatnonzero(per_pitch > grid.SAME_LATTICE * strongest)[-1])
         while last > 0 and per_pitch[last - 1] > per_pitch[last]:
             last -= 1
         turn = int(power[:, last].argmax())
@@ -98,7 +108,7 @@ def _profile(flat: np.ndarray, direction: np.ndarray, pitch: float, across: np.n
     totals = np.zeros((math.ceil(max(corners)) - first) * _BINS)
     counts = np.zeros_like(totals)
     _sums(flat, direction / pitch, across / pitch, np.array(span), first, totals, counts)
-    enough = counts > 0.3 * counts.max()
+    enough = counts > LEAST_COVERED * counts.max()
     if not enough.any():
         return totals, first
     profile = np.where(enough, totals / np.maximum(counts, 1), 0.0)
@@ -158,7 +168,7 @@ def _starts(
 def _fit_frame(lines: np.ndarray, frame: np.ndarray, phantom: Phantom) -> tuple[np.ndarray, float, float]:
     """Fit the frame (affine) to the sides of all cells: the frame, the residual in pixels, the share of sides found."""
     columns = phantom.present.shape[1]
-    for reach in (0.2, 0.12, 0.06, 0.05):
+    for reach in REACHES:
         origin, smaller, thicker = frame
         measured = []
         for across, along in ((smaller, thicker), (thicker, smaller)):
@@ -177,15 +187,15 @@ def _fit_frame(lines: np.ndarray, frame: np.ndarray, phantom: Phantom) -> tuple[
         typical = max(np.median(sides[:, 4]) for sides in measured)
         gradient, constant, squares, shares = [], [], [], []
         for sides, across in zip(measured, (smaller, thicker), strict=True):
-            use = (sides[:, 4] > 0.5 * typical) & (sides[:, 4] < 2 * typical)
+            use = (sides[:, 4] > grid.SIDE_STRENGTHS[0] * typical) & (sides[:, 4] < grid.SIDE_STRENGTHS[1] * typical)
             shares.append(use.mean())
-            if use.sum() < 12:
+            if use.sum() < grid.FEWEST_SIDES:
                 return frame, math.inf, 0.0
             design, wanted, keep = sides[use, :3], sides[use, 3], np.ones(int(use.sum()), bool)
             for _ in range(3):
                 plane, *_ = np.linalg.lstsq(design[keep], wanted[keep], rcond=None)
                 error = design @ plane - wanted
-                keep = np.abs(error) < 4 * 1.4826 * np.median(np.abs(error[keep])) + 1e-6
+                keep = np.abs(error) < grid.OUTLIER_SD * np.median(np.abs(error[keep])) + 1e-6
             gradient.append(plane[:2])
             constant.append(plane[2])
             squares.append(np.mean(error[keep] ** 2) * float(across @ across))
@@ -210,16 +220,15 @@ def find_upright(flat: np.ndarray, phantom: Phantom, name: str, sides: tuple[flo
     """
     grids = _strongest_grids(flat) if sides is None else [(sides[0] + turn, sides[1]) for turn in (0, math.pi / 2)]
     starts = _starts(flat, phantom, grids)
-    if starts[0][0] < 1.2:
+    if starts[0][0] < LEAST_LINES:
         raise ValueError(
             f"{name}: not a CDMAM {phantom.version} image: {50 * max(starts[0][0], 0):.0f} % of the lines of its "
             "upright grid stand out; image the whole phantom"
         )
-    fits = [
-        (*_fit_frame(flat * sign, frame, phantom), sign) for score, frame, sign in starts if score > starts[0][0] - 0.2
-    ]
+    good = [(frame, sign) for score, frame, sign in starts if score > starts[0][0] - SAME_START]
+    fits = [(*_fit_frame(flat * sign, frame, phantom), sign) for frame, sign in good]
     frame, residual, share, sign = max(fits, key=lambda fit: fit[2])
-    if share < 0.85:
+    if share < LEAST_SIDES:
         raise ValueError(
             f"{name}: not a CDMAM {phantom.version} image, or only a part of one (cropped grid): {100 * share:.0f} % "
             f"of the sides of its {int(phantom.present.sum())} cells were found; image the whole phantom"
