@@ -42,7 +42,7 @@ def score(
             scores.append(regression.scores(test, target).assign(**model, **own))
             comparisons.append(regression.compare(test, shortcuts, target).assign(**model, **own))
         for name, predictions in shortcuts.items():
-            known = {"architecture": f"shortcut: {name}", "weights": "trained", "seed": ENSEMBLE}
+            known = {"architecture": f"shortcut: {name}", "weights": "trained", "seed": models[0]["seed"]}
             scores.append(regression.scores(predictions, target).assign(**known, **own))
     first = ["architecture", "weights", "seed", "target"]
     for name, parts in (("scores", scores), ("comparison", comparisons)):
