@@ -255,38 +255,32 @@ def added(group: str) -> dict[str, Any]:
     return {point.name: point.load() for point in entry_points(group=group)}
 
 
-def method_of(name: str) -> Method:
-    """The entry of a saliency method, also of another package's.
+def _entry(what: str, name: str, own: dict[str, Any], group: str) -> Any:
+    """What a table has under a name, or another package adds; a ValueError that lists the table otherwise."""
+    found = own.get(name) or added(group).get(name)
+    if found is None:
+        raise ValueError(f"{what}: found '{name}', expected one of {', '.join(own)}")
+    return found
 
-    Raises:
-        ValueError: no method has this name.
-    """
-    if name not in METHODS and name not in added("xiqa.methods"):
-        raise ValueError(f"method: found '{name}', expected one of {', '.join(METHODS)}")
-    return METHODS[name] if name in METHODS else added("xiqa.methods")[name]
+
+def method_of(name: str) -> Method:
+    """The entry of a saliency method, also of another package's; a ValueError if there is none."""
+    return _entry("method", name, METHODS, "xiqa.methods")
 
 
 def module_of(name: str) -> str:
-    """Full name of the module that makes the maps of a method, also of another package's.
+    """Full name of the module that makes the maps of a method, also of another package's; a ValueError without.
 
-    Raises:
-        ValueError: no method has this name.
+    It looks at one column of the table: what only needs the module rests on nothing else of it.
     """
-    if name not in MODULES and name not in added("xiqa.methods"):
-        raise ValueError(f"method: found '{name}', expected one of {', '.join(MODULES)}")
-    module = MODULES[name] if name in MODULES else added("xiqa.methods")[name].module
+    found = _entry("method", name, MODULES, "xiqa.methods")
+    module = found if isinstance(found, str) else found.module
     return module if "." in module else f"xiqa.saliency.{module}"
 
 
 def layout_of(name: str) -> Layout:
-    """The entry of a format (layout of files), also of another package's.
-
-    Raises:
-        ValueError: no format has this name.
-    """
-    if name not in LAYOUTS and name not in added("xiqa.readers"):
-        raise ValueError(f"format: found '{name}', expected one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[name] if name in LAYOUTS else added("xiqa.readers")[name]
+    """The entry of a format (layout of files), also of another package's; a ValueError if there is none."""
+    return _entry("format", name, LAYOUTS, "xiqa.readers")
 
 
 def reader_module(name: str) -> str:
