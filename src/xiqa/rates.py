@@ -170,7 +170,7 @@ class Rates:
         ends = []
         with tempfile.TemporaryDirectory() as folder:
             train_member(
-                [step] * 4, cdmam.network, training, size=size, input_mean=2000.0, input_sd=1000.0, seed=0, member=0,
+                [step] * 4, cdmam.network, training, size=size, input_scale=(2000.0, 1000.0), seed=0, member=0,
                 folder=folder, threads=self.config.compute.threads, device=self.config.compute.device,
                 progress=lambda row: ends.append(self.clock()),
             )  # fmt: skip

@@ -138,7 +138,7 @@ def trained(tmp_path_factory):
     training = Training(epochs=(3, 3, 3, 3), batch_size=4, learning_rate=2e-2)
     steps = [step, *(dataclasses.replace(step, images=counts[:0, None], labels_um=labels[:0]) for _ in range(3))]
     mean, sd = float(counts.mean()), float(counts.std())
-    train_member(steps, SMALL, training, size=SIZE, input_mean=mean, input_sd=sd, seed=0, member=0, folder=folder)
+    train_member(steps, SMALL, training, size=SIZE, input_scale=(mean, sd), seed=0, member=0, folder=folder)
     return [folder]
 
 

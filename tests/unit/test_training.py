@@ -43,7 +43,7 @@ def four_steps() -> list[TrainingStep]:
 
 def run(folder: Path, training: Training = TRAINING, **changes) -> Path:
     steps = changes.pop("steps", None) or four_steps()
-    options = {"size": SIZE, "input_mean": 500.0, "input_sd": 10.0, "seed": 1, "member": 0, "folder": folder}
+    options = {"size": SIZE, "input_scale": (500.0, 10.0), "seed": 1, "member": 0, "folder": folder}
     network = NETWORK.model_copy(update={"dropout": changes.pop("dropout", 0.2)})
     return train_member(steps, network, training, **(options | changes))
 
@@ -233,7 +233,7 @@ def test_a_loss_that_is_no_number_stops_with_step_epoch_and_batch(tmp_path):
     ]  # recordings may be float
     steps[1].images[:] = np.nan
     with pytest.raises(FloatingPointError, match=r"step 2 \(step_1\), epoch 4, batch \d of 4"):
-        run(tmp_path, steps=steps, input_mean=500.0)
+        run(tmp_path, steps=steps)
     assert not (tmp_path / "weights.safetensors").exists()
 
 

@@ -46,8 +46,7 @@ def train_member(
     training: Training,
     *,
     size: int,
-    input_mean: float,
-    input_sd: float,
+    input_scale: tuple[float, float],
     seed: int,
     member: int,
     folder: str | os.PathLike,
@@ -67,8 +66,7 @@ def train_member(
         network: widths and form of the network.
         training: epochs, batch size, learning rate, weight decay, distance of checkpoints.
         size: rows and columns of the images.
-        input_mean: mean of all training images in counts (see `training_loop.input_statistics`).
-        input_sd: standard deviation of all training images in counts.
+        input_scale: mean and standard deviation of all training images in counts (`training_loop.input_statistics`).
         seed: seed of the study.
         member: number of the member; members differ in their initial weights, order, mirroring and dropout.
         folder: where the outputs go, and the checkpoints as long as the training runs.
@@ -87,16 +85,13 @@ def train_member(
     Reference: Amanova et al. 2022, section 2.2 and appendix D; Adam with L2 on every parameter, as in torch.
     """
     folder = Path(folder)
-    for step in (*steps, *([validation] if validation is not None else [])):
-        _check(step, size)
-    if len(steps) != len(training.epochs):
-        raise ValueError(f"steps: found {len(steps)}, expected {len(training.epochs)}, one for each of training.epochs")
+    _check_steps(steps, validation, size, len(training.epochs))
     description = {
         "network": network.model_dump(mode="json"),
         "training": training.model_dump(mode="json", exclude={"members", "checkpoint_epochs"}),
         "size": size,
-        "input_mean": float(input_mean),
-        "input_sd": float(input_sd),
+        "input_mean": float(input_scale[0]),
+        "input_sd": float(input_scale[1]),
         "seed": seed,
         "member": member,
         "threads": threads,
@@ -116,7 +111,7 @@ def train_member(
         adam = torch.optim.Adam(_groups(net, training.variance_rate), weight_decay=training.weight_decay, fused=True)
         history = run_epochs(
             net, adam, sum(training.epochs),
-            _epoch(net, adam, steps, training, _Streams(seed, member), (input_mean, input_sd), validation),
+            _epoch(net, adam, steps, training, _Streams(seed, member), input_scale, validation),
             folder=folder, description=description, checkpoint_epochs=training.checkpoint_epochs, progress=progress,
         )  # fmt: skip
     net.to("cpu", memory_format=torch.contiguous_format)
@@ -126,6 +121,13 @@ def train_member(
     files.write_json(folder / MODEL_FILE, description)
     end_training(folder)
     return folder
+
+
+def _check_steps(steps: Sequence[TrainingStep], validation: TrainingStep | None, size: int, expected: int) -> None:
+    for step in (*steps, *([validation] if validation is not None else [])):
+        _check(step, size)
+    if len(steps) != expected:
+        raise ValueError(f"steps: found {len(steps)}, expected {expected}, one for each of training.epochs")
 
 
 class _Streams(NamedTuple):

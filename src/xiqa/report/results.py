@@ -18,50 +18,18 @@ def page(folder: Path, commit: str, command: str) -> str:
         command: what was run, how long it took, and on what.
     """
 
-    def table(name: str) -> pd.DataFrame:
-        return pd.read_csv(folder / "cdmam/tables" / f"{name}.csv")
-
-    lines = (
-        (folder / "cdmam/findings.md").read_text(encoding="utf-8").split("\n", 2)[2].strip().splitlines(keepends=True)
-    )
-    findings = "".join(line for line in lines if not line.startswith("!["))
-    scores = table("prediction_scores")[
-        ["group", "n", "rmse_midpoint_um", "rmse_midpoint_low_um", "rmse_midpoint_high_um", "rmse_shortcut_um",
-         "rmse_train_mean_um", "relative_error", "coverage_95", "coverage_95_calibrated", "censored_share",
-         "against_shortcut"]
-    ]  # fmt: skip
-    modified = table("modified_image_summary")[
-        ["group", "method", "form", "n", "lowered", "lowered_share_low", "lowered_share_high", "median_change_um",
-         "median_change_low_um", "median_change_high_um", "p_value"]
-    ]  # fmt: skip
-    shares = table("structure_share_summary").query("method == 'omig'")
-    shares = shares.assign(
-        structure=[
-            s if pd.isna(d) else f"disc {d:g} mm"
-            for s, d in zip(shares["structure"], shares["diameter_mm"], strict=True)
-        ]
-    )
-    overall = shares.query("group == 'all'")[
-        ["structure", "n", "share_abs", "share_area", "enrichment", "enrichment_low", "enrichment_high", "share_signed"]
-    ]
-    groups = shares.query("group != 'all'").pivot(index="structure", columns="group", values="enrichment")
-    groups = groups.reindex(overall["structure"]).reset_index()
+    text, scores = _of_predictions(folder)
     verdicts = scores.groupby("against_shortcut", sort=False)["group"].agg(", ".join)
-    above, below = overall["enrichment_low"] > 1, overall["enrichment_high"] < 1
-    upsampling = table("upsampling").groupby("method", sort=False).agg(
-        images=("image", "size"), draws=("draws", "first"), seconds_median=("seconds", "median"),
-        mean_visits_median=("mean_visits", "median"), never_visited_largest=("never_visited", "max"),
-        relative_standard_error_median=("relative_standard_error", "median"),
-    ).reset_index()  # fmt: skip
-    parameters = table("omig_parameters")
-    parameters["change_percent"] = 100 * (parameters["midpoint_after_um"] / parameters["midpoint_before_um"] - 1)
-    parameters = parameters.groupby(["c", "steps"])[["change_percent", "map_norm"]].median().reset_index()
+
+    def table(name: str) -> pd.DataFrame:
+        return _table(folder, name)
+
     return f"""# Results of the study of record (simulated images)
 
 Numbers of one run of {command} at commit `{commit}`. Every image is simulated; "recorded_standin" is
 another virtual system, not a recording. `python -m xiqa.report results` made this page from the tables of that run.
 
-{findings}
+{text}
 
 ## Contrast-detail curves read out (cdc_um; 64 images per setting; * censored)
 
@@ -94,7 +62,56 @@ each:
 Calibration of the uncertainty on validation settings, each judged by the factor from the others:
 
 {_markdown(table("uncertainty_calibration"))}
-## Does a map do what it promises?
+{_of_maps(folder)}"""
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame:
+    """A table of the study."""
+    return pd.read_csv(folder / "cdmam/tables" / f"{name}.csv")
+
+
+def _of_predictions(folder: Path) -> tuple[str, pd.DataFrame]:
+    """The findings without their pictures, and the scores of the predictions."""
+    lines = (
+        (folder / "cdmam/findings.md").read_text(encoding="utf-8").split("\n", 2)[2].strip().splitlines(keepends=True)
+    )
+    text = "".join(line for line in lines if not line.startswith("!["))
+    scores = _table(folder, "prediction_scores")[
+        ["group", "n", "rmse_midpoint_um", "rmse_midpoint_low_um", "rmse_midpoint_high_um", "rmse_shortcut_um",
+         "rmse_train_mean_um", "relative_error", "coverage_95", "coverage_95_calibrated", "censored_share",
+         "against_shortcut"]
+    ]  # fmt: skip
+    return text, scores
+
+
+def _of_maps(folder: Path) -> str:
+    """What the page says of maps: modified images, shares, upsampling, OMIG's parameters."""
+    modified = _table(folder, "modified_image_summary")[
+        ["group", "method", "form", "n", "lowered", "lowered_share_low", "lowered_share_high", "median_change_um",
+         "median_change_low_um", "median_change_high_um", "p_value"]
+    ]  # fmt: skip
+    shares = _table(folder, "structure_share_summary").query("method == 'omig'")
+    shares = shares.assign(
+        structure=[
+            s if pd.isna(d) else f"disc {d:g} mm"
+            for s, d in zip(shares["structure"], shares["diameter_mm"], strict=True)
+        ]
+    )
+    overall = shares.query("group == 'all'")[
+        ["structure", "n", "share_abs", "share_area", "enrichment", "enrichment_low", "enrichment_high", "share_signed"]
+    ]
+    groups = shares.query("group != 'all'").pivot(index="structure", columns="group", values="enrichment")
+    groups = groups.reindex(overall["structure"]).reset_index()
+    upsampling = _table(folder, "upsampling").groupby("method", sort=False).agg(
+        images=("image", "size"), draws=("draws", "first"), seconds_median=("seconds", "median"),
+        mean_visits_median=("mean_visits", "median"), never_visited_largest=("never_visited", "max"),
+        relative_standard_error_median=("relative_standard_error", "median"),
+    ).reset_index()  # fmt: skip
+    parameters = _table(folder, "omig_parameters")
+    parameters["change_percent"] = 100 * (parameters["midpoint_after_um"] / parameters["midpoint_before_um"] - 1)
+    parameters = parameters.groupby(["c", "steps"])[["change_percent", "map_norm"]].median().reset_index()
+    above, below = overall["enrichment_low"] > 1, overall["enrichment_high"] < 1
+    return f"""## Does a map do what it promises?
 
 {_markdown(modified)}
 Maps other than the first method's are scaled to its norm. Wilson intervals for shares, bootstrap over images for
@@ -122,7 +139,7 @@ replacement covers. A pixel that no draw visited has the value 0 in the map.
 
 Drawing with and without replacement, at equal cost:
 
-{_markdown(table("upsampling_designs"))}
+{_markdown(_table(folder, "upsampling_designs"))}
 ## Length of the path: c and L
 
 Median over one sampled image per group of the change of its own midpoint:

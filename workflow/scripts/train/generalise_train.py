@@ -40,7 +40,7 @@ def train(
         progress(row["epoch"], sum(training.epochs), f"epochs, rmse {row['rmse_midpoint_um']:.4f} µm")
 
     train_member(
-        steps, network, training, size=images.shape[2], input_mean=mean, input_sd=sd, seed=settings["seed"],
+        steps, network, training, size=images.shape[2], input_scale=(mean, sd), seed=settings["seed"],
         member=member, folder=folder, threads=threads, device=settings["device"], progress=show,
     )  # fmt: skip
 

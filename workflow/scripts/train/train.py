@@ -37,7 +37,7 @@ def train(
         progress(row["epoch"], sum(epochs), f"epochs, step {row['step_name']}, rmse {row['rmse_midpoint_um']:.4f} µm")
 
     train_member(
-        steps, network, training, size=settings["size"], input_mean=mean, input_sd=sd, seed=settings["seed"],
+        steps, network, training, size=settings["size"], input_scale=(mean, sd), seed=settings["seed"],
         member=member, folder=folder, threads=threads, device=settings["device"], progress=show,
     )  # fmt: skip
 
