@@ -139,8 +139,18 @@ def write_dicom(
     data.PatientBirthDate, data.PatientSex = "", ""
     data.QualityControlSubject = data.QualityControlImage = "YES"
     data.ImageComments = f"simulated {image_name}"[:1024]
-    data.BodyPartExamined = "BREAST"
     data.AcquisitionNumber = instance_number
+    _describe_view(data)
+    _describe_exposure(data, exposure, detector)
+    _describe_pixels(data, counts)
+    data.PixelData = pixels
+    with atomic_path(path) as temporary:
+        data.save_as(temporary, enforce_file_format=True)
+
+
+def _describe_view(data: Dataset) -> None:
+    """What standard mammography images must say of the breast, though there is none."""
+    data.BodyPartExamined = "BREAST"
     data.ImageLaterality = "L"
     data.OrganExposed = "BREAST"
     data.PositionerType = "MAMMOGRAPHIC"
@@ -153,6 +163,9 @@ def write_dicom(
     data.ViewCodeSequence = [view]
     data.AcquisitionContextSequence = []
 
+
+def _describe_exposure(data: Dataset, exposure: Exposure, detector: Detector) -> None:
+    """Beam and detector."""
     data.KVP = f"{exposure.tube_voltage_kv:g}"
     data.Exposure = round(exposure.exposure_mas)
     data.ExposureInuAs = round(exposure.exposure_mas * 1000)
@@ -162,6 +175,9 @@ def write_dicom(
     data.DetectorConfiguration = "AREA"
     data.ImagerPixelSpacing = [f"{detector.pixel_mm:g}"] * 2
 
+
+def _describe_pixels(data: Dataset, counts: np.ndarray) -> None:
+    """How the counts are stored: linear in exposure, 14 bit."""
     data.SamplesPerPixel = 1
     data.PhotometricInterpretation = "MONOCHROME2"
     data.Rows, data.Columns = counts.shape
@@ -171,9 +187,6 @@ def write_dicom(
     data.PresentationLUTShape = "IDENTITY"
     data.RescaleIntercept, data.RescaleSlope, data.RescaleType = "0", "1", "US"
     data.PixelIntensityRelationship, data.PixelIntensityRelationshipSign = "LIN", 1
-    data.PixelData = pixels
-    with atomic_path(path) as temporary:
-        data.save_as(temporary, enforce_file_format=True)
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:

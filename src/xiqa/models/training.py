@@ -102,8 +102,7 @@ def train_member(
         torch.manual_seed(stream_seed(seed, "initial weights", member))
         net = build_member(size, network)
         if training.first_filters == "zero_sum" and isinstance(net, CDCNet):
-            # Noise and edges, not brightness, which differs far more between settings, then set the scale of the
-            # first batch normalisation.
+            # Noise and edges, not brightness, then set the scale of the first batch normalisation.
             net.conv1.weight.data -= net.conv1.weight.data.mean((1, 2, 3), keepdim=True)
         net.set_targets(torch.tensor(np.concatenate([step.labels_um for step in steps]), dtype=torch.float32))
         _swap_feature_order(net, to_channels_last=True)
