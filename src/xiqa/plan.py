@@ -225,7 +225,8 @@ def work_of(config: Config, images: Mapping[str, int], recordings: int = 0, chai
     if "images" in chains and config.datasets:
         for name in config.datasets:
             found += image_work(config, name, images.get(name))
-        found.append(Work("images", "comparison of sets and methods", 1 + bool(config.saliency.families)))
+        if any(dataset.task == "classification" for dataset in config.datasets.values()):
+            found.append(Work("images", "comparison of sets and methods", 1 + bool(config.saliency.families)))
     if chains == {"CDMAM", "images"}:
         found.append(Work("both", "tracking in MLflow", 1))
     return found

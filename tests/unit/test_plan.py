@@ -59,6 +59,14 @@ def test_work_of_own_images_follows_from_their_number(root):
     assert work(config, "mine", 40)["score_fidelity"] == 9 * 10
 
 
+def test_a_regression_has_no_jobs_of_classifications(root):
+    mine = OWN | {"task": "regression", "members": 2}
+    config = study(root, {"datasets": {"mine": mine, **NO_TWINS}})
+    found = plan.work_of(config, {"mine": 40}, chains=["images"])
+    assert sum(part.jobs for part in found) == 22  # as Snakemake counted them
+    assert not {"score_localisation", "comparison of sets and methods"} & {part.stage for part in found}
+
+
 def test_work_of_the_cdmam_chain_is_that_of_the_paper(root):
     config = study(root, yaml.safe_load((root / "config/paper_amanova_2022.yaml").read_text()))
     found = {part.stage: part for part in plan.cdmam_work(config) if part.rate != ("gradient",) or part.jobs}

@@ -94,9 +94,9 @@ def test_the_noise_of_an_image_is_estimated_in_spite_of_its_edges():
     assert shortcut_features(noisy[None])["noise_sd"][0] == pytest.approx(0.2, rel=0.05)
 
 
-def findings_of(worst: str) -> str:
+def findings_of(worst: str, patients: int = 20) -> str:
     network = {"architecture": "small_resnet", "weights": "trained", "seed": "ensemble"}
-    scores = regression.scores(predictions(), "target").assign(**network)
+    scores = regression.scores(predictions(patients), "target").assign(**network)
     compared = pd.DataFrame(
         [{"target": "target", "shortcut": "header", "network_rmse": 0.5, "shortcut_rmse": 0.6, "ci_low": -1.0,
           "verdict": worst, "n_patients": 20, **network}]
@@ -119,3 +119,11 @@ def test_findings_say_what_the_tables_say():
     assert "Maps of 0 of 1 controls" in text
     assert "The ensemble is worse than the shortcut" in findings_of("worse")
     assert "is not told apart from the shortcut" in findings_of("not told apart")
+
+
+def test_findings_of_few_patients_say_that_nothing_can_be_said():
+    text = findings_of("not told apart", patients=4)
+    assert "nan" not in text
+    assert "too few patients: 4, expected 6" in text
+    assert "whether that differs from the 95 % it should be cannot be said" in text
+    assert "not told apart from the 95 %" not in text

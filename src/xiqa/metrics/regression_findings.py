@@ -84,7 +84,9 @@ def _uncertainty(told: pd.DataFrame) -> str:
     covered, ratio, rank = (
         told.loc[name] for name in ("coverage_95", "error_over_uncertainty", "error_with_uncertainty")
     )
-    if covered["ci_low"] > 0.95:
+    if np.isnan(covered["ci_low"]):
+        verdict = "whether that differs from the 95 % it should be cannot be said"
+    elif covered["ci_low"] > 0.95:
         verdict = "it is stated too large"
     elif covered["ci_high"] < 0.95:
         verdict = "it is stated too small"
@@ -92,8 +94,8 @@ def _uncertainty(told: pd.DataFrame) -> str:
         verdict = "that is not told apart from the 95 % it should be"
     tells = "tells" if rank["ci_low"] > 0 else "is not shown to tell"
     return (
-        f"{100 * covered['value']:.0f} % ({100 * covered['ci_low']:.0f} to {100 * covered['ci_high']:.0f} %) of the "
-        f"errors are within 1.96 standard uncertainties: {verdict}. Errors are {_value(ratio)} times the uncertainty, "
+        f"The share of errors within 1.96 standard uncertainties is {_value(covered)}: {verdict}. "
+        f"Errors are {_value(ratio)} times the uncertainty, "
         f"which {tells} large errors from small ones (rank correlation {_value(rank)})."
     )
 
@@ -132,6 +134,8 @@ def _of_method(row: pd.Series) -> str:
 
 
 def _value(row: pd.Series) -> str:
+    if np.isnan(row["value"]):
+        return "not defined"
     if np.isnan(row["ci_low"]):
         return f"{row['value']:.3g} (no interval: {row['reason']})"
     return f"{row['value']:.3g} (95 % interval {row['ci_low']:.3g} to {row['ci_high']:.3g})"
