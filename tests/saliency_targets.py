@@ -1,4 +1,4 @@
-"""Targets that the saliency tests explain: closed forms, and small networks by plain float64 autograd."""
+"""Midpoints that the saliency tests explain: closed forms, and small networks by plain float64 autograd."""
 
 from types import SimpleNamespace
 
@@ -7,14 +7,26 @@ import torch
 
 from xiqa.config import Network
 from xiqa.models.cdc_net import CDCNet
+from xiqa.saliency.of_ensemble import ExplainedEnsemble, explain_ensemble
+
+
+def explain(midpoint, x, method, members=False, **options):
+    """Maps (n, s, s) of the scalar -midpoint, with the members' parts where they are asked for; 0 is wiped in."""
+    found = explain_ensemble(ExplainedEnsemble(midpoint), x, method, members, **{"baseline": 0.0, **options})
+    return found if members else found[0]
 
 
 class FormulaTarget:
     """Members given as pairs of functions of x (n, s, s): value (n,) and gradient (n, s, s); counts its calls."""
 
-    def __init__(self, *members):
+    def __init__(self, *members, dtype=torch.float64):
         self.members = members
+        self.ensemble = SimpleNamespace(members=list(members))
+        self.dtype = dtype
         self.gradient_calls = 0
+
+    def of_members(self):
+        return [FormulaTarget(member, dtype=self.dtype) for member in self.members]
 
     def value(self, x):
         return np.mean([value(x) for value, _ in self.members], axis=0)
@@ -33,7 +45,8 @@ def linear(*weights, bias=0.0):
         *(
             (lambda x, w=w: (x * w).sum((1, 2)) + bias, lambda x, w=w: np.broadcast_to(w, x.shape).astype(x.dtype))
             for w in weights
-        )
+        ),
+        dtype=torch.from_numpy(weights[0]).dtype,
     )
 
 
@@ -57,8 +70,13 @@ def small_net(seed=0, size=22, **network):
 class NetTarget:
     """The ensemble midpoint in float64 by plain autograd, one member after the other."""
 
+    dtype = torch.float64
+
     def __init__(self, *nets):
         self.ensemble = SimpleNamespace(members=list(nets))
+
+    def of_members(self):
+        return [NetTarget(net) for net in self.ensemble.members]
 
     def value(self, x):
         return self.member_gradients(x)[0].mean(0)
@@ -66,6 +84,7 @@ class NetTarget:
     def gradient(self, x):
         return self.member_gradients(x)[1].mean(0)
 
+    @torch.enable_grad()
     def member_gradients(self, x):
         values, gradients = [], []
         for net in self.ensemble.members:

@@ -17,7 +17,7 @@ from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure, Network
 from xiqa.models.cdc_net import CDCNet
 from xiqa.models.ensemble import Ensemble
-from xiqa.saliency.midpoint import MidpointGradient, why_no_kernels
+from xiqa.models.midpoint import MidpointGradient, why_no_kernels
 from xiqa.segmentation import regions, segment
 
 _SIDE = 40

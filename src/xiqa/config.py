@@ -28,9 +28,9 @@ from xiqa.files import write_text
 from xiqa.registry import (
     ARCHITECTURES,
     CONTROLS,
-    ENSEMBLE_METHODS,
     LAYOUTS,
     METHODS,
+    OF_ENSEMBLES,
     OF_TRANSFORMERS,
     WITH_OFFICIAL_PARTS,
     WITH_TARGETS,
@@ -73,7 +73,7 @@ class OneOf:
         return core_schema.no_info_wrap_validator_function(check, literal) if self.group else literal
 
 
-Method = Annotated[str, OneOf(ENSEMBLE_METHODS)]
+Method = Annotated[str, OneOf(OF_ENSEMBLES)]
 Attribution = Annotated[str, OneOf(METHODS, "xiqa.methods")]
 Architecture = Annotated[str, OneOf(ARCHITECTURES)]
 DatasetFormat = Annotated[str, OneOf(LAYOUTS, "xiqa.readers")]
@@ -289,7 +289,7 @@ class Explain(Section):
 class Upsampling(Section):
     """Upsampling to full resolution, algorithm 2 of Amanova 2022."""
 
-    methods: tuple[Method, ...] = Field(("omig", "sensitivity"), description="methods that are upsampled")
+    methods: tuple[Method, ...] = Field(("omig", "gradient"), description="methods that are upsampled")
     groups: tuple[str, ...] = Field(
         ("scenario_1", "recorded_standin", "scenario_4"), description="test groups whose images are upsampled"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xiqa.registry import ENSEMBLE_METHODS, METHODS, added, base_method
+from xiqa.registry import METHODS, added, base_method
 
 GROUP_NAMES = {
     "scenario_1": "scenario #1",
@@ -25,7 +25,7 @@ def method_name(method: str) -> str:
     """A saliency method's name as figures print it."""
     base = base_method(method)
     variant = {"": "", "_smooth": ", smooth", "_top": ", best regions"}[method.removeprefix(base)]
-    known = METHODS.get(base) or ENSEMBLE_METHODS.get(base) or added("xiqa.methods").get(base)
+    known = METHODS.get(base) or added("xiqa.methods").get(base)
     return (known.label if known else base.replace("_", " ")) + variant
 
 

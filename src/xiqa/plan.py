@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from xiqa.config import Config, Dataset, NetworkPlan
-from xiqa.registry import ENSEMBLE_METHODS, WITHOUT_RELU, base_method
+from xiqa.registry import CONTROLS, MODULES, WITHOUT_RELU, base_method
 
 Key = tuple[str, ...]
 """What a rate is of: the kind of work, and the data set, network or methods that it depends on."""
@@ -94,9 +94,9 @@ def cdmam_work(config: Config, recordings: int = 0) -> list[Work]:
                 ("gradient",),
             )
             for method in explain.methods
-            if not method.startswith(("occlusion", "control"))
+            if not method.startswith("occlusion") and method not in CONTROLS
         ),
-        Work("CDMAM", "explain", len({ENSEMBLE_METHODS[method].module for method in explain.methods})),
+        Work("CDMAM", "explain", len({MODULES[method] for method in explain.methods})),
     ]  # fmt: skip
     if "omig" in explain.methods:
         gradients = groups * members * len(explain.c_values) * sum(explain.step_values)

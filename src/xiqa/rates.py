@@ -37,6 +37,7 @@ from xiqa.metrics.maps.road import road
 from xiqa.models.cascade import cascade
 from xiqa.models.cdc_net import CDCNet
 from xiqa.models.ensemble import Ensemble
+from xiqa.models.midpoint import MidpointGradient
 from xiqa.models.model import Model, predictor
 from xiqa.models.model_training import TrainingImages, train_model
 from xiqa.models.task import Classification, Regression, Task
@@ -45,7 +46,6 @@ from xiqa.models.zoo import build, cam_layer, multi_layers
 from xiqa.plan import Key
 from xiqa.registry import base_method, reader_module
 from xiqa.saliency.attribution import attribute_many, known_options
-from xiqa.saliency.midpoint import MidpointGradient
 
 ENOUGH_S = 0.3
 """A measurement is repeated until it took so long, in seconds."""

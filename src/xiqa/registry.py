@@ -23,6 +23,7 @@ class Method(NamedTuple):
         falling: its map falls where a pixel speaks for the class; scores and peaks take its negative.
         control: it knows nothing of the network.
         needs: what a network must have: "relu", "attention", or nothing.
+        linear: its map of a mean of outputs is the mean of its maps of each.
     """
 
     module: str
@@ -32,6 +33,7 @@ class Method(NamedTuple):
     falling: bool = False
     control: bool = False
     needs: str = ""
+    linear: bool = False
 
 
 class Architecture(NamedTuple):
@@ -67,9 +69,9 @@ class Layout(NamedTuple):
 
 
 METHODS: dict[str, Method] = {
-    "gradient": Method("one_pass", "gradient", "how the output changes with each pixel"),
+    "gradient": Method("one_pass", "gradient", "how the output changes with each pixel", linear=True),
     "input_x_gradient": Method(
-        "one_pass", "input × gradient", "pixel times gradient: its share in a first-order model"
+        "one_pass", "input × gradient", "pixel times gradient: its share in a first-order model", linear=True
     ),
     "grad_cam": Method("one_pass", "Grad-CAM", "maps of a layer, weighted by their mean gradient", at_layers=True),
     "normgrad_scaling": Method(
@@ -117,7 +119,9 @@ METHODS: dict[str, Method] = {
     "guided_grad_cam": Method(
         "relu_backward", "guided Grad-CAM", "guided backpropagation times Grad-CAM", at_layers=True, needs="relu"
     ),
-    "smoothgrad": Method("smoothgrad", "SmoothGrad", "mean of the gradient over noisy copies of the image"),
+    "smoothgrad": Method(
+        "smoothgrad", "SmoothGrad", "mean of the gradient over noisy copies of the image", linear=True
+    ),
     "smoothgrad_squared": Method(
         "smoothgrad", "SmoothGrad squared", "mean of the squared gradient over noisy copies of the image"
     ),
@@ -125,29 +129,42 @@ METHODS: dict[str, Method] = {
         "gradient_paths",
         "integrated gradients",
         "gradient along the straight line from a baseline, adds up to the change of the output",
+        linear=True,
     ),
     "integrated_gradients_bw": Method(
-        "gradient_paths", "integrated gradients black & white", "mean of integrated gradients from black and from white"
+        "gradient_paths",
+        "integrated gradients black & white",
+        "mean of integrated gradients from black and from white",
+        linear=True,
     ),
     "expected_gradients": Method(
-        "expected_gradients", "expected gradients", "integrated gradients from many reference images"
+        "expected_gradients", "expected gradients", "integrated gradients from many reference images", linear=True
     ),
     "guided_ig": Method(
         "guided_ig", "guided IG", "integrated gradients on a path that moves the pixels with small gradients first"
     ),
-    "blur_ig": Method("blur_ig", "blur IG", "integrated gradients on a path of less and less blur"),
+    "blur_ig": Method("blur_ig", "blur IG", "integrated gradients on a path of less and less blur", linear=True),
     "xrai": Method("xrai", "XRAI", "regions of the image, ranked by their attribution, each on its new pixels"),
     "xrai_fast": Method("xrai", "XRAI (fast)", "regions of the image, ranked by their attribution once"),
-    "occlusion": Method("occlusion", "occlusion", "change of the output when a patch is wiped out", falling=True),
-    "rise": Method("rise", "RISE", "mean of random masks, weighted by the output behind them"),
+    "occlusion": Method(
+        "occlusion", "occlusion", "change of the output when a patch is wiped out", falling=True, linear=True
+    ),
+    "occlusion_pixel": Method(
+        "occlusion_pixel",
+        "occlusion (pixel)",
+        "change of the output when one pixel is wiped out",
+        falling=True,
+        linear=True,
+    ),
+    "rise": Method("rise", "RISE", "mean of random masks, weighted by the output behind them", linear=True),
     "score_cam": Method(
         "score_cam",
         "Score-CAM",
         "maps of a layer, weighted by the output of the image seen through them",
         at_layers=True,
     ),
-    "lrp": Method("lrp_of_module", "LRP", "relevance of the output, handed down layer by layer"),
-    "omig": Method("omig_of_module", "OMIG", "change of the image on the way to a higher output"),
+    "lrp": Method("lrp", "LRP", "relevance of the output, handed down layer by layer", linear=True),
+    "omig": Method("omig", "OMIG", "change of the image on the way to a higher output"),
     "kernel_shap": Method("shap_lime", "KernelSHAP", "Shapley values of superpixels"),
     "lime": Method("shap_lime", "LIME", "a sparse linear model of superpixels"),
     "attention_rollout": Method(
@@ -167,23 +184,6 @@ METHODS: dict[str, Method] = {
     "edges": Method("controls", "edges", "control: strength of the image's edges", control=True),
 }
 """Methods of `xiqa.saliency.attribute`, for any torch module."""
-ENSEMBLE_METHODS: dict[str, Method] = {
-    "omig": Method("omig", "OMIG", "change of the image on the way to a better predicted curve"),
-    "sensitivity": Method("gradient", "sensitivity analysis", "how the midpoint of the curve changes with each pixel"),
-    "input_x_gradient": Method("gradient", "input × gradient", "pixel times gradient of the midpoint"),
-    "integrated_gradients": Method(
-        "gradient", "integrated gradients", "gradient along the straight line from the mean image"
-    ),
-    "occlusion_pixel": Method("occlusion", "occlusion (pixel)", "change of the midpoint when one pixel is replaced"),
-    "occlusion_patch": Method("occlusion", "occlusion (patch)", "change of the midpoint when a patch is replaced"),
-    "lrp": Method("lrp", "LRP", "relevance of the midpoint, handed down layer by layer"),
-    "control_uniform": Method("controls", "control: random", "control: random numbers", control=True),
-    "control_centre": Method(
-        "controls", "control: centre", "control: a Gaussian at the centre of the image", control=True
-    ),
-    "control_edge": Method("controls", "control: edges", "control: strength of the image's edges", control=True),
-}
-"""Methods that explain the midpoint of the curve that a CDC ensemble predicts; `module` is the family of their job."""
 ARCHITECTURES: dict[str, Architecture] = {
     "small_resnet": Architecture(options=("blocks", "first_pooling", "width")),
     "small_vgg": Architecture(options=("width",)),
@@ -214,6 +214,11 @@ MODULES = {name: entry.module for name, entry in METHODS.items()}
 FALLING = frozenset(name for name, entry in METHODS.items() if entry.falling) | {"occlusion_smooth"}
 CONTROLS = tuple(name for name, entry in METHODS.items() if entry.control)
 LAYERED = frozenset(name for name, entry in METHODS.items() if entry.at_layers)
+LINEAR = {name: entry.linear for name, entry in METHODS.items()}
+OF_ONE_NETWORK = {name: entry.at_layers or bool(entry.needs) for name, entry in METHODS.items()}
+"""Whether a method looks inside a network, which the mean of several has not."""
+OF_ENSEMBLES = tuple(name for name, inside in OF_ONE_NETWORK.items() if not inside and name != "expected_gradients")
+"""Methods that a study can ask of the mean curve of an ensemble; expected gradients want reference images."""
 OF_TRANSFORMERS = tuple(name for name, entry in METHODS.items() if entry.needs == "attention")
 WITHOUT_RELU = frozenset(name for name, entry in ARCHITECTURES.items() if not entry.relu)
 WITH_TWIN = tuple(name for name, entry in LAYOUTS.items() if entry.twin)

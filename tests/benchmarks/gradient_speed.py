@@ -20,7 +20,7 @@ from rich.table import Table
 
 from xiqa.models.cdc_net import CDCNet
 from xiqa.models.ensemble import Ensemble
-from xiqa.saliency.midpoint import MidpointGradient
+from xiqa.models.midpoint import MidpointGradient
 
 PAPER_GRADIENTS = 50 * 5000 * 10  # L steps, N draws, M members (Amanova 2022, sections 2.4 and 3)
 MATRIX = 2048

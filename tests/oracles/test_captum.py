@@ -5,11 +5,10 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from saliency_targets import NetTarget, small_net
+from saliency_targets import NetTarget, explain, small_net
 from torch import nn
 
 from xiqa.models.cdc_net import folded_convolutions
-from xiqa.saliency import input_x_gradient, integrated_gradients, lrp, occlusion_patch, occlusion_pixel, sensitivity
 
 attr = pytest.importorskip("captum.attr", reason="captum is not installed: pip install -e '.[oracles]'")
 
@@ -42,12 +41,12 @@ def close(ours, theirs, tolerance=1e-10):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
-def test_sensitivity(target, x):
-    close(sensitivity.explain(target, x), -attr.Saliency(midpoint(target)).attribute(as_tensor(x), abs=False))
+def test_gradient(target, x):
+    close(explain(target, x, "gradient"), -attr.Saliency(midpoint(target)).attribute(as_tensor(x), abs=False))
 
 
 def test_input_x_gradient(target, x):
-    close(input_x_gradient.explain(target, x), attr.InputXGradient(midpoint(target)).attribute(as_tensor(x)))
+    close(explain(target, x, "input_x_gradient"), -attr.InputXGradient(midpoint(target)).attribute(as_tensor(x)))
 
 
 @pytest.mark.parametrize("baseline", [0.0, -0.7])
@@ -56,21 +55,21 @@ def test_integrated_gradients(target, x, baseline):
         as_tensor(x), baselines=baseline, n_steps=25, method="riemann_middle"
     )
     # captum rounds the step lengths to float32.
-    close(integrated_gradients.explain(target, x, steps=25, baseline=baseline), theirs, 1e-7)
+    close(explain(target, x, "integrated_gradients", steps=25, baseline=baseline), -theirs, 1e-7)
 
 
 @pytest.mark.parametrize(("patch", "stride"), [(11, 11), (6, 4), (5, 5), (7, 3)])
-def test_patch_occlusion_is_the_negative_of_captum(target, x, patch, stride):
+def test_patch_occlusion_is_captums_of_the_midpoint(target, x, patch, stride):
     theirs = attr.Occlusion(midpoint(target)).attribute(
         as_tensor(x), (1, patch, patch), strides=(1, stride, stride), baselines=0.2
     )
     # captum adds up occlusions in float32.
-    close(occlusion_patch.explain(target, x, patch=patch, stride=stride, baseline=0.2), -theirs, 1e-6)
+    close(explain(target, x, "occlusion", patch=patch, stride=stride, baseline=0.2), theirs, 1e-6)
 
 
-def test_pixel_occlusion_is_the_negative_of_captum(target, x):
+def test_pixel_occlusion_is_captums_of_the_midpoint(target, x):
     theirs = attr.Occlusion(midpoint(target)).attribute(as_tensor(x), (1, 1, 1))
-    close(occlusion_pixel.explain(target, x), -theirs, 1e-6)
+    close(explain(target, x, "occlusion_pixel"), theirs, 1e-6)
 
 
 def folded_network(net):
@@ -108,6 +107,6 @@ def test_lrp(x, hidden):
         elif isinstance(layer, nn.Conv2d | nn.Linear | nn.Flatten):
             layer.rule = rules.EpsilonRule(epsilon=1e-9)
     theirs = attr.LRP(model).attribute(as_tensor(x))
-    ours = lrp.explain(NetTarget(net), x, convolutions=hidden, input_layer="epsilon", epsilon=1e-9)
+    ours = explain(NetTarget(net), x, "lrp", convolutions=hidden, input_layer="epsilon", epsilon=1e-9)
     # The two place the stabiliser on opposite sides where a unit is 0.
-    close(ours, theirs, 1e-6)
+    close(ours, -theirs, 1e-6)

@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn import functional
 
 from xiqa.models.folding import fold_batch_norm, work_in_place
+from xiqa.models.midpoint import PlainGradient
 from xiqa.models.zoo import build
 from xiqa.registry import ARCHITECTURES, METHODS, WITHOUT_RELU
 from xiqa.saliency import attribute, attribute_ensemble, attribute_many, normgrad
 from xiqa.saliency.explained import Activation, Explained
 from xiqa.saliency.layer_maps import onto_image
-from xiqa.saliency.midpoint import PlainGradient
 from xiqa.saliency.references import noisy_copies
 from xiqa.saliency.relu_backward import ReluBackward
 

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from saliency_targets import explain
 
 from xiqa.cdmam.phantom import CELL_PRESENT, DIAMETERS_MM, THICKNESSES_UM
 from xiqa.config import CellsNetwork, Training
 from xiqa.models.cells_net import CellsNet
 from xiqa.models.ensemble import Ensemble, load_ensemble, predict
+from xiqa.models.midpoint import MidpointGradient
 from xiqa.models.training import TrainingStep, train_member
-from xiqa.saliency.midpoint import MidpointGradient
-from xiqa.saliency.omig import explain
 
 SMALL = CellsNetwork(patch_px=8, channels=(3, 4), features=5, templates=2, hidden=4)
 SIZE = 256
@@ -156,7 +156,7 @@ def test_omig_lowers_the_midpoint_and_lies_on_discs_and_empty_places(trained):
     ensemble = load_ensemble(trained)
     target = MidpointGradient(ensemble)
     x = ensemble.normalise(toy(1, 2)[0])
-    change = explain(target, x, c=100.0, steps=5)
+    change = explain(target, x, "omig", c=100.0, steps=5)
     assert change.shape == x.shape
     assert target.value(x + change)[0] < target.value(x)[0]
     by_place = np.abs(change).reshape(16, 2, 8, 16, 2, 8).sum((0, 2, 3, 5))

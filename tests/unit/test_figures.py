@@ -143,27 +143,25 @@ def test_phantom_figure_8_names_every_diameter_and_thickness_and_circles_two_dis
 
 
 def test_image_with_margin_figure_9():
-    maps = {method: signed_map(i) for i, method in enumerate(("occlusion_pixel", "sensitivity", "omig"))}
+    maps = {method: signed_map(i) for i, method in enumerate(("occlusion_pixel", "gradient", "omig"))}
     figure = draw(cdmam_images.plot_margin_image(sampled(), maps, 20), "figure_9")
     assert [a.get_title().split("\n")[0] for a in figure.axes[1:4]] == [
         "occlusion (pixel)",
-        "sensitivity analysis",
+        "gradient",
         "OMIG",
     ]
 
 
 def test_sampled_maps_figure_3_scale_each_map_by_its_own_limit():
     maps = {
-        row: {
-            method: signed_map(i) * scale for i, (method, scale) in enumerate({"sensitivity": 1, "omig": 100}.items())
-        }
+        row: {method: signed_map(i) * scale for i, (method, scale) in enumerate({"gradient": 1, "omig": 100}.items())}
         for row in ("stand-in", "scenario #1", "OOD")
     }
     figure = draw(saliency_maps.plot_sampled_maps(maps, {row: sampled() for row in maps}), "figure_3")
     shown = figure.axes[1].images[0]
     assert shown.get_clim() == (-1, 1)
-    limit = style.signed_limit(maps["stand-in"]["sensitivity"])
-    np.testing.assert_allclose(shown.get_array(), maps["stand-in"]["sensitivity"] / limit, rtol=1e-5)
+    limit = style.signed_limit(maps["stand-in"]["gradient"])
+    np.testing.assert_allclose(shown.get_array(), maps["stand-in"]["gradient"] / limit, rtol=1e-5)
 
 
 @pytest.mark.parametrize("columns", [("map", "cutout"), ("image", "map", "cutout"), ("map", "cutout", "image_cutout")])
@@ -347,7 +345,7 @@ def modified(n: int) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     kinds = [("omig", "published", -0.2), ("omig", "visit_normalised", -14), ("omig", "permuted", 1)]
     rows = []
-    for method, form, percent in [*kinds, ("sensitivity", "visit_normalised", -5)]:
+    for method, form, percent in [*kinds, ("gradient", "visit_normalised", -5)]:
         for image in range(n):
             before = [0.5, 0.4, 0.3][image % 3]
             change = percent * (1 + 0.3 * rng.normal()) if form != "permuted" else rng.normal()
@@ -418,7 +416,7 @@ def test_structure_share_cannot_contradict_its_finding():
 def designs() -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "method": "sensitivity",
+            "method": "gradient",
             "draws": [150, 150, 300, 300],
             "without_replacement": [False, True, False, True],
             "relative_standard_error": [0.91, 0.84, 0.85, 0.71],

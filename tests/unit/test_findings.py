@@ -43,7 +43,7 @@ def test_counts_medians_and_tests_of_modified_images():
     own[0] = 0.02
     permuted = own + 0.09 + 0.001 * np.arange(20)
     rows = modified_rows(
-        {("omig", "visit_normalised"): own, ("omig", "permuted"): permuted, ("sensitivity", "visit_normalised"): own}
+        {("omig", "visit_normalised"): own, ("omig", "permuted"): permuted, ("gradient", "visit_normalised"): own}
     )
     table = summarise_modified_images(rows).set_index(["group", "method", "form"]).loc["all"]
     best = table.loc["omig", "visit_normalised"]
@@ -56,7 +56,7 @@ def test_counts_medians_and_tests_of_modified_images():
     # All 20 differences have one sign and none is tied: the exact one-sided probability is 1 in 2^20.
     assert table.loc["omig", "permuted"]["p_value"] == pytest.approx(2**-20)
     # Equal changes are no evidence, and the reference is not compared with itself.
-    assert np.isnan(table.loc["sensitivity", "visit_normalised"]["p_value"])
+    assert np.isnan(table.loc["gradient", "visit_normalised"]["p_value"])
     assert np.isnan(best["p_value"])
 
 
@@ -111,7 +111,7 @@ def tables(shortcut_error=0.01, ensemble_error=None, image_spread=0.0, images=3,
     train_mean = rows.groupby("diameter_mm", sort=False)["truth_um"].mean().to_numpy()
     changes = {
         ("omig", "published"): -0.0007, ("omig", "visit_normalised"): -0.113, ("omig", "permuted"): 0.012,
-        ("sensitivity", "visit_normalised"): -0.098,
+        ("gradient", "visit_normalised"): -0.098,
     }  # fmt: skip
     steps = 1 + 0.01 * np.arange(images)
     designs = {"draws": [150, 150, 300, 300], "without_replacement": [False, True] * 2}
@@ -126,7 +126,7 @@ def tables(shortcut_error=0.01, ensemble_error=None, image_spread=0.0, images=3,
         ),
         "shares": shares(images),
         "designs": pd.DataFrame(
-            {**designs, "method": "sensitivity", "relative_error_between_repeats": [0.931, 0.912, 0.862, 0.813]}
+            {**designs, "method": "gradient", "relative_error_between_repeats": [0.931, 0.912, 0.862, 0.813]}
         ),
     }
 
@@ -229,7 +229,7 @@ def test_modified_images_say_which_form_and_that_three_prove_little():
     assert "the OMIG map shuffled lowered it in 0 of 3 images (median +0.0121 µm)" in text
     assert "3 images prove little" in text
     text = sentences("Modified image", images=8)
-    assert "by more than the OMIG map shuffled and the map of sensitivity analysis at equal norm (Wilcoxon" in text
+    assert "by more than the OMIG map shuffled and the map of gradient at equal norm (Wilcoxon" in text
     assert "prove little" not in text
 
 

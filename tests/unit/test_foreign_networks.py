@@ -26,7 +26,7 @@ OPTIONS = {
     "occlusion": {"patch": 5, "stride": 3},
     "rise": {"masks": 20},
     "score_cam": {"channels": 4},
-    "omig_of_module": {"steps": 4},
+    "omig": {"steps": 4},
     "shap_lime": {"segments": 6, "evaluations": 20},
 }
 """Fewer passes than by default, by family or method."""
@@ -43,7 +43,7 @@ FAMILIES = {
 }
 # Rollout explains attention only, and is tested for itself; of LRP the rules decide what is supported.
 SLOW = ("xrai", "shap_lime")
-COMPARED = [family for family in FAMILIES if family not in ("attention", "lrp_of_module", "controls")]
+COMPARED = [family for family in FAMILIES if family not in ("attention", "lrp", "controls")]
 
 
 def options_of(family):
@@ -113,7 +113,7 @@ def test_lrp_of_foreign_networks_hands_on_the_output_or_is_refused_by_name(name)
         with pytest.raises(ValueError, match=r"LRP: .*found .*expected"):
             attribute(net, x, FOREIGN[name].target, "lrp", **RULES)
         return
-    relevance, plain = importlib.import_module("xiqa.saliency.lrp_of_module").relevance, plainly(name, net)
+    relevance, plain = importlib.import_module("xiqa.saliency.lrp").relevance, plainly(name, net)
     for target, fold in ((plain, None), (Explained(net, FOREIGN[name].target), True)):
         found = relevance(target, x, **RULES)
         torch.testing.assert_close(found.output, plain.value(x), rtol=1e-9, atol=1e-12)

@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional
 
 from xiqa.config import Network
+from xiqa.models import midpoint
 from xiqa.models.cdc_net import CDCNet, gaussian_nll
 from xiqa.models.ensemble import Ensemble, predict
-from xiqa.saliency import midpoint
-from xiqa.saliency.midpoint import BatchedGradient, MidpointGradient
+from xiqa.models.midpoint import BatchedGradient, MidpointGradient
 
 needs_kernels = pytest.mark.skipif(bool(midpoint.why_no_kernels()), reason=midpoint.why_no_kernels())
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
@@ -132,7 +132,7 @@ class Linear(torch.nn.Module):
 
 def test_gradient_of_a_linear_network_is_its_weights(caplog):
     members = [Linear(9, seed) for seed in range(3)]
-    with caplog.at_level(logging.INFO, "xiqa.saliency.midpoint"):
+    with caplog.at_level(logging.INFO, "xiqa.models.midpoint"):
         target = MidpointGradient(Ensemble(members, 0.0, 1.0), "auto", dtype=torch.float32)
     assert target.backend == "plain"
     assert "Linear" in caplog.text
@@ -249,7 +249,7 @@ def test_without_kernels_plain_torch_gives_the_same_numbers(trained, monkeypatch
     x = images(6, 28)
     usual = MidpointGradient(trained, "auto").member_gradients(x)
     monkeypatch.setattr(midpoint, "why_no_kernels", lambda: "no numba here")
-    with caplog.at_level(logging.INFO, "xiqa.saliency.midpoint"):
+    with caplog.at_level(logging.INFO, "xiqa.models.midpoint"):
         target = MidpointGradient(trained, "auto")
     assert target.backend == "plain"
     assert "no numba here" in caplog.text

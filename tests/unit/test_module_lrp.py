@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import torch
 from cases import long
-from saliency_targets import NetTarget, small_net
 from torch import Tensor, nn
 from torch.nn import functional
 
 from xiqa.models.small_resnet import SmallResNet
 from xiqa.models.zoo import TABLE, build
 from xiqa.saliency import attribute, lrp
-from xiqa.saliency import lrp_of_module as module_lrp
 from xiqa.saliency.explained import Explained
 
 EPSILON = {"convolutions": "epsilon", "linear": "epsilon", "input_layer": "epsilon"}
@@ -120,18 +118,18 @@ def test_two_layers_by_hand():
     # First unit: 12 · (1, 4) / 6; second: 4 · (3, -2) / 1.
     x = torch.tensor([1.0, 2.0], dtype=torch.float64).reshape(1, 1, 1, 2)
     target = Explained(nn.Sequential(nn.Flatten(), net.double()))
-    found = module_lrp.relevance(target, x, **EPSILON, epsilon=1e-12)
+    found = lrp.relevance(target, x, **EPSILON, epsilon=1e-12)
     close(found.maps.flatten(), torch.tensor([2.0 + 12, 8 - 8], dtype=torch.float64))
     # The biases: 1 of the output, 12 · 1 / 6 of the first unit.
     close(found.absorbed, torch.tensor([3.0], dtype=torch.float64))
-    close(module_lrp.completeness_error(target, x, "lrp", found.maps), torch.tensor([-3.0], dtype=torch.float64))
+    close(lrp.completeness_error(target, x, "lrp", found.maps), torch.tensor([-3.0], dtype=torch.float64))
     # z⁺ on the first layer: 12 · (1, 4) / 5, and all 4 to the first pixel.
-    found = module_lrp.explain(target, x, linear="epsilon", input_layer="z_plus", epsilon=1e-12)
+    found = lrp.explain(target, x, linear="epsilon", input_layer="z_plus", epsilon=1e-12)
     close(found.flatten(), torch.tensor([12 / 5 + 4, 48 / 5], dtype=torch.float64))
     # w²: 12 · (1, 4) / 5 + 4 · (9, 1) / 10; flat: halves.
-    found = module_lrp.explain(target, x, input_layer="w_squared", epsilon=1e-12)
+    found = lrp.explain(target, x, input_layer="w_squared", epsilon=1e-12)
     close(found.flatten(), torch.tensor([12 / 5 + 36 / 10, 48 / 5 + 4 / 10], dtype=torch.float64))
-    found = module_lrp.explain(target, x, input_layer="flat", epsilon=1e-12)
+    found = lrp.explain(target, x, input_layer="flat", epsilon=1e-12)
     close(found.flatten(), torch.tensor([8.0, 8.0], dtype=torch.float64))
 
 
@@ -142,13 +140,13 @@ def test_an_addition_splits_relevance_in_proportion_to_the_summands():
 
     x = torch.tensor([1.0, 5.0], dtype=torch.float64).reshape(1, 1, 1, 2)
     # Outputs 1 + 15 and 5 + 3; the first has its relevance 16 from 1 and 15.
-    found = module_lrp.explain(Explained(Around(), 0), x, epsilon=1e-12)
+    found = lrp.explain(Explained(Around(), 0), x, epsilon=1e-12)
     close(found.flatten(), torch.tensor([1.0, 15.0], dtype=torch.float64))
 
 
 def test_max_pooling_gives_all_to_the_winner():
     x = torch.tensor([[1.0, 7.0], [3.0, 2.0]], dtype=torch.float64)[None, None]
-    found = module_lrp.explain(Explained(nn.MaxPool2d(2)), x)
+    found = lrp.explain(Explained(nn.MaxPool2d(2)), x)
     close(found[0, 0], torch.tensor([[0.0, 7.0], [0.0, 0.0]], dtype=torch.float64))
 
 
@@ -162,7 +160,7 @@ def test_batch_norm_in_front_shares_by_absolute_values():
     # 3 x - 5 and 2 x + 3: of 4 the input 3 gets 9 / 14, of 7 the input 2 gets 4 / 7; a dead unit hands nothing on.
     for x, expected in (([3.0, 2.0], [4 * 9 / 14, 4.0]), ([1.0, -1.0], [0.0, 1 * 2 / 5])):
         x = torch.tensor(x, dtype=torch.float64).reshape(1, 2, 1, 1)
-        found = module_lrp.relevance(Explained(net, lambda output: output.sum(1)), x)
+        found = lrp.relevance(Explained(net, lambda output: output.sum(1)), x)
         close(found.maps.flatten(), torch.tensor(expected, dtype=torch.float64))
         close(found.maps.sum((1, 2, 3)) + found.absorbed, found.output)
 
@@ -177,7 +175,7 @@ def test_batch_norm_by_keywords_is_the_same():
     net[0].running_mean.copy_(torch.tensor([1.0, 2.0]))
     net[0].running_var.copy_(torch.tensor([4.0, 9.0]))
     x = normal(2, 2, 4, 4)
-    close(module_lrp.explain(Explained(Keywords(), 3), x), module_lrp.explain(Explained(net, 3), x))
+    close(lrp.explain(Explained(Keywords(), 3), x), lrp.explain(Explained(net, 3), x))
 
 
 def test_gates_are_constant_factors():
@@ -197,7 +195,7 @@ def test_gates_are_constant_factors():
     gates = net.gate(functional.silu(net.conv(x)).mean((2, 3), keepdim=True)).sigmoid().detach()
     constant = Gated(gates).double()
     constant.load_state_dict(net.state_dict(), strict=False)
-    close(module_lrp.explain(Explained(net, 1), x), module_lrp.explain(Explained(constant, 1), x))
+    close(lrp.explain(Explained(net, 1), x), lrp.explain(Explained(constant, 1), x))
 
 
 @pytest.mark.parametrize(
@@ -208,13 +206,13 @@ def test_epsilon_rule_everywhere_without_stabiliser_is_input_x_gradient(net, tar
     # Ancona et al. 2018, proposition 1; it holds for any way through additions, poolings and factors.
     x = normal(3, 2, 16, 16)
     explained = Explained(net, target)
-    maps = module_lrp.explain(explained, x, **EPSILON, epsilon=1e-300)
+    maps = lrp.explain(explained, x, **EPSILON, epsilon=1e-300)
     close(maps, x * explained.gradient(x))
 
 
 def test_output_of_a_single_logit_takes_its_sign():
     net, x = nn.Sequential(nn.Flatten(), randomise(nn.Linear(8, 1))), normal(1, 2, 2, 2)
-    raised, lowered = (module_lrp.explain(Explained(net, target), x) for target in (1, 0))
+    raised, lowered = (lrp.explain(Explained(net, target), x) for target in (1, 0))
     close(raised, -lowered)
 
 
@@ -225,35 +223,35 @@ def test_output_of_a_single_logit_takes_its_sign():
 @pytest.mark.parametrize("rules", RULES)
 def test_relevance_is_conserved_without_biases(make, rules):
     target, x = Explained(make(4, biases=False), 1), normal(2, 2, 16, 16)
-    found = module_lrp.relevance(target, x, **rules, epsilon=1e-12)
+    found = lrp.relevance(target, x, **rules, epsilon=1e-12)
     close(found.maps.sum((1, 2, 3)), target.value(x), 1e-6)
-    assert module_lrp.completeness_error(target, x, "lrp", found.maps).abs().max() < 1e-6 * target.value(x).abs().max()
+    assert lrp.completeness_error(target, x, "lrp", found.maps).abs().max() < 1e-6 * target.value(x).abs().max()
 
 
 @pytest.mark.parametrize("rules", RULES)
 def test_what_biases_take_is_accounted_for(rules):
     target, x = Explained(resnet(4), 1), normal(2, 2, 16, 16)
-    found = module_lrp.relevance(target, x, **rules)
+    found = lrp.relevance(target, x, **rules)
     close(found.output, target.value(x))
     close(found.maps.sum((1, 2, 3)) + found.absorbed, found.output)
-    close(module_lrp.completeness_error(target, x, "lrp", found.maps), -found.absorbed)
+    close(lrp.completeness_error(target, x, "lrp", found.maps), -found.absorbed)
 
 
 def test_batch_is_image_by_image_and_any_split_of_memory():
     net, x = resnet(5), normal(5, 2, 16, 16)
     classes = torch.tensor([0, 2, 1, 1, 0])
-    maps = module_lrp.explain(Explained(net, classes), x)
-    close(module_lrp.explain(Explained(net, classes, memory_gb=1e-6), x), maps, 1e-12)
+    maps = lrp.explain(Explained(net, classes), x)
+    close(lrp.explain(Explained(net, classes, memory_gb=1e-6), x), maps, 1e-12)
     for number in range(5):
-        close(module_lrp.explain(Explained(net, int(classes[number])), x[number : number + 1])[0], maps[number], 1e-12)
+        close(lrp.explain(Explained(net, int(classes[number])), x[number : number + 1])[0], maps[number], 1e-12)
 
 
 def test_the_target_is_as_it_was_afterwards():
     target, x = Explained(resnet(6), 0), normal(2, 2, 16, 16)
     before = target.gradient(x)
-    maps = module_lrp.explain(target, x)
+    maps = lrp.explain(target, x)
     assert torch.equal(target.gradient(x), before)
-    assert torch.equal(module_lrp.explain(target, x), maps)
+    assert torch.equal(lrp.explain(target, x), maps)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in target.net.modules())
 
 
@@ -261,7 +259,7 @@ def test_the_target_is_as_it_was_afterwards():
 def test_every_architecture_accounts_for_all_relevance(architecture):
     net = randomise(build(architecture, channels=1, outputs=2, seed=0))
     target, x = Explained(net, 1), normal(1, 1, 75, 75)
-    found = module_lrp.relevance(target, x)
+    found = lrp.relevance(target, x)
     close(found.output, target.value(x))
     close(found.maps.sum((1, 2, 3)) + found.absorbed, found.output)
     assert found.maps.isfinite().all()
@@ -269,27 +267,6 @@ def test_every_architecture_accounts_for_all_relevance(architecture):
 
 
 # Independent implementations
-
-
-@pytest.mark.parametrize("convolutions", ["epsilon", "z_plus"])
-@pytest.mark.parametrize("input_layer", ["w_squared", "flat", "epsilon", "z_plus"])
-@pytest.mark.parametrize("network", [{}, {"target": "log"}, {"hidden_activation": "none"}, {"variance": "head"}])
-def test_cdc_network_as_its_own_lrp(convolutions, input_layer, network):
-    # There the last layer, the standardisation and the mean are one neuron, here several. By the epsilon rule of the
-    # linear layers this is the same.
-    net, x = small_net(3, **network), normal(2, 22, 22)
-    rules = {"convolutions": convolutions, "input_layer": input_layer, "epsilon": 1e-12}
-    logarithmic = network.get("target") == "log"
-    target = Explained(Mean(net), lambda output: (output.exp() if logarithmic else output).mean(1))
-    found = module_lrp.relevance(target, x[:, None], **rules)
-    expected = lrp.relevance(net, x.numpy(), **rules)
-    close(found.maps[:, 0], torch.from_numpy(expected.maps), 1e-7)
-    close(found.output, torch.from_numpy(expected.output))
-    close(found.absorbed, torch.from_numpy(expected.absorbed), 1e-7)
-    if not logarithmic:
-        error = module_lrp.completeness_error(target, x[:, None], "lrp", found.maps).numpy()
-        theirs = lrp.completeness_error(NetTarget(net), x.numpy(), expected.maps)
-        np.testing.assert_allclose(error, theirs, atol=1e-7 * np.abs(theirs).max())
 
 
 class Residual(nn.Module):
@@ -331,7 +308,7 @@ def test_network_as_captum(convolutions, residual):
     net = randomise(Residual(torch.add), 8) if residual else sequential(7)
     theirs_net = Residual(Addition_Module()).double() if residual else sequential(7)
     theirs_net.load_state_dict(net.state_dict())
-    ours = module_lrp.explain(Explained(net, 1), x, **options)
+    ours = lrp.explain(Explained(net, 1), x, **options)
     close(ours, captum_lrp(theirs_net, x, convolutions), 1e-6)
 
 
@@ -358,7 +335,7 @@ def golden(request):
 def test_network_as_zennit(golden, hidden, first):
     net, x, targets, theirs = golden
     rules = {"convolutions": hidden, "linear": "epsilon", "input_layer": first, "epsilon": 1e-9}
-    close(module_lrp.explain(Explained(net, targets), x, **rules), theirs[f"lrp {hidden} {first}"], 1e-6)
+    close(lrp.explain(Explained(net, targets), x, **rules), theirs[f"lrp {hidden} {first}"], 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -395,10 +372,10 @@ def test_layers_without_a_rule_are_named(layer, message):
     net = randomise(nn.Sequential(nn.Conv2d(2, 4, 3), layer, nn.Flatten()))
     target, x = Explained(net, 0), normal(1, 2, 8, 8)
     if message is None:
-        assert module_lrp.explain(target, x).shape == x.shape
+        assert lrp.explain(target, x).shape == x.shape
     else:
         with pytest.raises(ValueError, match=message):
-            module_lrp.explain(target, x)
+            lrp.explain(target, x)
 
 
 class _NormalisesByBatch(nn.Module):
@@ -419,13 +396,13 @@ def test_batch_norm_by_the_batch_is_named(layer):
     name = type(layer).__name__
     found = rf"found batch_norm in module '0' \({name}\)|found {name} '0' without|batch_norm\(training=True\)"
     with pytest.raises(ValueError, match=rf"({found}).*running statistics"):
-        module_lrp.explain(Explained(net, 0), normal(1, 2, 4, 4))
+        lrp.explain(Explained(net, 0), normal(1, 2, 4, 4))
 
 
 def test_probabilities_are_refused():
     net = randomise(nn.Sequential(nn.Flatten(), nn.Linear(8, 1), nn.Sigmoid()))
     with pytest.raises(ValueError, match="expected logits"):
-        module_lrp.explain(Explained(net), normal(1, 2, 2, 2))
+        lrp.explain(Explained(net), normal(1, 2, 2, 2))
 
 
 @pytest.mark.parametrize("forward", [lambda x: x * x, lambda x: 1 / x, lambda x: x * x.mean((2, 3), keepdim=True)])
@@ -435,7 +412,7 @@ def test_products_of_activations_are_refused(forward):
             return forward(x).flatten(1)
 
     with pytest.raises(ValueError, match=r"in forward \(Product\)"):
-        module_lrp.explain(Explained(Product()), normal(1, 2, 4, 4))
+        lrp.explain(Explained(Product()), normal(1, 2, 4, 4))
 
 
 def test_functions_called_for_what_they_do_in_place_are_noticed():
@@ -446,14 +423,14 @@ def test_functions_called_for_what_they_do_in_place_are_noticed():
             return y.flatten(1)
 
     with pytest.raises(ValueError, match="without using what it returns"):
-        module_lrp.explain(Explained(InPlace(), 0), normal(1, 2, 4, 4))
+        lrp.explain(Explained(InPlace(), 0), normal(1, 2, 4, 4))
 
 
 def test_compiled_modules_are_refused():
     target = Explained(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), 0)
     target.net[1] = torch.jit.script(target.net[1])
     with pytest.raises(ValueError, match="compiled module '1'"):
-        module_lrp.explain(target, torch.ones(1, 1, 2, 2))
+        lrp.explain(target, torch.ones(1, 1, 2, 2))
 
 
 @pytest.mark.parametrize(
@@ -461,4 +438,4 @@ def test_compiled_modules_are_refused():
 )
 def test_unknown_rules_are_refused(options):
     with pytest.raises(ValueError, match="expected"):
-        module_lrp.explain(Explained(sequential(), 0), normal(1, 2, 16, 16), **options)
+        lrp.explain(Explained(sequential(), 0), normal(1, 2, 16, 16), **options)

@@ -6,19 +6,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from saliency_targets import FormulaTarget
 from torch import nn
 from torch.nn import functional
 
 from xiqa.saliency import (
-    control_centre,
-    control_edge,
-    control_uniform,
     controls,
     layer_maps,
     occlusion,
     omig,
-    omig_of_module,
     rise,
     score_cam,
     shap_lime,
@@ -66,7 +61,7 @@ METHODS = {
     "occlusion": (occlusion.explain, {"patch": 5, "stride": 3}),
     "rise": (rise.explain, {"masks": 50, "cells": 4}),
     "score_cam": (score_cam.explain, {"layers": ["3"], "channels": 3}),
-    "omig": (omig_of_module.explain, {"steps": 4}),
+    "omig": (omig.explain, {"steps": 4}),
     "kernel_shap": (shap_lime.kernel_shap, SHAP),
     "lime": (shap_lime.lime, SHAP),
 }
@@ -138,8 +133,8 @@ def test_baseline_that_does_not_fit_is_refused(name):
         (score_cam.explain, {"layers": ["3"], "channels": 0}, "channels: found 0"),
         (score_cam.explain, {"layers": ["3"], "alignment": "left"}, "alignment: found 'left'"),
         (score_cam.explain, {"layers": ["7"]}, "layer 7"),
-        (omig_of_module.explain, {"steps": 0}, "steps=0"),
-        (omig_of_module.explain, {"orientation": "up"}, "orientation: found 'up'"),
+        (omig.explain, {"steps": 0}, "steps=0"),
+        (omig.explain, {"orientation": "up"}, "orientation: found 'up'"),
         (shap_lime.kernel_shap, {"segments": 1}, "segments=1"),
         (shap_lime.kernel_shap, {"compactness": 0}, "compactness=0"),
         (shap_lime.lime, {"evaluations": 1}, "evaluations=1"),
@@ -325,26 +320,21 @@ def test_score_cam_of_a_network_channel_by_channel(alignment):
 # OMIG
 
 
-def test_omig_is_omig_of_the_lowered_scalar():
-    # One channel: f = Σ w x², whose gradient is known; "away" lowers f, as the algorithm does.
-    weight, x = normal(1, 9, 8), normal(2, 1, 9, 8, seed=1)
-
+def test_omig_away_is_omig_of_the_lowered_scalar():
     class Quadratic(nn.Module):
         def forward(self, x):
-            return (weight * x**2).sum((1, 2, 3))
+            return (normal(1, 9, 8) * x**2).sum((1, 2, 3))
 
-    w = weight[0].numpy()
-    formula = FormulaTarget((lambda x: (w * x**2).sum((1, 2)), lambda x: 2 * w * x))
-    options = {"c": 0.3, "steps": 7, "outlier_z": 1.5}
-    away = omig_of_module.explain(Explained(Quadratic()), x, orientation="away", **options)
-    close(away[:, 0], torch.from_numpy(omig.explain(formula, x[:, 0].numpy(), **options)))
+    x, options = normal(2, 1, 9, 8, seed=1), {"c": 0.3, "steps": 7, "outlier_z": 1.5}
+    away = omig.explain(Explained(Quadratic()), x, orientation="away", **options)
+    close(away, omig.explain(Explained(Quadratic(), lambda output: -output), x, **options))
 
 
 @pytest.mark.parametrize(("orientation", "sign"), [("towards", 1), ("away", -1)])
 def test_omig_of_a_linear_model_is_the_gradient_with_its_outliers_cut(orientation, sign):
     weight, x = normal(3, 5, 4), normal(2, 3, 5, 4, seed=1)
     weight[1, 2, 3] = 100
-    maps = omig_of_module.explain(Explained(Linear(weight)), x, c=0.5, steps=10, orientation=orientation)
+    maps = omig.explain(Explained(Linear(weight)), x, c=0.5, steps=10, orientation=orientation)
     expected = 0.5 * weight
     expected[1, 2, 3] /= 10
     close(maps, sign * expected.expand(2, 3, 5, 4))
@@ -353,8 +343,8 @@ def test_omig_of_a_linear_model_is_the_gradient_with_its_outliers_cut(orientatio
 def test_omig_raises_or_lowers_the_logit_of_each_image():
     target, x = Explained(small_net(1), torch.tensor([0, 2])), normal(2, 2, 12, 15)
     before = target.value(x)
-    assert (target.value(x + omig_of_module.explain(target, x)) > before).all()
-    assert (target.value(x + omig_of_module.explain(target, x, orientation="away")) < before).all()
+    assert (target.value(x + omig.explain(target, x)) > before).all()
+    assert (target.value(x + omig.explain(target, x, orientation="away")) < before).all()
 
 
 # Superpixels
@@ -415,13 +405,32 @@ def test_missing_captum_is_told_with_what_to_install(explain, monkeypatch):
 # Controls
 
 
-def test_controls_are_those_of_the_channel_mean():
-    x = normal(3, 2, 12, 15)
-    mean = x.numpy().mean(1)
-    close(controls.edges(x), torch.from_numpy(control_edge.explain(None, mean)))
-    close(controls.centre_prior(x, 0.1), torch.from_numpy(control_centre.explain(None, mean, 0.1)).double())
-    close(controls.random_map(x, 4), torch.from_numpy(control_uniform.explain(None, mean, 4)).double())
-    assert not torch.equal(controls.random_map(x, 4), controls.random_map(x, 5))
+def test_random_control_is_uniform_and_seeded():
+    x = normal(2, 1, 200, 200)
+    maps = controls.random_map(x, seed=3)
+    counts = torch.histc(maps, 20, 0, 1)
+    assert counts.sum() == maps.numel()
+    assert ((counts - 4000) ** 2 / 4000).sum() < 43.8  # chi-square, 19 degrees of freedom, p = 0.001
+    assert torch.equal(maps, controls.random_map(x, seed=3))
+    assert not torch.equal(maps, controls.random_map(x, seed=4))
+    assert not torch.equal(maps[0], maps[1])
+
+
+def test_centre_prior_falls_from_the_centre_as_a_gaussian():
+    values = controls.centre_prior(torch.zeros(2, 1, 41, 41, dtype=torch.float64), width=0.25)[1].numpy()
+    assert values[20, 20] == 1
+    sigma = 0.25 * 41
+    np.testing.assert_allclose(values[20, 30], np.exp(-(10**2) / (2 * sigma**2)), rtol=1e-6)
+    np.testing.assert_allclose(values, values.T)
+    np.testing.assert_allclose(values, values[::-1, ::-1])
+
+
+def test_edges_are_the_slope_of_a_ramp_in_any_direction_whatever_the_channels():
+    rows, columns = np.mgrid[:12, :15].astype(float)
+    ramp = 3 * rows + 4 * columns
+    maps = controls.edges(torch.tensor(np.array([[0.5 * ramp, 1.5 * ramp], [np.ones((12, 15))] * 2])))
+    np.testing.assert_allclose(maps[0, 1:-1, 1:-1], 5)
+    np.testing.assert_array_equal(maps[1], 0)
 
 
 @pytest.mark.parametrize("name", ["random", "centre_prior", "edges"])

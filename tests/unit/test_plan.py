@@ -75,8 +75,8 @@ def test_work_of_the_cdmam_chain_is_that_of_the_paper(root):
     assert found["read_out"].units == 20 * 16 + 6 * 64
     assert found["sample"].units == 57_600 + 96 + 5_024
     assert found["upsample omig"].units == 5 * 5_000 * 50 * 10
-    assert found["upsample sensitivity"].units == 4 * 5_000 * 10
-    assert (found["train"].jobs, found["upsample omig"].jobs, found["upsample sensitivity"].jobs) == (10, 100, 80)
+    assert found["upsample gradient"].units == 4 * 5_000 * 10
+    assert (found["train"].jobs, found["upsample omig"].jobs, found["upsample gradient"].jobs) == (10, 100, 80)
 
 
 def test_labels_of_their_own_cost_a_reading_of_each_training_image(root):

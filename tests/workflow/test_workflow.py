@@ -136,7 +136,7 @@ def test_an_edited_method_reruns_its_family_only(study, edit):
     edit("src/xiqa/saliency/omig.py", FUTURE, f"{FUTURE}\n\n_EDITED = 1")
     rules = planned(study, *STUDY)
     assert {"explain_omig", "upsample_omig", "compare_omig_parameters"} <= rules
-    assert not rules & {"explain_gradient", "upsample_sensitivity", "train", "predict", "sample"}
+    assert not rules & {"explain_one_pass", "upsample_gradient", "train", "predict", "sample"}
 
 
 def test_a_learning_rate_reruns_training_and_later_only(study, edit):

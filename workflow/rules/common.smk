@@ -8,8 +8,8 @@ sys.path.insert(0, f"{PROJECT}/src")
 
 from xiqa.config import load_config, own_images_alone
 from xiqa.registry import (
-    ENSEMBLE_METHODS,
     METHODS,
+    MODULES,
     PUBLISHED_MAPS,
     WITHOUT_RELU,
     added,
@@ -72,5 +72,5 @@ wildcard_constraints:
     member="[0-9]+",
     index="[0-9]+",
     shard="[0-9]+",
-    method="|".join({**ENSEMBLE_METHODS, **METHODS, **added("xiqa.methods")}),
+    method="|".join(METHODS | added("xiqa.methods")),
     image="[a-z0-9_]+-[0-9]+(-rotated)?",

@@ -23,7 +23,7 @@ for family, methods in FAMILIES.items():
             mem_mb=4000,
             gpu=1 if study.compute.device == "cuda" else 0,
         params:
-            code=code("explain/explain.py", *method_modules(*methods), entries=methods),
+            code=code("explain/explain.py", module_of(methods[0]), entries=methods),
             methods={method: options(method) for method in methods},
             images_per_group=EXPLAIN.images,
             seed=study.seed,
@@ -53,7 +53,7 @@ if "omig" in EXPLAIN.methods:
             mem_mb=4000,
             gpu=1 if study.compute.device == "cuda" else 0,
         params:
-            code=code("explain/compare_omig_parameters.py"),
+            code=code("explain/compare_omig_parameters.py", module_of("omig"), entries=["omig"]),
             options={
                 "c_values": EXPLAIN.c_values,
                 "step_values": EXPLAIN.step_values,
@@ -114,7 +114,7 @@ for method in UPSAMPLING.methods:
             mem_mb=8000,
             gpu=1 if study.compute.device == "cuda" else 0,
         params:
-            code=code("explain/upsample.py", *method_modules(method), entries=[method]),
+            code=code("explain/upsample.py", module_of(method), entries=[method]),
             method=method,
             options=options(method),
             upsampling=plain(UPSAMPLING, "methods", "groups", "images"),

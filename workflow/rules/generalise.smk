@@ -96,7 +96,7 @@ rule generalise_explain:
     resources:
         mem_mb=4000,
     params:
-        code=code("explain/generalise_explain.py"),
+        code=code("explain/generalise_explain.py", module_of("omig"), entries=["omig"]),
         images=general_explained(),
         omig=plain(cdmam.explain.omig),
         samplings=GENERAL.samplings,

@@ -112,8 +112,8 @@ EXPLAIN = cdmam.explain
 UPSAMPLING = cdmam.upsampling
 ENSEMBLE = {"threads": study.compute.threads, "device": study.compute.device, "backend": study.compute.gradient}
 FAMILIES = {
-    family: [method for method in EXPLAIN.methods if ENSEMBLE_METHODS[method].module == family]
-    for family in dict.fromkeys(ENSEMBLE_METHODS[method].module for method in EXPLAIN.methods)
+    family: [method for method in EXPLAIN.methods if MODULES[method] == family]
+    for family in dict.fromkeys(MODULES[method] for method in EXPLAIN.methods)
 }
 # The first images of each test group are explained; the recordings' images lie with their settings.
 EXPLAINED_SETS = [s for s in TEST_SETS if s in SIMULATED or recording_part(s) != "train"]
@@ -130,14 +130,10 @@ MAPS = [(method, image) for method in UPSAMPLING.methods for image in UPSAMPLED]
 ]
 
 
-def method_modules(*methods):
-    """Modules that these methods load by name."""
-    return [f"xiqa.saliency.{method}" for method in methods]
-
-
 def options(method):
-    """The configured options of one method."""
-    return plain(EXPLAIN.omig) if method == "omig" else {}
+    """The options of one method; what is wiped out, and where paths begin, is the mean of the training images, 0."""
+    own = {"omig": plain(EXPLAIN.omig), "occlusion": {"patch": 20, "stride": 10}}
+    return own.get(method, {}) | {"baseline": 0.0}
 
 
 def original_source(wildcards):
@@ -179,7 +175,7 @@ CHECK_FIGURES = {
     "shares": f"{FIGURES}/structure_share.png",
     "designs": f"{FIGURES}/upsampling_designs.png",
 }
-# Figures 4-6 are upsampled OMIG maps, 7 the rotated image, 12 the sensitivity maps: one file per map here.
+# Figures 4-6 are upsampled OMIG maps, 7 the rotated image, 12 the gradient maps: one file per map here.
 UPSAMPLED_FIGURES = [f"{FIGURES}/upsampled/{method}_{image}.png" for method, image in MAPS]
 CDMAM_FIGURES = [
     *IMAGE_FIGURES.values(),

@@ -70,19 +70,16 @@ def attribute_many(
     methods = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
     for name in methods:
         checked_method(name)
-    families: dict[str, list[str]] = {}
-    for name in methods:
-        families.setdefault(module_of(name), []).append(name)
-    known = {family: options_of_family(family) for family in families}
-    stray = set(options) - set().union(COMMON, *known.values())
-    if stray:
-        expected = sorted(set().union(COMMON, *known.values()))
+    families = {module_of(name) for name in methods}
+    known = set().union(COMMON, *map(options_of_family, families))
+    if stray := set(options) - known:
+        expected = sorted(known)
         raise ValueError(f"option: found '{min(stray)}', expected some of {expected} for {methods}")
     options = {key: _listed(value) if key in ("layers", "multi_layers") else value for key, value in options.items()}
     given = as_images(x)
     with plain_autograd(given):
         samples = options.get("smooth_samples", 0)
-        many = len(given) * max(1, samples) >= _MANY_IMAGES or not set(families) <= set(_FEW_PASSES)
+        many = len(given) * max(1, samples) >= _MANY_IMAGES or not families <= set(_FEW_PASSES)
         explained = Explained(
             model,
             target,
@@ -98,19 +95,36 @@ def attribute_many(
                 options[key] = [name_of(model, layer) for layer in options[key]]
         if LAYERED & set(methods) and not options.get("layers") and not options.get("multi_layers"):
             options["layers"] = [explained.last_layer(images)]
-        copies = [images]
-        if samples:
-            copies = noisy_copies(images, samples, options.get("smooth_noise_level", 0.15), options.get("seed", 0))
-        found: dict[str, Tensor] = {}
-        for copy in copies:
-            for family, names in families.items():
-                own = {key: value for key, value in options.items() if key in known[family]}
-                for name, maps in _maps(family)(explained, copy, names, **own).items():
-                    found[name] = maps.detach() / max(1, samples) + found.get(name, 0)
-        for name, maps in found.items():
+        found = maps_of(explained, images, methods, **options)
+        for maps in found.values():
             maps[~finite.to(maps.device)] = torch.nan
-            found[name] = maps.sum(1) if options.get("reduce_channels", True) and maps.ndim == 4 else maps
     return {name: found[name].to(given.device, given.dtype) for name in methods}
+
+
+def maps_of(explained: Explained, images: Tensor, methods: Sequence[str], **options: Any) -> dict[str, Tensor]:
+    """The maps of several methods on images that the network takes as they are; `attribute_many` prepares both.
+
+    Args:
+        explained: what is explained.
+        images: (n, c, h, w), finite.
+        methods: names; those of one family share their passes.
+        options: as of `attribute`; layers by name.
+    """
+    families: dict[str, list[str]] = {}
+    for name in methods:
+        families.setdefault(module_of(name), []).append(name)
+    samples = options.get("smooth_samples", 0)
+    copies: Iterable[Tensor] = [images]
+    if samples:
+        copies = noisy_copies(images, samples, options.get("smooth_noise_level", 0.15), options.get("seed", 0))
+    found: dict[str, Tensor] = {}
+    for copy in copies:
+        for family, names in families.items():
+            own = {key: value for key, value in options.items() if key in options_of_family(family)}
+            for name, maps in _maps(family)(explained, copy, names, **own).items():
+                found[name] = maps.detach() / max(1, samples) + found.get(name, 0)
+    summed = options.get("reduce_channels", True)
+    return {name: maps.sum(1) if summed and maps.ndim == 4 else maps for name, maps in found.items()}
 
 
 def checked_method(name: str) -> str:
@@ -245,22 +259,36 @@ def checks(
         Columns image (number), constant, non_finite, completeness_error (sum of the map less what the method promises
         it to be, in units of the output: the convergence delta; empty where it promises nothing), valid, method.
     """
-    given, parts = as_images(x), []
+    given = as_images(x)
     with plain_autograd(given):
         explained = Explained(model, target, fold=False)
         images, finite = _finite(explained.images(given))
         explained.decide(images)
-        for name, found in maps.items():
-            error, check = None, getattr(_module(module_of(checked_method(name))), "completeness_error", None)
-            if check:
-                known = inspect.signature(check).parameters
-                own = {key: value for key, value in options.items() if key in known}
-                error = check(explained, images, name, torch.as_tensor(found).to(images), **own)
-            if error is not None:
-                error = torch.where(finite, error, torch.nan).cpu().numpy()
-            parts.append(
-                pd.DataFrame(validity(np.asarray(torch.as_tensor(found).float().cpu()), error)).assign(method=name)
-            )
+        return checks_of(explained, images, maps, finite, **options)
+
+
+def checks_of(
+    explained: Explained, images: Tensor, maps: Mapping[str, Tensor], finite: Tensor | None = None, **options: Any
+) -> pd.DataFrame:
+    """Validity flags of maps as of `checks`, on images that the network takes as they are.
+
+    Args:
+        explained: what is explained.
+        images: (n, c, h, w); where one is not finite, another stands in its place, and `finite` (n,) says so.
+        maps, options: as of `checks`.
+    """
+    parts = []
+    for name, found in maps.items():
+        error, check = None, getattr(_module(module_of(checked_method(name))), "completeness_error", None)
+        if check:
+            known = inspect.signature(check).parameters
+            own = {key: value for key, value in options.items() if key in known}
+            error = check(explained, images, name, torch.as_tensor(found).to(images), **own)
+        if error is not None:
+            error = (error if finite is None else torch.where(finite, error, torch.nan)).cpu().numpy()
+        parts.append(
+            pd.DataFrame(validity(np.asarray(torch.as_tensor(found).float().cpu()), error)).assign(method=name)
+        )
     return pd.concat(parts, ignore_index=True)
 
 

@@ -1,32 +1,40 @@
-"""Controls for tensors: maps that know nothing of the network, by the functions of the control_ modules."""
+"""Controls: maps that know nothing of the network."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
-from xiqa.saliency import control_centre, control_edge, control_uniform
 from xiqa.saliency.explained import Explained
 
 
 def random_map(x: Tensor, seed: int = 0) -> Tensor:
-    """Independent uniform numbers in [0, 1), (n, h, w) in the dtype of x; see `control_uniform`.
+    """Independent uniform numbers in [0, 1), (n, h, w) in the dtype of x.
 
     Args:
-        x: (n, c, h, w). The channel mean of an image only chooses its random stream.
+        x: (n, c, h, w). The bytes of an image's channel mean only choose its random stream, so that its map is the same
+            in any batch.
         seed: of the random numbers.
 
     Raises:
         ValueError: x has another shape.
     """
-    return _as_tensor(control_uniform.explain(None, _channel_mean(x), seed), x)
+    images = _channel_mean(x)
+    maps = np.empty(images.shape, np.float32)
+    for image, values in zip(images, maps, strict=True):
+        digest = hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()
+        rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "little")])
+        values[:] = rng.random(image.shape, dtype=np.float32)
+    return _as_tensor(maps, x)
 
 
 def centre_prior(x: Tensor, width: float = 0.25) -> Tensor:
-    """A Gaussian at the image centre, (n, h, w) in (0, 1] in the dtype of x; see `control_centre`.
+    """A Gaussian exp(-r² / 2σ²) at the image centre, (n, h, w) in (0, 1] in the dtype of x.
 
     Args:
         x: (n, c, h, w); only its shape counts.
@@ -35,19 +43,32 @@ def centre_prior(x: Tensor, width: float = 0.25) -> Tensor:
     Raises:
         ValueError: x has another shape; width is not positive.
     """
-    return _as_tensor(control_centre.explain(None, _channel_mean(x), width), x)
+    if width <= 0:
+        raise ValueError(f"width: found {width}, expected a positive fraction of the image side")
+    n, height, columns = _channel_mean(x).shape
+    sigma = width * min(height, columns)
+    row = np.exp(-0.5 * ((np.arange(height) - (height - 1) / 2) / sigma) ** 2)
+    column = np.exp(-0.5 * ((np.arange(columns) - (columns - 1) / 2) / sigma) ** 2)
+    return _as_tensor(np.broadcast_to(np.outer(row, column).astype(np.float32), (n, height, columns)).copy(), x)
 
 
 def edges(x: Tensor) -> Tensor:
-    """Sobel gradient magnitude of the channel mean, (n, h, w) in units of x per pixel; see `control_edge`.
+    """Sobel gradient magnitude of the channel mean, (n, h, w) in units of x per pixel.
 
     Args:
-        x: (n, c, h, w).
+        x: (n, c, h, w). A ramp of slope 1 per pixel gives 1 in its interior.
 
     Raises:
         ValueError: x has another shape.
     """
-    return _as_tensor(control_edge.explain(None, _channel_mean(x)), x)
+    images = _channel_mean(x)
+
+    # One axis after the other, so that the images of a batch do not mix. The kernel weighs 4 over 2 pixels: 8.
+    def derivative(along: int, across: int) -> np.ndarray:
+        smooth = ndimage.correlate1d(images, [1, 2, 1], axis=across, mode="nearest")
+        return ndimage.correlate1d(smooth, [-1, 0, 1], axis=along, mode="nearest")
+
+    return _as_tensor(np.hypot(derivative(1, 2), derivative(2, 1)) / np.asarray(8, images.dtype), x)
 
 
 def maps(target: Explained, x: Tensor, names: Sequence[str], seed: int = 0, width: float = 0.25) -> dict[str, Tensor]:

@@ -69,6 +69,9 @@ class Explained:
         ValueError: the module cannot be copied, or a layer does not exist.
     """
 
+    curve_networks: Sequence[nn.Module] = ()
+    """Of an ensemble that predicts curves its members, for methods that know a shorter way through them."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -136,6 +139,10 @@ class Explained:
         for part in self.passes(x, of):
             gradient[part.rows] = part.gradient
         return gradient
+
+    def networks(self) -> Sequence[Explained]:
+        """What is explained as networks that a method may look into: this one; of an ensemble its members."""
+        return [self]
 
     def passes(
         self, x: Tensor, of: Tensor | None = None, layers: Sequence[str] = (), gradient: bool = True

@@ -8,7 +8,7 @@ import numpy as np
 
 from xiqa.cdmam.sampling import draw_indices, sample
 from xiqa.models.ensemble import Ensemble, normalise, predict
-from xiqa.saliency.base import Target
+from xiqa.models.midpoint import MidpointGradient
 
 # First word of the random streams of this check, apart from those of the upsampling itself.
 _DRAW, _PERMUTATION = 11, 12
@@ -49,7 +49,7 @@ def scale_to_norm(saliency: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def midpoints_over_samplings(
-    target: Target,
+    target: MidpointGradient,
     image: np.ndarray,
     mean: float,
     sd: float,
@@ -80,7 +80,7 @@ def midpoints_over_samplings(
 
 
 def midpoint_over_samplings(
-    target: Target,
+    target: MidpointGradient,
     image: np.ndarray,
     mean: float,
     sd: float,

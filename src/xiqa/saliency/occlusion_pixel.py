@@ -1,70 +1,70 @@
-"""Occlusion of single pixels, as in Amanova 2022, through the small part of the network that a pixel reaches."""
+"""Single-pixel occlusion: the change of the explained scalar when one pixel of the image is wiped out."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from xiqa.models.cdc_net import CDCNet, folded_convolutions
-from xiqa.saliency.base import Target, as_images
+from xiqa.saliency.explained import Explained
+from xiqa.saliency.references import baseline_image, copies_at_once
 
 # The 4 × 4 pixels of a block (two poolings by 2) reach the same 5 × 5 units of the third convolution; these see the
 # image through 34 × 34 pixels, of which 15 lie before the block. Going up: 34 -> 32 | 16 -> 14 | 7 -> 5.
 BLOCK, WINDOW, BEFORE, REACH = 4, 34, 15, 5
 
 
-def explain(target: Target, x: np.ndarray, stride: int = 1, baseline: float = 0.0, batch: int = 32) -> np.ndarray:
-    """Single-pixel occlusion maps f(x with the pixel set to the baseline) - f(x).
+@torch.no_grad()
+def explain(target: Explained, x: Tensor, stride: int = 1, baseline: float | Tensor | None = None) -> Tensor:
+    """Maps f(x with the pixel, in all channels, set to the baseline) - f(x).
 
-    Where the target gives access to its networks (`target.ensemble.members`, CDCNet) only the units that a pixel can
-    reach are recomputed, for all pixels: the exact map at about a tenth of the cost of a forward pass per pixel.
-    Otherwise each pixel costs one forward pass of the target; `stride` then evaluates a grid only.
+    Of an ensemble that predicts contrast-detail curves only the units that a pixel can reach are recomputed, for all
+    pixels: the exact map at about a tenth of the cost of a forward pass per pixel. Of any other network each pixel
+    costs one forward pass; `stride` then evaluates a grid only.
 
     Args:
-        target: what is explained.
-        x: (n, s, s), normalised.
-        stride: 1, the exact map. Larger: pixels 0, stride, 2·stride, ... of each axis by forward passes; the
-            pixels in between repeat the value of the grid pixel before them.
-        baseline: value put into the pixel; 0 is the training mean.
-        batch: occluded images computed at once, without access to the networks.
+        target: what is explained; only its values are used.
+        x: (n, c, h, w).
+        stride: 1, the exact map. Larger: pixels 0, stride, 2 · stride, ... of each axis by forward passes; the pixels
+            in between repeat the value of the grid pixel before them.
+        baseline: what is put into the pixel, a number or a tensor that broadcasts to x; None: the minimum of each
+            image.
 
     Returns:
-        Maps (n, s, s) float64 in µm. Positive: without the pixel the midpoint is higher (the quality worse).
+        Maps (n, h, w) in the unit of f. Negative: the pixel speaks for the class, without it f is lower.
 
     Raises:
-        ValueError: stride below 1.
+        ValueError: stride below 1; the baseline does not fit to the images.
 
     Reference: Amanova et al. 2022, section 3 (occlusion sensitivity).
     """
     if stride < 1:
         raise ValueError(f"stride: found {stride}, expected at least 1")
-    x = as_images(x)
-    members = getattr(getattr(target, "ensemble", None), "members", ())
-    if stride == 1 and members and all(isinstance(member, CDCNet) for member in members):
-        maps = np.zeros(x.shape)
-        for member in members:
-            walker = _PixelWalker(member)
-            for image, values in zip(x, maps, strict=True):
-                values += walker.changes(image, baseline) / len(members)
-        return maps
-    return np.stack([_by_forward_passes(target, image, stride, baseline, batch) for image in x])
+    wiped = baseline_image(x, baseline)
+    members = [member for member in target.curve_networks if isinstance(member, CDCNet)]
+    if stride == 1 and members and len(members) == len(target.curve_networks):
+        return -torch.stack([_changes(member, x, wiped) for member in members]).mean(0)
+    (height, width), n = x.shape[2:], len(x)
+    rows, columns = (torch.arange(0, side, stride, device=x.device) for side in (height, width))
+    places = len(rows) * len(columns)
+    total, size = n * places, copies_at_once(target, x)
+    before, after = target.value(x), []
+    for start in range(0, total, size):
+        number = torch.arange(start, min(start + size, total), device=x.device)
+        image, row = number // places, rows[number % places // len(columns)]
+        column = columns[number % len(columns)]
+        occluded = x[image]
+        occluded[torch.arange(len(number)), :, row, column] = wiped[image, :, row, column]
+        after.append(target.value(occluded, image))
+    grid = torch.cat(after).reshape(n, len(rows), len(columns)) - before[:, None, None]
+    return grid.repeat_interleave(stride, 1).repeat_interleave(stride, 2)[:, :height, :width]
 
 
-def _by_forward_passes(target: Target, image: np.ndarray, stride: int, baseline: float, batch: int) -> np.ndarray:
-    rows, columns = (
-        axis.ravel() for axis in np.meshgrid(*(np.arange(0, n, stride) for n in image.shape), indexing="ij")
-    )
-    changes = np.empty(len(rows))
-    before = float(target.value(image[None])[0])
-    for start in range(0, len(rows), batch):
-        part = slice(start, min(start + batch, len(rows)))
-        occluded = np.repeat(image[None], part.stop - start, axis=0)
-        occluded[np.arange(len(occluded)), rows[part], columns[part]] = baseline
-        changes[part] = np.asarray(target.value(occluded), np.float64) - before
-    grid = changes.reshape(-(-image.shape[0] // stride), -(-image.shape[1] // stride))
-    return np.repeat(np.repeat(grid, stride, axis=0), stride, axis=1)[: image.shape[0], : image.shape[1]]
+def _changes(member: CDCNet, x: Tensor, wiped: Tensor) -> Tensor:
+    """Change of the midpoint in µm that one member predicts, by each pixel of x (n, 1, s, s): (n, s, s) float64."""
+    walker = _PixelWalker(member)
+    return torch.stack([walker.changes(image[0], other[0]) for image, other in zip(x, wiped, strict=True)])
 
 
 class _PixelWalker:
@@ -83,30 +83,37 @@ class _PixelWalker:
         ]  # fmt: skip
 
     @torch.no_grad()
-    def changes(self, image: np.ndarray, baseline: float) -> np.ndarray:
-        """Change of the member's midpoint by each pixel of one image, (s, s) float64."""
+    def changes(self, image: Tensor, wiped: Tensor) -> Tensor:
+        """Change of the member's midpoint by each pixel of one image (s, s), to that of `wiped`: (s, s) float64."""
         member, size = self.member, self.member.size
         blocks = -(-size // BLOCK)
-        x = torch.as_tensor(image).to(self.device, self.dtype)
+        x, other = image.to(self.device, self.dtype), wiped.to(self.device, self.dtype)
         features = member.features(x[None, None]).flatten(1)
         first = functional.linear(features, member.fc1.weight, member.fc1.bias).double()
         reached = BLOCK * (blocks - 1) + WINDOW
-        padded = functional.pad(x, (BEFORE, reached - BEFORE - size, BEFORE, reached - BEFORE - size))
+        around = (BEFORE, reached - BEFORE - size, BEFORE, reached - BEFORE - size)
+        padded = torch.stack([functional.pad(values, around) for values in (x, other)])
         result = torch.empty(blocks, blocks, BLOCK, BLOCK, dtype=torch.float64, device=self.device)
         for block_row in range(blocks):
-            strip = padded[BLOCK * block_row : BLOCK * block_row + WINDOW]
-            moved = self._third_layer_changes(strip.unfold(1, WINDOW, BLOCK).permute(1, 0, 2), block_row, baseline)
+            strips = padded[:, BLOCK * block_row : BLOCK * block_row + WINDOW]
+            windows, others = strips.unfold(2, WINDOW, BLOCK).permute(0, 2, 1, 3)
+            moved = self._third_layer_changes(windows, others, block_row)
             change = self._first_hidden_changes(moved, block_row)
             result[block_row] = self._midpoint_changes(first, change).reshape(blocks, BLOCK, BLOCK)
-        return result.permute(0, 2, 1, 3).reshape(BLOCK * blocks, -1)[:size, :size].cpu().numpy()
+        return result.permute(0, 2, 1, 3).reshape(BLOCK * blocks, -1)[:size, :size]
 
-    def _third_layer_changes(self, windows: Tensor, block_row: int, baseline: float) -> Tensor:
-        """Windows (blocks, 34, 34) -> changes of the third layer (blocks, 16, channels, 5, 5), pixel by pixel."""
+    def _third_layer_changes(self, windows: Tensor, others: Tensor, block_row: int) -> Tensor:
+        """Windows (blocks, 34, 34) of image and baseline -> changes of the third layer, pixel by pixel.
+
+        Returns:
+            (blocks, 16, channels, 5, 5).
+        """
         blocks = len(windows)
         # The unchanged window comes along as the 17th, so that what a pixel does not reach cancels exactly.
         x = windows[:, None].repeat(1, BLOCK**2 + 1, 1, 1)
         for pixel in range(BLOCK**2):
-            x[:, pixel, BEFORE + pixel // BLOCK, BEFORE + pixel % BLOCK] = baseline
+            row, column = BEFORE + pixel // BLOCK, BEFORE + pixel % BLOCK
+            x[:, pixel, row, column] = others[:, row, column]
         x = x.reshape(-1, 1, WINDOW, WINDOW)
         size = self.member.size
         for level, (weight, bias) in enumerate(self.convolutions):

@@ -9,8 +9,7 @@ import pandas as pd
 from xiqa.files import read_array, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.ensemble import load_ensemble
-from xiqa.saliency.midpoint import MidpointGradient
-from xiqa.saliency.sensitivity import explain
+from xiqa.models.midpoint import MidpointGradient
 from xiqa.saliency.upsampling import mean_visits, relative_standard_error, upsample, upsampled_map
 from xiqa.seeds import stream_seed
 
@@ -27,20 +26,20 @@ def compare_designs(
     standard error over draws it needs no assumption, and pixels that no draw visited count with the value 0.
     """
     ensemble = load_ensemble([Path(path).parent for path in paths_to_weights])
-    target = MidpointGradient(ensemble, **gradient)
+    midpoint = MidpointGradient(ensemble, **gradient)
     counts = read_array(path_to_counts)
     rows = []
     for number, (count, without) in enumerate(product(draws, (False, True))):
         shards = [
             upsample(
-                counts, lambda x: explain(target, x), size, range(count), stream_seed(seed, "designs", repeat),
+                counts, lambda x: -midpoint.gradient(x), size, range(count), stream_seed(seed, "designs", repeat),
                 batch=batch, without_replacement=without, normalise=ensemble.normalise,
             )
             for repeat in range(REPEATS)
         ]  # fmt: skip
         first, second = (upsampled_map(shard).astype(np.float64) for shard in shards)
         rows.append(
-            {"method": "sensitivity", "draws": count, "without_replacement": without,
+            {"method": "gradient", "draws": count, "without_replacement": without,
              "mean_visits": mean_visits(shards[0]), "never_visited": float((shards[0].visits == 0).mean()),
              "relative_standard_error": relative_standard_error(shards[0]),
              "relative_error_between_repeats": np.sqrt(np.mean((first - second) ** 2) / np.mean(first**2 + second**2))}

@@ -10,8 +10,8 @@ from xiqa.cdmam.samples import first_of_each_group, read_samples
 from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.ensemble import load_ensemble
-from xiqa.saliency.midpoint import MidpointGradient
-from xiqa.saliency.omig import explain
+from xiqa.models.midpoint import MidpointGradient
+from xiqa.saliency.of_ensemble import ExplainedEnsemble, explain_ensemble
 
 
 def compare_omig_parameters(
@@ -26,15 +26,17 @@ def compare_omig_parameters(
 ) -> None:
     """Write maps (pairs of c and L, images, s, s) and what each does to the midpoint of its own sampled image."""
     ensemble = load_ensemble([Path(path).parent for path in paths_to_weights])
-    target = MidpointGradient(ensemble, **gradient)
+    midpoint = MidpointGradient(ensemble, **gradient)
+    target = ExplainedEnsemble(midpoint)
     images, table = read_samples(paths_to_images, paths_to_tables, "test")
     chosen = first_of_each_group(table, 1)
     x = ensemble.normalise(images[chosen, 0])
     pairs = list(product(options["c_values"], options["step_values"]))
-    maps, rows, before = [], [], target.value(x)
+    maps, rows, before = [], [], midpoint.value(x)
     for number, (c, steps) in enumerate(pairs):
-        maps.append(explain(target, x, c=c, steps=steps, outlier_z=options["outlier_z"]))
-        after = target.value((x + maps[-1]).astype(np.float32))
+        options_of_pair = {"c": c, "steps": steps, "outlier_z": options["outlier_z"]}
+        maps.append(explain_ensemble(target, x, "omig", **options_of_pair)[0])
+        after = midpoint.value((x + maps[-1]).astype(np.float32))
         for position, image in enumerate(chosen):
             rows.append(
                 {"image": table["image"][image], "group": table["group"][image], "c": c, "steps": steps,

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from xiqa.cdmam.samples import first_of_each_group, read_samples
 from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.ensemble import load_ensemble
-from xiqa.saliency.base import completeness_error, load_method, validity
-from xiqa.saliency.midpoint import MidpointGradient
+from xiqa.models.midpoint import MidpointGradient
+from xiqa.saliency.attribution import checks_of
+from xiqa.saliency.of_ensemble import ExplainedEnsemble, explain_ensemble
 
 
 def explain(
@@ -26,16 +28,16 @@ def explain(
 ) -> None:
     """Write one (n, s, s) float32 array of maps per method, and their validity flags."""
     ensemble = load_ensemble([Path(path).parent for path in paths_to_weights])
-    target = MidpointGradient(ensemble, **gradient)
+    target = ExplainedEnsemble(MidpointGradient(ensemble, **gradient))
     images, table = read_samples(paths_to_images, paths_to_tables, "test")
     chosen = first_of_each_group(table, images_per_group)
     x = ensemble.normalise(images[chosen, 0])
     flags = []
     for number, (path, (method, options)) in enumerate(zip(paths_to_maps, methods.items(), strict=True)):
-        maps = load_method(method)(target, x, **options)
+        maps, _ = explain_ensemble(target, x, method, **options)
         write_array(path, np.asarray(maps, np.float32))
-        checks = validity(maps, completeness_error(method, target, x, maps, **options))
-        flags.append(pd.DataFrame(checks).assign(image=table["image"].iloc[chosen].to_numpy(), method=method))
+        checks = checks_of(target, torch.from_numpy(x[:, None]), {method: torch.from_numpy(maps)}, **options)
+        flags.append(checks.assign(image=table["image"].iloc[chosen].to_numpy()))
         progress(number + 1, len(methods), f"methods ({method})")
     write_table(path_to_validity, pd.concat(flags, ignore_index=True))
 

@@ -15,8 +15,8 @@ from xiqa.files import write_table
 from xiqa.logs import Progress, log_to
 from xiqa.metrics.structure_share import structure_share_rows, summarise_structure_share
 from xiqa.models.ensemble import load_ensemble
-from xiqa.saliency.midpoint import MidpointGradient
-from xiqa.saliency.omig import explain
+from xiqa.models.midpoint import MidpointGradient
+from xiqa.saliency.of_ensemble import ExplainedEnsemble, explain_ensemble
 from xiqa.seeds import stream_seed
 
 
@@ -25,7 +25,7 @@ def explain_both(
 ) -> None:
     """The map of the cells is laid on the whole image; of the sampled network, the mean share over samplings."""
     ensembles = {kind: load_ensemble(folders) for kind, folders in members.items()}
-    targets = {kind: MidpointGradient(ensemble, **compute) for kind, ensemble in ensembles.items()}
+    targets = {kind: ExplainedEnsemble(MidpointGradient(ensemble, **compute)) for kind, ensemble in ensembles.items()}
     rows = []
     for number, plan in enumerate(images):
         exposure, detector = Exposure(**plan["exposure"]), Detector(**plan["detector"])
@@ -36,7 +36,7 @@ def explain_both(
         registration = read_image(counts, detector.pixel_mm, name, search_mm=0.0).registration
         pixels = mosaic_pixels(registration, plan["patch_px"], counts.shape)
         x = ensembles["cells"].normalise(cut(counts, pixels)[None])
-        found = scatter_back(explain(targets["cells"], x, **omig)[0], pixels, counts.shape)
+        found = scatter_back(explain_ensemble(targets["cells"], x, "omig", **omig)[0][0], pixels, counts.shape)
         facts = {"image": name, "group": plan["group"]}
         rows.append(structure_share_rows(found, structure, **facts, method="cells"))
         parts = []
@@ -44,7 +44,7 @@ def explain_both(
             rng = np.random.default_rng(stream_seed(seed, "sampling", index, repeat))
             places = draw_indices(counts.shape, plan["size"], rng)
             x = ensembles["sampled"].normalise(sample(counts, *places)[None])
-            found = explain(targets["sampled"], x, **omig)[0]
+            found = explain_ensemble(targets["sampled"], x, "omig", **omig)[0][0]
             parts.append(structure_share_rows(found, sample(structure, *places), **facts, method="sampled"))
         keys = ["image", "group", "method", "structure", "diameter_mm"]
         # A small disc that a sampling missed has no part in its map.

@@ -5,8 +5,8 @@ from pathlib import Path
 from xiqa.files import read_array
 from xiqa.logs import Progress, log_to
 from xiqa.models.ensemble import load_ensemble
-from xiqa.saliency.base import load_method, supports_members
-from xiqa.saliency.midpoint import MidpointGradient
+from xiqa.models.midpoint import MidpointGradient
+from xiqa.saliency.of_ensemble import ExplainedEnsemble, explain_ensemble
 from xiqa.saliency.upsampling import shard_ranges, upsample, write_upsampling_shard
 from xiqa.seeds import stream_seed
 
@@ -26,13 +26,10 @@ def upsample_shard(
 ) -> None:
     """Write the sums over this shard's draws; the draws are the same however many shards there are."""
     ensemble = load_ensemble([Path(path).parent for path in paths_to_weights])
-    target = MidpointGradient(ensemble, **gradient)
-    method_of_one = load_method(method)
-    if supports_members(method_of_one):
-        options = {**options, "members": True}
+    target = ExplainedEnsemble(MidpointGradient(ensemble, **gradient))
     result = upsample(
         read_array(path_to_counts),
-        lambda x: method_of_one(target, x, **options),
+        lambda x: explain_ensemble(target, x, method, members=True, **options),
         size,
         shard_ranges(upsampling["draws"], upsampling["shards"])[shard],
         seed,

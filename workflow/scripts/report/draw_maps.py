@@ -8,6 +8,7 @@ from xiqa.figures.style import SHOWN_GROUPS, data_of
 from xiqa.files import read_array, write_figure
 from xiqa.logs import log_to
 from xiqa.names import group_name
+from xiqa.registry import FALLING
 
 
 def draw_maps(
@@ -19,11 +20,11 @@ def draw_maps(
     path_to_omig_table: str | None,
     paths: dict[str, str],
 ) -> None:
-    """Rows are the first images of the shown groups, columns the methods."""
+    """Rows are the first images of the shown groups, columns the methods; of falling maps the negative is drawn."""
     images, table = read_samples(paths_to_images, paths_to_tables, "test")
     explained = list(first_of_each_group(table, images_per_group))
     first = [index for index in first_of_each_group(table, 1) if table["group"][index] in SHOWN_GROUPS]
-    arrays = {method: read_array(path) for method, path in paths_to_maps.items()}
+    arrays = {m: -read_array(path) if m in FALLING else read_array(path) for m, path in paths_to_maps.items()}
     titles = {index: group_name(table["group"][index]) for index in first}
     maps = {titles[i]: {method: array[explained.index(i)] for method, array in arrays.items()} for i in first}
     data = data_of(table["data"].iloc[first])

@@ -9,7 +9,7 @@ from xiqa.cdmam.phantom import CDC_DIAMETERS_MM
 from xiqa.files import read_array, read_json, read_labels, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.ensemble import load_ensemble
-from xiqa.saliency.midpoint import MidpointGradient
+from xiqa.models.midpoint import MidpointGradient
 from xiqa.saliency.modification import curves_over_samplings, midpoints_over_samplings, modify, permute, scale_to_norm
 from xiqa.seeds import stream_seed
 

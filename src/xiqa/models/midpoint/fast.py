@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import numba
 import numpy as np
 import torch
 
 from xiqa.models.cdc_net import CDCNet
-from xiqa.saliency import kernels
+from xiqa.models.midpoint import kernels
 
 
 class FastGradient:
@@ -20,6 +22,12 @@ class FastGradient:
         self.threads = min(threads, numba.config.NUMBA_NUM_THREADS)
         self.members = [_FoldedMember(member) for member in members]
         self.scratch: dict[str, np.ndarray] = {}
+
+    def only(self, member: int) -> FastGradient:
+        """The same way for one member alone; it shares the weights and the scratch memory."""
+        part = copy.copy(self)
+        part.members = self.members[member : member + 1]
+        return part
 
     def run(self, x: np.ndarray, gradients: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Midpoints (M, n) and gradients (M, n, s, s), or None, of x (n, s, s)."""

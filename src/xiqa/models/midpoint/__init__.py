@@ -6,7 +6,8 @@ import contextlib
 import copy
 import logging
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -32,6 +33,10 @@ class _Way(Protocol):
 
     def run(self, x: np.ndarray, gradients: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Midpoints (M, n) and gradients (M, n, s, s), or None, of x (n, s, s)."""
+        ...
+
+    def only(self, member: int) -> Self:
+        """The same way for one member alone; it shares the weights."""
         ...
 
 
@@ -92,9 +97,19 @@ class MidpointGradient:
         elif backend == "plain" or reason:
             self.backend, self._way = "plain", PlainGradient(ensemble.members, dtype)
         else:
-            from xiqa.saliency.fast_gradient import FastGradient
+            from xiqa.models.midpoint.fast import FastGradient
 
             self.backend, self._way = "fast", FastGradient(ensemble.members, self.threads)
+
+    def of_members(self) -> list[MidpointGradient]:
+        """The midpoint of each member alone, computed in the same way."""
+        parts = []
+        for number, member in enumerate(self.ensemble.members):
+            part = copy.copy(self)
+            part.ensemble = replace(self.ensemble, members=[member])
+            part._way = self._way.only(number)
+            parts.append(part)
+        return parts
 
     def value(self, x: np.ndarray) -> np.ndarray:
         """Ensemble midpoint.
@@ -150,6 +165,10 @@ class PlainGradient:
         self.dtype = dtype
         self.size = getattr(members[0], "size", None)
 
+    def only(self, member: int) -> PlainGradient:
+        """The same way for one member alone."""
+        return PlainGradient(self.members[member : member + 1], self.dtype)
+
     def run(self, x: np.ndarray, gradients: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Midpoints (M, n) and gradients (M, n, s, s), or None, of x (n, s, s)."""
         kind = x.dtype
@@ -189,6 +208,13 @@ class BatchedGradient:
         ]
         self.skeleton = _Midpoint(copy.deepcopy(members[0]).to("meta").eval())
 
+    def only(self, member: int) -> BatchedGradient:
+        """The same way for one member alone; it shares the weights."""
+        part = copy.copy(self)
+        part.n_members = 1
+        part.state = [{key: value[member : member + 1] for key, value in kind.items()} for kind in self.state]
+        return part
+
     def run(self, x: np.ndarray, gradients: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Midpoints (M, n) and gradients (M, n, s, s), or None, of x (n, s, s)."""
 
@@ -227,7 +253,7 @@ class _Midpoint(torch.nn.Module):
 def why_no_kernels() -> str:
     """Why the compiled kernels cannot be loaded, or an empty text; they are loaded where they are asked for only."""
     try:
-        from xiqa.saliency import fast_gradient  # noqa: F401
+        from xiqa.models.midpoint import fast  # noqa: F401
     except Exception as error:  # numba raises many kinds: no version for this Python, no place for its cache, ...
         return f"the compiled kernels cannot be loaded ({type(error).__name__}: {error})"
     return ""
