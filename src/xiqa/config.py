@@ -444,6 +444,9 @@ class Twin(Section):
     patients_per_severity: int = Field(
         40, ge=0, description="simulated patients for each level of severity, never trained on"
     )
+    side_px: int | None = Field(
+        None, ge=144, le=2048, description="`object_cxr`: rows and columns of the images that are written; null: 288"
+    )
 
 
 class Split(Section):
@@ -597,6 +600,30 @@ class ExplainedOutput(Section):
     )
 
 
+class RandomPixels(Section):
+    """Large images of which networks see random rows and columns, and whose maps are upsampled (Amanova 2022)."""
+
+    size: int = Field(ge=16, le=2048, description="rows and columns that are drawn at random of each prepared image")
+    samplings: int = Field(
+        4, ge=1, description="samplings of each training image; epochs take them in turn. Tests see the first"
+    )
+    methods: tuple[Attribution, ...] = Field(
+        ("gradient",), description="methods whose maps are upsampled to the prepared size; of layers and controls none"
+    )
+    images: int = Field(2, ge=1, description="explained test images with upsampled maps")
+    draws: int = Field(400, ge=2, description="samplings per image whose maps are added up")
+    shards: int = Field(1, ge=1, description="jobs that share the draws of one image")
+    batch: int = Field(32, ge=1, description="samplings explained at once")
+
+    @field_validator("methods")
+    @classmethod
+    def _of_pixels(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        known = [name for name in methods if name in METHODS]
+        if refused := [name for name in known if METHODS[name].at_layers or METHODS[name].control]:
+            raise ValueError(f"found {refused[0]}, expected methods with a value for each pixel of the network's input")
+        return methods
+
+
 class Dataset(Section):
     """A set of images with labels or targets: how it is read, divided and learnt."""
 
@@ -621,6 +648,9 @@ class Dataset(Section):
     table: str = Field("images.csv", description="`folder` only: the table inside the folder")
     classes: tuple[str, ...] = Field((), description="class names in the order of their labels; empty: the format's")
     size: int = Field(96, ge=16, le=2048, description="side of the prepared square images in pixels")
+    sampling: RandomPixels | None = Field(
+        None, description="for large images: networks see random rows and columns of the prepared image, not all"
+    )
     fit: Literal["stretch", "pad"] = Field(
         "stretch", description="how an image that is not square becomes square: stretched, or padded with its minimum"
     )
@@ -685,6 +715,11 @@ class Dataset(Section):
         """Whether the images are a twin's: where no folder is configured, whatever files a folder holds."""
         return self.path is None
 
+    @property
+    def input_size(self) -> int:
+        """Side of the images that networks see, in pixels."""
+        return self.size if self.sampling is None else self.sampling.size
+
     @field_validator("link_roots")
     @classmethod
     def _expand_roots(cls, roots: tuple[str, ...]) -> tuple[str, ...]:
@@ -704,6 +739,8 @@ class Dataset(Section):
             raise ValueError(
                 f"format: {self.format} needs path: the folder of your images (simulated twins: {', '.join(WITH_TWIN)})"
             )
+        if self.twin.side_px and self.format != "object_cxr":
+            raise ValueError("twin.side_px: only the twin of object_cxr is written in another size; leave it out")
         self._check_task()
         expected = layout_of(self.format).classes
         classes = len(self.classes) or expected
@@ -729,8 +766,10 @@ class Dataset(Section):
         if any("trained" not in network.states for network in self.networks):
             raise ValueError("networks: states must hold trained; the others are compared with it")
         for name in names:
-            if self.size < (smallest_px := ARCHITECTURES[name].smallest_px):
-                raise ValueError(f"size: found {self.size} px, {name} needs {smallest_px} px or more; raise it")
+            if self.input_size < (smallest_px := ARCHITECTURES[name].smallest_px):
+                raise ValueError(f"size: found {self.input_size} px, {name} needs {smallest_px} px or more; raise it")
+        if self.input_size > self.size:
+            raise ValueError(f"sampling.size: found {self.input_size}, expected at most the prepared size, {self.size}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: found {list(self.seeds)}, expected each once")
         return self
@@ -1000,7 +1039,7 @@ def key_table() -> str:
             lines.append(f"| `{path}` | {_kind(field)} | {default} | {field.description or ''} |")
             for part in get_args(kind):
                 if isinstance(part, type) and issubclass(part, Section):
-                    walk(part, f"{path}[].", None)
+                    walk(part, f"{path}{'' if NoneType in get_args(kind) else '[]'}.", None)
 
     walk(Config, "", None)
     return "\n".join(lines) + "\n"
@@ -1015,7 +1054,7 @@ def _kind(field: FieldInfo) -> str:
             return ", ".join(f"`{choice}`" for choice in get_args(kind))
         if get_origin(kind) in (Union, UnionType):
             return " or ".join(name_of(part) for part in get_args(kind) if part is not NoneType) + " or nothing"
-        return names[get_origin(kind) or kind]
+        return names.get(get_origin(kind) or kind, "mapping")
 
     named = next((limit for limit in field.metadata if isinstance(limit, OneOf)), None)
     text = ", ".join(f"`{name}`" for name in named.names) if named else name_of(field.annotation)

@@ -22,12 +22,12 @@ from xiqa.cdmam.curve import fit_curve
 from xiqa.cdmam.graded import measure_visible
 from xiqa.cdmam.phantom import CDC_DIAMETERS_MM, CELL_PRESENT, GEOMETRIES
 from xiqa.cdmam.reader import read_image
-from xiqa.cdmam.sampling import draw_indices
 from xiqa.cdmam.simulator import frame_shape, simulate, simulate_sampled
 from xiqa.config import Config, NetworkPlan
 from xiqa.datasets.base import DataError, Record
 from xiqa.datasets.limits import Reading, reading
 from xiqa.datasets.prepare import FILES, prepare
+from xiqa.datasets.sampling import draw_indices
 from xiqa.files import PackedMasks, read_array, read_table
 from xiqa.metrics.maps.fidelity import fidelity
 from xiqa.metrics.maps.insertion_deletion import insertion_deletion
@@ -242,7 +242,7 @@ class Rates:
             classes = tuple(map(str, range(max(2, len(dataset.classes)))))
             task = Classification(classes, dataset.training.one_output)
         net = build(architecture, channels=network.channels, outputs=task.outputs, seed=0, options=network.options)
-        return Model(net.eval(), architecture, network.options, task, network.channels, dataset.size, 0.5, 0.25)
+        return Model(net.eval(), architecture, network.options, task, network.channels, dataset.input_size, 0.5, 0.25)
 
     def _train_network(self, name: str, architecture: str) -> float:
         dataset, classifier = self.config.datasets[name], self._network(name, architecture)
@@ -265,7 +265,7 @@ class Rates:
 
     def _pass_s(self, name: str, architecture: str) -> float:
         """Seconds of a forward and a backward pass of one image, of several at once."""
-        key = ("pass", str(self.config.datasets[name].size), architecture)
+        key = ("pass", str(self.config.datasets[name].input_size), architecture)
         if key not in self._known:
             classifier = self._network(name, architecture)
             x = classifier.inputs(self._repeated(name, 4))
@@ -275,7 +275,7 @@ class Rates:
 
     def _explain(self, name: str, architecture: str, family: str) -> float:
         """Seconds of the maps of a family of one image; see `PASS_S` for slow networks."""
-        saliency, size = self.config.saliency, str(self.config.datasets[name].size)
+        saliency, size = self.config.saliency, str(self.config.datasets[name].input_size)
         methods, costly = saliency.families[family], family not in ("one_pass", "relu_backward", "controls")
         # The same network on images of the same size: data sets need not be told apart.
         key = ("maps", size, architecture, family)

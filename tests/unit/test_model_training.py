@@ -465,3 +465,9 @@ def test_training_runs_on_a_gpu(tmp_path):
     run(tmp_path, with_(epochs=8, precision="auto"), data=blobs(240), device="cuda")
     images, labels = blobs(100, seed=1)
     assert (predict(load_model(tmp_path, build), images, np.arange(100)).argmax(1) == labels).mean() > 0.95
+
+
+def test_epochs_take_the_samplings_in_turn():
+    others = [np.zeros((2, 4, 4)), np.ones((2, 4, 4))]
+    data = TrainingImages(np.full((2, 4, 4), 2.0), np.array([0, 1]), np.arange(2), np.arange(0), others)
+    assert [data.of_epoch(epoch)[0, 0, 0] for epoch in range(5)] == [2, 0, 1, 2, 0]

@@ -13,6 +13,7 @@ from xiqa.config import Dataset
 from xiqa.datasets.base import DataError, Loaded, Record, localisation_check, mask_of
 from xiqa.datasets.paths import inside
 from xiqa.datasets.prepare import FILES, prepare, pseudonym, read_or_make_key, source_digest, to_square, to_unit_range
+from xiqa.datasets.sampling import SampledImages, places_of, sample
 from xiqa.datasets.splits import groups_of
 from xiqa.files import PackedMasks, append_array
 
@@ -377,3 +378,43 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     # 140 images of 600 x 600 are 100 MB as float16: they must not stay in memory.
     assert peak_kib[1] - peak_kib[0] < 20_000
     assert peak_kib[1] < 1_000_000
+
+
+def test_of_large_images_networks_see_random_rows_and_columns(run, record, tmp_path):
+    pixels, mask = np.random.default_rng(0).uniform(0, 255, (40, 40)), np.zeros((40, 40), bool)
+    mask[8:16, 24:36] = True
+    marks = {"left": np.arange(40) < np.full((40, 1), 20)}
+    one = record("a", pixels, mask=mask, boxes=((24, 8, 36, 16),), spacing_mm=(0.5, 0.25), structures=marks)
+    both = [replace(r, structures=("left",)) for r in (one, record("b", pixels, patient="P2", structures=marks))]
+    table, images, masks, _ = run(both, size=40, sampling={"size": 16})
+    rows, columns = places_of("a", 0, 40, 16)
+    assert list(rows) == sorted(set(rows))
+    original = np.load(tmp_path / FILES["originals"])
+    np.testing.assert_allclose(original[0], pixels / 255, atol=1e-3)
+    np.testing.assert_array_equal(images[0], sample(original[0], rows, columns))
+    np.testing.assert_array_equal(masks[0], sample(mask, rows, columns))
+    np.testing.assert_array_equal(PackedMasks(tmp_path / FILES["original_masks"])[0], mask)
+    structures = np.unpackbits(np.load(tmp_path / FILES["structures"]), axis=-1).astype(bool)
+    np.testing.assert_array_equal(structures[0, 0], np.broadcast_to(columns < 20, (16, 16)))
+    # The box lies around the sampled pixels of the mask, and a pixel now stands for 2.5 of before in each direction.
+    (box,) = json.loads(table["boxes"][0])
+    inside = np.argwhere(masks[0])
+    assert box == [inside[:, 1].min(), inside[:, 0].min(), inside[:, 1].max() + 1, inside[:, 0].max() + 1]
+    assert (table["spacing_row_mm"][0], table["spacing_column_mm"][0]) == pytest.approx((1.25, 0.625))
+    # Another image, and another sampling, have other places; each is the same whenever it is read.
+    assert not np.array_equal(images[0], images[1])
+    second = SampledImages(original, table["image"], 1, 16)
+    assert not np.array_equal(second[0], images[0])
+    np.testing.assert_array_equal(SampledImages(original, table["image"], 0, 16)[[1, 0]], images[[1, 0]])
+
+
+def test_a_set_without_sampling_keeps_no_originals(run, record, tmp_path):
+    run([record("a", gradient())])
+    assert np.load(tmp_path / FILES["originals"]).size == 0
+
+
+def test_networks_cannot_see_more_than_there_is():
+    with pytest.raises(ValueError, match=r"sampling.size: found 64, expected at most the prepared size, 32"):
+        Dataset(format="object_cxr", size=32, sampling={"size": 64})
+    with pytest.raises(ValueError, match=r"found grad_cam, expected methods with a value for each pixel"):
+        Dataset(format="object_cxr", sampling={"size": 64, "methods": ["grad_cam"]})

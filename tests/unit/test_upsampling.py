@@ -9,7 +9,7 @@ import pytest
 from saliency_targets import NetTarget, linear, small_net
 from scipy import stats
 
-from xiqa.cdmam.sampling import sample, scatter_add
+from xiqa.datasets.sampling import sample, scatter_add
 from xiqa.models.ensemble import Ensemble
 from xiqa.saliency import modification, upsampling
 from xiqa.saliency.upsampling import count_visits, draw, draws_per_cycle, merge, shard_ranges, upsample, upsampled_map

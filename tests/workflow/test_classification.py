@@ -12,6 +12,8 @@ from playwright.sync_api import sync_playwright
 from printed_numbers import assert_short
 from workflow_runs import copy_project, planned, run
 
+from xiqa.files import PackedMasks
+
 pytestmark = [pytest.mark.workflow, pytest.mark.long, pytest.mark.ci]
 STUDY = ["classification", "--configfile", "config/test.yaml", "mine.yaml"]
 RESULTS = Path("results/test")
@@ -31,7 +33,8 @@ saliency:
 datasets:
   chests:
     format: covid_cxr
-    size: 32
+    size: 64
+    sampling: {{size: 32, samplings: 2, images: 1, draws: 6, shards: 2, batch: 4}}
     twin: {{patients: 24, images_per_patient: 1, severities: [1.0], patients_per_severity: 4}}
     networks: {NETWORK}
     training: {{epochs: 1, batch_size: 8}}
@@ -119,6 +122,22 @@ def test_a_regression_has_scores_ensemble_maps_and_findings(study):
     text = (results / "findings.md").read_text()
     assert "Does the ensemble predict the severity?" in text
     assert "simulated images" in text
+
+
+def test_maps_of_sampled_images_are_upsampled_and_scored_at_full_size(study):
+    folder = study / "results/chests"
+    (row,) = pd.read_csv(folder / "tables/upsampled.csv").to_dict("records")
+    assert (row["method"], row["draws"], row["data"]) == ("gradient", 6, "simulated")
+    assert row["mean_visits"] == pytest.approx(6 / 4)
+    values = np.load(folder / "upsampled/gradient/0/map.npy")
+    assert values.shape == (64, 64)
+    assert np.load(folder / "prepared/images.npy").shape[1:] == (32, 32)
+    row_of = pd.read_parquet(folder / "explained/seed-0.parquet").query("part == 'test'")["row"].iloc[0]
+    mask = PackedMasks(folder / "prepared/original_masks.npy")[row_of]
+    if mask.any():
+        share = np.abs(values)[mask].sum() / np.abs(values).sum()
+        assert (row["share_on_mask"], row["area_of_mask"]) == pytest.approx((share, mask.mean()))
+    assert (folder / "figures/upsampled_maps.png").stat().st_size > 10_000
 
 
 def test_a_set_without_masks_has_an_empty_table_of_shares(study):

@@ -182,6 +182,8 @@ rule prepare:
         images=f"{DATASET}/prepared/images.npy",
         masks=f"{DATASET}/prepared/masks.npy",
         structures=f"{DATASET}/prepared/structures.npy",
+        originals=f"{DATASET}/prepared/originals.npy",
+        original_masks=f"{DATASET}/prepared/original_masks.npy",
         table=f"{DATASET}/prepared/table.parquet",
         skipped=f"{DATASET}/prepared/skipped.csv",
     log:

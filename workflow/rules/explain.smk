@@ -388,3 +388,87 @@ rule tabulate_saliency:
         networks=lambda wildcards: [n for n in networks(wildcards.dataset) for _ in families_of(wildcards.dataset, n)],
     script:
         "../scripts/score/tabulate_saliency.py"
+
+
+# Maps of large images, of which a network sees random rows and columns, upsampled to their prepared size.
+rule upsample_network:
+    input:
+        originals=f"{DATASET}/prepared/originals.npy",
+        images=f"{DATASET}/prepared/images.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.parquet",
+        weights=lambda wildcards: f"{DATASET}/models/{NETWORK.format(**first_network(wildcards.dataset))}/weights.safetensors",
+    output:
+        shard=temp(directory(f"{UPSAMPLED_OF}/shard-{{shard}}")),
+    log:
+        f"{LOGS}/upsample_network/{{dataset}}/{{method}}-{{index}}-{{shard}}.log",
+    benchmark:
+        f"{BENCHMARKS}/upsample_network/{{dataset}}/{{method}}-{{index}}-{{shard}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=int(1000 * SALIENCY.memory_gb + 2000),
+        gpu=1 if study.compute.device == "cuda" else 0,
+    params:
+        code=lambda wildcards: code(
+            "explain/upsample_network.py", module_of(wildcards.method), entries=entries_of(wildcards.method)
+        ),
+        sampling=lambda wildcards: sampling_of(wildcards.dataset, "size", "draws", "shards", "batch"),
+        explained=what_is_explained,
+        seed=study.seed,
+    script:
+        "../scripts/explain/upsample_network.py"
+
+
+rule merge_network_upsampling:
+    input:
+        shards=lambda wildcards: [
+            f"{UPSAMPLED_OF}/shard-{shard}" for shard in range(DATASETS[wildcards.dataset].sampling.shards)
+        ],
+    output:
+        map=f"{UPSAMPLED_OF}/map.npy",
+        standard_error=f"{UPSAMPLED_OF}/standard_error.npy",
+        visits=f"{UPSAMPLED_OF}/visits.npy",
+        summary=f"{UPSAMPLED_OF}/summary.json",
+    log:
+        f"{LOGS}/merge_network_upsampling/{{dataset}}/{{method}}-{{index}}.log",
+    benchmark:
+        f"{BENCHMARKS}/merge_network_upsampling/{{dataset}}/{{method}}-{{index}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("explain/merge_upsampling.py"),
+    script:
+        "../scripts/explain/merge_upsampling.py"
+
+
+rule report_upsampled:
+    input:
+        originals=f"{DATASET}/prepared/originals.npy",
+        masks=f"{DATASET}/prepared/original_masks.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.parquet",
+        maps=lambda wildcards: [
+            f"{RESULTS}/{wildcards.dataset}/upsampled/{method}/{number}/map.npy"
+            for method, number in upsampled_maps(wildcards.dataset)
+        ],
+    output:
+        shares=f"{DATASET}/tables/upsampled.csv",
+        figure=picture("upsampled_maps"),
+    log:
+        f"{LOGS}/report_upsampled/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/report_upsampled/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("report/report_upsampled.py"),
+        maps=lambda wildcards: upsampled_maps(wildcards.dataset),
+        network=lambda wildcards: first_network(wildcards.dataset),
+    script:
+        "../scripts/report/report_upsampled.py"

@@ -137,6 +137,12 @@ def first_network(dataset):
     return {"architecture": plan.networks[0].architecture, "weights": "trained", "seed": plan.seeds[0]}
 
 
+def sampling_of(dataset, *keys):
+    """How the large images of a data set are sampled; nothing where networks see all of them."""
+    sampling = DATASETS[dataset].sampling
+    return {key: getattr(sampling, key) for key in keys} if sampling else {}
+
+
 def families_of(dataset, network):
     """Families of methods that explain a network."""
     wanted = {method_of(method).module for method in DATASETS[dataset].explain.every_network}
@@ -299,6 +305,17 @@ def regression_figures(dataset):
     return {name: picture(name).format(dataset=dataset) for name in names}
 
 
+# Maps of large images, upsampled: of the first network, by number among the explained test images.
+UPSAMPLED_SETS = [name for name, dataset in DATASETS.items() if dataset.sampling]
+UPSAMPLED_OF = f"{DATASET}/upsampled/{{method}}/{{index}}"
+
+
+def upsampled_maps(dataset):
+    """Method and number of all upsampled maps of a data set."""
+    sampling = DATASETS[dataset].sampling
+    return [(method, number) for method in sampling.methods for number in range(sampling.images)]
+
+
 # All tables, figures and networks of the classification studies.
 SCORE_TABLES = ("scores", "auc_by_severity", "confusion", "roc", "roc_band", "calibration", "comparison")
 SEVERITY_FIGURES = ("severity", "auc_by_severity")
@@ -318,6 +335,7 @@ CLASSIFICATION_TABLES = [
     *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=REGRESSIONS, table=REGRESSION_TABLES),
     *([path for path in OVERVIEW.values() if path.endswith(".csv")] if CLASSIFICATIONS else []),
     *(path for path in COMPARED if path.endswith(".csv")),
+    *(f"{RESULTS}/{name}/tables/upsampled.csv" for name in UPSAMPLED_SETS),
 ]
 CLASSIFICATION_FIGURES = [
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=CLASSIFICATIONS, figure=DATASET_FIGURES),
@@ -333,6 +351,7 @@ CLASSIFICATION_FIGURES = [
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=REGRESSIONS, figure=("examples", "split")),
     *(path for path in COMPARED if path.endswith(".png")),
     *(expand(f"{RESULTS}/{{dataset}}/tables.html", dataset=CLASSIFICATIONS) if SALIENCY.methods else []),
+    *(f"{RESULTS}/{name}/figures/upsampled_maps.png" for name in UPSAMPLED_SETS),
 ]
 # The main figures of a data set, in the order of its page.
 PAGE_FIGURES = ("examples", "roc", "severity", "auc_by_severity", "saliency", "localisation", "fidelity")

@@ -92,6 +92,7 @@ rule score_predictions:
 rule train_network:
     input:
         images=f"{DATASET}/prepared/images.npy",
+        originals=f"{DATASET}/prepared/originals.npy",
         table=f"{DATASET}/prepared/table.parquet",
         split=f"{DATASET}/splits/seed-{{seed}}.csv",
         start=weights_file,
@@ -115,6 +116,7 @@ rule train_network:
             "network": plain(network(wildcards), "states"),
             "training": plain(DATASETS[wildcards.dataset].training),
             "target_units": DATASETS[wildcards.dataset].target_units,
+            "sampling": sampling_of(wildcards.dataset, "size", "samplings"),
             "device": study.compute.device,
         },
     script:

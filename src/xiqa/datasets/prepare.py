@@ -23,6 +23,7 @@ from PIL import Image
 
 from xiqa.config import Dataset
 from xiqa.datasets.base import Box, DataError, Loaded, Record, faults_named, targets_of
+from xiqa.datasets.sampling import places_of, sample
 from xiqa.files import append_array, write_table
 from xiqa.provenance import file_digest
 
@@ -34,6 +35,8 @@ FILES = {
     "images": "images.npy",
     "masks": "masks.npy",
     "structures": "structures.npy",
+    "originals": "originals.npy",
+    "original_masks": "original_masks.npy",
     "table": "table.parquet",
     "skipped": "skipped.csv",
 }
@@ -58,7 +61,8 @@ def prepare(
         key: secret behind pseudonyms and digests; without it nobody finds a patient or a file by trying.
         paths: files to write: images.npy (n, size, size) float16 within 0-1, masks.npy (for
             `files.PackedMasks`), structures.npy (n, names, size, bytes), masks of named structures packed in the same
-            way, the table (one row per image) and skipped.csv (row, reason; with its header only where
+            way, originals.npy and original_masks.npy (image and mask before the sampling, empty images where
+            the set has none), the table (one row per image) and skipped.csv (row, reason; with its header only where
             nothing was skipped). `row` is that of the set's table (the heading is row 1), or the place in the order of
             the files from 1; names of files stay out, since they may hold a patient's.
         progress: told how many images are done.
@@ -70,7 +74,8 @@ def prepare(
         DataError: the first fault, unless `dataset.on_fault` is skip.
         ValueError: no image is left, or two patients have ids that differ in their writing only.
     """
-    size, skipped = dataset.size, []
+    size, side, skipped = dataset.input_size, dataset.size, []
+    kept = side if dataset.sampling else 0
 
     def fault(error: DataError, row: int, files: Iterable[Path] = ()) -> None:
         if dataset.on_fault == "stop":
@@ -85,6 +90,8 @@ def prepare(
         append_array(paths["images"], (size, size), IMAGE_TYPE) as add_image,
         append_array(paths["masks"], (size, -(-size // 8)), np.uint8) as add_mask,
         append_array(paths["structures"], (len(names), size, -(-size // 8)), np.uint8) as add_structures,
+        append_array(paths["originals"], (kept, kept), IMAGE_TYPE) as add_original,
+        append_array(paths["original_masks"], (kept, -(-kept // 8)), np.uint8) as add_original_mask,
     ):
         for number, (row, record) in enumerate(listed):
             try:
@@ -95,10 +102,19 @@ def prepare(
             except DataError as error:
                 fault(error, row, record.files)
                 continue
-            image, mask, boxes, spacing_mm = to_square(scaled, loaded, size, dataset.fit)
+            image, mask, boxes, spacing_mm = to_square(scaled, loaded, side, dataset.fit)
+            structures = _structures(loaded, names, side, dataset.fit)
+            add_original(image[:kept, :kept])
+            add_original_mask(np.packbits(mask[:kept, :kept], axis=-1))
+            if dataset.sampling:
+                places = places_of(record.image, 0, side, size)
+                image, mask = sample(image, *places), sample(mask, *places)
+                structures = structures[:, places[0][:, None], places[1]]
+                boxes = [_sampled_box(box, *places) for box in boxes]
+                spacing_mm = (spacing_mm[0] * side / size, spacing_mm[1] * side / size)
             add_image(image)
             add_mask(np.packbits(mask, axis=-1))
-            add_structures(_structures(loaded, names, size, dataset.fit))
+            add_structures(np.packbits(structures, axis=-1))
             digest = hashlib.sha256(f"{loaded.pixels.shape}".encode() + loaded.pixels.tobytes()).hexdigest()
             known = {
                 "boxes": json.dumps(boxes),
@@ -226,13 +242,20 @@ def to_unit_range(loaded: Loaded, dataset: Dataset, path: str | os.PathLike) -> 
     return np.clip((pixels - low) / (high - low), 0, 1, dtype=np.float32)
 
 
+def _sampled_box(box: Box, rows: np.ndarray, columns: np.ndarray) -> Box:
+    """A box (x_min, y_min, x_max, y_max) around those sampled pixels that lie in it."""
+    x_min, x_max = np.searchsorted(columns, (box[0], box[2]))
+    y_min, y_max = np.searchsorted(rows, (box[1], box[3]))
+    return float(x_min), float(y_min), float(x_max), float(y_max)
+
+
 def _structures(loaded: Loaded, names: tuple[str, ...], size: int, fit: str) -> np.ndarray:
-    """Masks of all named structures (names, size, bytes), packed; of those that the image has none, nothing."""
+    """Masks of all named structures (names, size, size) bool; of those that the image has none, nothing."""
     found = np.zeros((len(names), size, size), bool)
     for number, name in enumerate(names):
         if name in loaded.structures:
             found[number] = to_square(loaded.pixels, replace(loaded, mask=loaded.structures[name]), size, fit)[1]
-    return np.packbits(found, axis=-1)
+    return found
 
 
 def to_square(

@@ -41,6 +41,27 @@ class UpsampledView:
     structure: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class UpsampledImage:
+    """One row of a picture of upsampled maps of large images.
+
+    Args:
+        title: what is explained, and by which method.
+        image: (h, w) prepared image.
+        mask: (h, w) bool, outlined.
+        map: (h, w) visit-normalised map.
+        standard_error: (h', w') of the map over draws, means over blocks.
+        visits: (h', w') draws that contained a pixel, means over blocks.
+    """
+
+    title: str
+    image: np.ndarray
+    mask: np.ndarray
+    map: np.ndarray
+    standard_error: np.ndarray
+    visits: np.ndarray
+
+
 def draw_map_row(
     axes: Sequence[Axes], image: np.ndarray | None, maps: Mapping[str, np.ndarray], label: str, titles: bool
 ) -> ScalarMappable:
@@ -263,5 +284,40 @@ def plot_upsampling_quality(
         shown = style.show_image(panel, values, pixel_mm, colours=style.AMOUNT_MAP, limits=limits)
         style.colour_bar(panel, shown, label, orientation="horizontal", pad=0.03)
     figure.suptitle(title, fontsize=8)
+    style.note_data(figure, data)
+    return figure
+
+
+@style.styled
+def plot_upsampled_images(rows: Sequence[UpsampledImage], data: str = "simulated") -> Figure:
+    """Upsampled maps of large images, the image and its mask at the left, how well the map is known at the right.
+
+    Maps are drawn as means over blocks of pixels, each on the scale of its own robust limit, which is written above it.
+
+    Args:
+        rows: one per map.
+        data: `simulated`, `real` or `mixed`.
+    """
+    side = style.DOUBLE_COLUMN / 4
+    figure = style.new_figure(style.DOUBLE_COLUMN, (side + 0.3) * len(rows) + 0.3)
+    grid = figure.subplots(len(rows), 4, squeeze=False)
+    for panels, row in zip(grid, rows, strict=True):
+        style.show_image(panels[0], np.asarray(row.image, np.float32))
+        if row.mask.any():
+            panels[0].contour(row.mask, levels=[0.5], colors=style.ORANGE, linewidths=0.8)
+        factor = max(2, style.reduction(row.map.shape))
+        values = block_mean(row.map, factor)
+        limit = style.signed_limit(values)
+        shown = style.show_image(panels[1], values / limit, colours=style.SIGNED_MAP, limits=(-1, 1))
+        style.colour_bar(panels[1], shown, SHARED_LABEL)
+        for panel, amounts, label in (
+            (panels[2], row.standard_error, "standard error over draws"), (panels[3], row.visits, "visits per pixel"),
+        ):  # fmt: skip
+            limits = (0.0, float(np.nanpercentile(amounts, 99.5)) or 1.0)
+            style.colour_bar(panel, style.show_image(panel, amounts, colours=style.AMOUNT_MAP, limits=limits), label)
+        titles = (fill(row.title, 24), f"map (mean of {factor} × {factor} px),\nlimit {limit:.2g}", "", "")
+        for panel, title in zip(panels, titles, strict=True):
+            panel.set(xticks=[], yticks=[], xlabel="", ylabel="")
+            panel.set_title(title, fontsize=7)
     style.note_data(figure, data)
     return figure

@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from xiqa.datasets.sampling import SampledImages
+
 
 def even_batches(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Divide rows, in their order, into batches whose sizes differ by one at most.
@@ -25,7 +27,9 @@ def even_batches(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return np.array_split(rows, max(1, min(math.ceil(len(rows) / batch_size), len(rows) // 2)))
 
 
-def read_batches(images: np.ndarray, batches: Sequence[np.ndarray], workers: int) -> Iterator[np.ndarray]:
+def read_batches(
+    images: np.ndarray | SampledImages, batches: Sequence[np.ndarray], workers: int
+) -> Iterator[np.ndarray]:
     """Yield the images of each batch, in order, while threads read the next ones.
 
     Threads suffice: reading a memory map waits for the disk and copies, both without Python's lock. At most

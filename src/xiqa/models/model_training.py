@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from xiqa import files
 from xiqa.config import ClassifierTraining
+from xiqa.datasets.sampling import SampledImages
 from xiqa.models.augmentation import apply_changes, draw_changes
 from xiqa.models.loader import even_batches, read_batches
 from xiqa.models.model import Model, description, raw_outputs, write_model
@@ -34,12 +35,19 @@ class TrainingImages:
         truth: (n,) class of each image, or (n, t) standardised targets: `task.truth` of the prepared table.
         train_rows: indices of the images to train on.
         validation_rows: indices of the images that choose the epoch; empty keeps the last epoch.
+        samplings: further samplings of the images, each like an array of the form of `images`; epochs train on
+            `images` and on them in turn.
     """
 
     images: np.ndarray
     truth: np.ndarray
     train_rows: np.ndarray
     validation_rows: np.ndarray
+    samplings: Sequence[SampledImages] = ()
+
+    def of_epoch(self, epoch: int) -> np.ndarray | SampledImages:
+        """What an epoch, from 0, trains on, (n, size, size)."""
+        return (self.images, *self.samplings)[epoch % (1 + len(self.samplings))]
 
 
 def train_model(
@@ -100,6 +108,8 @@ def train_model(
         "validation_data": data_digest(data.images, data.truth, data.validation_rows),
         "initial_weights": weights_digest(net),
     }
+    if data.samplings:
+        details["samplings"] = [data_digest(other, data.truth, data.train_rows) for other in data.samplings]
     with torch_settings(threads, device):
         net.to(device, memory_format=torch.channels_last)
         _check_outputs(model, data.images, data.train_rows)
@@ -132,7 +142,7 @@ def _epoch(
 
     def train_epoch(epoch: int) -> Row:
         plan = epoch_plan(data.train_rows, training, seed, epoch)
-        batches = read_batches(data.images, [rows for rows, _ in plan], training.workers)
+        batches = read_batches(data.of_epoch(epoch), [rows for rows, _ in plan], training.workers)
         first = epoch * len(plan)
         outputs, targets = [], []
         torch.manual_seed(stream_seed(seed, "dropout", epoch))
@@ -223,7 +233,7 @@ def computing_precision(precision: str, device: str) -> str:
     return "bf16" if native else "float32"
 
 
-def data_digest(images: np.ndarray, truth: np.ndarray, rows: np.ndarray) -> str:
+def data_digest(images: np.ndarray | SampledImages, truth: np.ndarray, rows: np.ndarray) -> str:
     """SHA-256 over the images and truth of `rows` in order, 64 hexadecimal digits."""
     digest = hashlib.sha256(f"{images.shape[1:]} {images.dtype}".encode())
     for row in rows:

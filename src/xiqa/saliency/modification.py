@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xiqa.cdmam.sampling import draw_indices, sample
+from xiqa.datasets.sampling import draw_indices, sample
 from xiqa.models.ensemble import Ensemble, normalise, predict
 from xiqa.models.midpoint import MidpointGradient
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from xiqa import files
-from xiqa.cdmam.sampling import draw_indices, sample, scatter_add
+from xiqa.datasets.sampling import draw_indices, sample, scatter_add
 
 Form = Literal["published", "visit_normalised"]
 SHARD_FILE = "shard.json"

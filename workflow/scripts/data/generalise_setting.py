@@ -8,9 +8,9 @@ from xiqa.cdmam.curve import fit_curve
 from xiqa.cdmam.graded import graded_curve, measure_visible
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.reader import read_image
-from xiqa.cdmam.sampling import draw_indices, sample
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
+from xiqa.datasets.sampling import draw_indices, sample
 from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.seeds import stream_seed

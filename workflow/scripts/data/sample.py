@@ -5,9 +5,9 @@ import pandas as pd
 
 from xiqa.cdmam.labels import own_label_um
 from xiqa.cdmam.phantom import GEOMETRIES
-from xiqa.cdmam.sampling import draw_indices
 from xiqa.cdmam.simulator import frame_shape, simulate, simulate_sampled
 from xiqa.config import Detector, Exposure
+from xiqa.datasets.sampling import draw_indices
 from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.seeds import stream_seed

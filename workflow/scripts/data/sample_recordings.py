@@ -6,8 +6,8 @@ import pandas as pd
 from xiqa.cdmam.dicom import read_dicom
 from xiqa.cdmam.labels import own_label_um
 from xiqa.cdmam.samples import even_shares, parts_of_recordings
-from xiqa.cdmam.sampling import draw_indices
-from xiqa.cdmam.sampling import sample as take
+from xiqa.datasets.sampling import draw_indices
+from xiqa.datasets.sampling import sample as take
 from xiqa.files import write_array, write_table
 from xiqa.logs import Progress, log_to
 from xiqa.seeds import stream_seed

@@ -8,9 +8,9 @@ import pandas as pd
 from xiqa.cdmam.cells import cut, mosaic_pixels, scatter_back
 from xiqa.cdmam.phantom import GEOMETRIES
 from xiqa.cdmam.reader import read_image
-from xiqa.cdmam.sampling import draw_indices, sample
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure
+from xiqa.datasets.sampling import draw_indices, sample
 from xiqa.files import write_table
 from xiqa.logs import Progress, log_to
 from xiqa.metrics.structure_share import structure_share_rows, summarise_structure_share

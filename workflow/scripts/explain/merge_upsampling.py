@@ -22,11 +22,13 @@ def merge(paths_to_shards: list[str], paths: dict[str, str]) -> None:
     """Write the visit-normalised map; times visits and divided by draws, it is the published form."""
     shard = merge_upsampling_shards(paths_to_shards)
     write_array(paths["map"], upsampled_map(shard))
-    members = shard.member_totals is not None
-    known = {"standard_error": standard_error(shard), "disagreement": disagreement(shard) if members else None}
-    for name, values in known.items():
-        values = np.full_like(shard.total, np.nan) if values is None else values
-        write_array(paths[name], block_mean(values, BLOCK_PX))
+    if "visits" in paths:  # which other methods share, are counted once for all
+        write_array(paths["visits"], block_mean(shard.visits, BLOCK_PX))
+    write_array(paths["standard_error"], block_mean(standard_error(shard), BLOCK_PX))
+    if "disagreement" in paths:
+        members = shard.member_totals is not None
+        values = disagreement(shard) if members else np.full_like(shard.total, np.nan)
+        write_array(paths["disagreement"], block_mean(values, BLOCK_PX))
     write_json(
         paths["summary"],
         {
@@ -46,5 +48,5 @@ def finite(value: float) -> float | None:
 
 
 if "snakemake" in globals():
-    with log_to(snakemake.log[0], f"merge {snakemake.wildcards.method} of {snakemake.wildcards.image}"):
+    with log_to(snakemake.log[0], f"merge {snakemake.wildcards.method}"):
         merge(paths_to_shards=list(snakemake.input.shards), paths=dict(snakemake.output.items()))

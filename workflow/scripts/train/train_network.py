@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from xiqa.config import ClassifierTraining, NetworkPlan
+from xiqa.datasets.sampling import SampledImages
 from xiqa.files import read_array, read_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.model import Model
@@ -29,6 +30,14 @@ def train(
         weights=network.weights,
     )  # fmt: skip
 
+    # The prepared images are the first sampling.
+    sampling = settings["sampling"]
+    originals = read_array(paths["originals"]) if sampling else images
+    samplings = [
+        SampledImages(originals, table["image"], number, sampling["size"])
+        for number in range(1, sampling["samplings"] if sampling else 1)
+    ]
+
     def show(row: dict) -> None:
         score = "balanced_accuracy" if "balanced_accuracy" in row else "rmse_over_sd"
         value = row.get(f"validation_{score}", row[score])
@@ -36,7 +45,7 @@ def train(
 
     train_model(
         Model(net, network.architecture, network.options, task, network.channels, images.shape[1]),
-        TrainingImages(images, task.truth(table), *rows), training, seed=seed, folder=folder,
+        TrainingImages(images, task.truth(table), *rows, samplings), training, seed=seed, folder=folder,
         weights_source=source, threads=threads, device=device, progress=show,
     )  # fmt: skip
 

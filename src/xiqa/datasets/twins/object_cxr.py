@@ -19,6 +19,7 @@ from xiqa.seeds import stream_seed
 
 NAME = "object_cxr"
 SIDE_PX = 288
+"""Rows and columns of an image, unless a study asks for a finer detector."""
 CLASSES = ("no object", "object")
 RECTANGLE, ELLIPSE, POLYGON = 0, 1, 2
 MOST_OBJECTS = 4
@@ -43,7 +44,7 @@ class Placed:
         kind: key of OPTICAL_THICKNESS.
         shape: RECTANGLE, ELLIPSE or POLYGON.
         points: (n, 2) x, y of its outline in pixels: two corners, or the vertices of a polygon.
-        optical: (SIDE_PX, SIDE_PX) float32, its ∫ µ dt averaged over the area of each pixel.
+        optical: (side, side) float32, its ∫ µ dt averaged over the area of each pixel.
     """
 
     kind: str
@@ -59,7 +60,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Rendered:
-    """One simulated image, arrays (SIDE_PX, SIDE_PX).
+    """One simulated image, arrays (side, side).
 
     Attributes:
         grey: float32 within 0-255, before rounding.
@@ -85,7 +86,7 @@ class Rendered:
         return np.rint(self.grey).astype(np.uint8)
 
 
-def render(patient_seed: int, image_seed: int, severity: float, *, noise: bool = True) -> Rendered:
+def render(patient_seed: int, image_seed: int, severity: float, *, noise: bool = True, side: int = SIDE_PX) -> Rendered:
     """One image; equal seeds with another severity give the same patient, view, noise and places of objects.
 
     Objects within the lung fields count. Others beside them (neck, arms, chest wall, abdomen) are drawn in images of
@@ -96,13 +97,14 @@ def render(patient_seed: int, image_seed: int, severity: float, *, noise: bool =
         image_seed: seed of view, objects and noise.
         severity: factor of the objects' optical thickness; 0 leaves them out.
         noise: False leaves the quantum noise out.
+        side: rows and columns; more are those of a detector with smaller pixels of equal noise and blur in pixels.
     """
     patient = thorax.draw_patient(patient_seed)
     view = thorax.draw_view(stream_seed(image_seed, "view"), patient)
-    bare = thorax.project(patient, view, SIDE_PX, stream_seed(image_seed, "texture"))
+    bare = thorax.project(patient, view, side, stream_seed(image_seed, "texture"))
 
     rng = np.random.default_rng(stream_seed(image_seed, "distractors"))
-    beside = ~ndimage.maximum_filter(bare.between.astype(np.uint8), 13).astype(bool)
+    beside = ~ndimage.maximum_filter(bare.between.astype(np.uint8), round(13 * side / SIDE_PX)).astype(bool)
     strength = rng.uniform(*writing.MAIN_SEVERITY)
     distractors = _place(rng, int(rng.integers(0, MOST_DISTRACTORS + 1)), beside, bare.pixel_mm)
     surroundings = sum((placed.optical for placed in distractors), np.zeros_like(bare.aerated)) * np.float32(strength)
@@ -131,7 +133,7 @@ def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> No
 
     Args:
         folder: an empty folder.
-        twin: numbers of patients and levels.
+        twin: numbers of patients and levels, side of the images.
         seed: the study's seed.
         progress: told how many images are done.
     """
@@ -143,7 +145,8 @@ def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> No
     for index, images in enumerate(writing.by_patient(planned)):
         table = {8: "dev", 9: "test"}.get(index % 10, "train") if images[0].part == "main" else "test"
         for image in images:
-            rendered = render(image.patient_seed, image.image_seed, image.severity if image.label else 0.0)
+            severity = image.severity if image.label else 0.0
+            rendered = render(image.patient_seed, image.image_seed, severity, side=twin.side_px or SIDE_PX)
             name, identifier = f"{image.image}.jpg", f"{table}-{image.image}"
             Image.fromarray(rendered.pixels).save(folder / table / name, quality=95)
             Image.fromarray(rendered.mask).save(folder / "twin_masks" / f"{identifier}.png")
@@ -157,8 +160,9 @@ def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> No
 
 
 def _place(rng: np.random.Generator, number: int, region: np.ndarray, pixel_mm: float) -> tuple[Placed, ...]:
-    """Draw objects whose outlines lie within a region (SIDE_PX, SIDE_PX) bool and do not touch each other."""
+    """Draw objects whose outlines lie within a region (side, side) bool and do not touch each other."""
     placed: list[Placed] = []
+    side = len(region)
     free = region.copy()
     for _ in range(number):
         kind = str(rng.choice(list(OPTICAL_THICKNESS)))
@@ -169,12 +173,12 @@ def _place(rng: np.random.Generator, number: int, region: np.ndarray, pixel_mm: 
         for _ in range(200):
             if not len(candidates):
                 break
-            row, column = divmod(int(rng.choice(candidates)), SIDE_PX)
+            row, column = divmod(int(rng.choice(candidates)), side)
             shape, points, thickness = _DRAWN[kind](rng, column + 0.5, row + 0.5, size / pixel_mm)
             around = _around(shape, points)
-            inside = ((around >= 1) & (around < SIDE_PX - 1)).all()
+            inside = ((around >= 1) & (around < side - 1)).all()
             if inside and free[tuple(around[:, ::-1].astype(int).T)].all():
-                optical, patch = _rasterise(thickness, points)
+                optical, patch = _rasterise(thickness, points, side)
                 free[patch] = False
                 placed.append(Placed(kind, shape, points, optical * np.float32(optical_thickness)))
                 break
@@ -192,15 +196,15 @@ def _around(shape: int, points: np.ndarray) -> np.ndarray:
     return points.mean(0) + circle * np.diff(points, axis=0) / 2
 
 
-def _rasterise(thickness: Callable, points: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
+def _rasterise(thickness: Callable, points: np.ndarray, side: int) -> tuple[np.ndarray, tuple[slice, slice]]:
     """Average a thickness (function of x, y in pixels) over the area of each pixel; the patch is what it covers."""
     low = np.maximum(np.floor(points.min(0)).astype(int) - 1, 0)
-    high = np.minimum(np.ceil(points.max(0)).astype(int) + 1, SIDE_PX)
+    high = np.minimum(np.ceil(points.max(0)).astype(int) + 1, side)
     columns, rows = high - low
     x = low[0] + (np.arange(columns * _SUBPIXELS) + 0.5) / _SUBPIXELS
     y = low[1] + (np.arange(rows * _SUBPIXELS)[:, None] + 0.5) / _SUBPIXELS
     fine = np.broadcast_to(thickness(x, y), (rows * _SUBPIXELS, columns * _SUBPIXELS))
-    optical = np.zeros((SIDE_PX, SIDE_PX), np.float32)
+    optical = np.zeros((side, side), np.float32)
     patch = np.s_[low[1] : high[1], low[0] : high[0]]
     optical[patch] = fine.reshape(rows, _SUBPIXELS, columns, _SUBPIXELS).mean((1, 3))
     return optical, patch

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from xiqa.seeds import stream_seed
 
 
 def draw_indices(shape: tuple[int, int], size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -37,3 +41,40 @@ def sample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
 def scatter_add(canvas: np.ndarray, values: np.ndarray | int, rows: np.ndarray, columns: np.ndarray) -> None:
     """Add `values` (len(rows), len(columns)) or a number in place onto `canvas` (h, w) where they were sampled from."""
     canvas[rows[:, None], columns[None, :]] += values
+
+
+def places_of(image: str, number: int, side: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns (size,) of one sampling of a square image, which its id and the number tell alone.
+
+    Args:
+        image: id of the image.
+        number: of the sampling, from 0.
+        side: rows and columns of the image.
+        size: rows and columns that are kept.
+    """
+    return draw_indices((side, side), size, np.random.default_rng(stream_seed(0, "sampling", image, number)))
+
+
+class SampledImages:
+    """One sampling of each of many images, like an array (n, size, size): drawn when it is read.
+
+    Args:
+        originals: (n, side, side), usually a memory map.
+        names: (n,) ids of the images.
+        number: of the sampling.
+        size: rows and columns of a sampling.
+    """
+
+    def __init__(self, originals: np.ndarray, names: Sequence[str], number: int, size: int):
+        self.originals, self.names, self.number = originals, list(names), number
+        self.shape, self.dtype, self.ndim = (len(originals), size, size), originals.dtype, 3
+
+    def __len__(self) -> int:
+        return len(self.originals)
+
+    def __getitem__(self, rows) -> np.ndarray:
+        """(size, size) of one row, (b, size, size) of several."""
+        if np.ndim(rows):
+            return np.stack([self[row] for row in rows])
+        image = self.originals[rows]
+        return sample(image, *places_of(self.names[rows], self.number, image.shape[0], self.shape[1]))
