@@ -5,7 +5,7 @@ Nothing here computes images or asks a network: `xiqa.rates` measures, this modu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from xiqa.config import Config, Dataset, NetworkPlan
@@ -181,6 +181,7 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
             found.append(Work("images", stage, 1, number, "images", rate))
         if saliency.families and dataset.task == "classification":
             found.append(Work("images", "score_localisation", 1, scored, "maps", ("score_localisation", name)))
+    found += _upsampling(config, name)
     seeds, architectures = len(dataset.seeds), len(dataset.networks)
     if dataset.task == "regression":
         # Splits, drawing, predictions, scores, report; choice of images, checks, shares, mean of the members.
@@ -209,6 +210,19 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
     if saliency.families:
         small += seeds + architectures + 6  # choose, draw maps; five tables, one figure
     return [*found, Work("images", "splits, predictions, tables, figures", small)]
+
+
+def _upsampling(config: Config, name: str) -> Iterator[Work]:
+    """The work of upsampling the maps of large images: the draws of each map, its shards, their sum, and one page."""
+    dataset = config.datasets[name]
+    if (sampling := dataset.sampling) is None:
+        return
+    for method in sampling.methods:
+        families = [family for family, methods in config.saliency.families.items() if method in methods]
+        rate = ("explain", name, dataset.networks[0].architecture, families[0]) if families else None
+        draws, jobs = sampling.images * sampling.draws, sampling.images * (sampling.shards + 1)
+        yield Work("images", "upsample", jobs, draws, "maps of samplings", rate)
+    yield Work("images", "splits, predictions, tables, figures", 1)
 
 
 def work_of(config: Config, images: Mapping[str, int], recordings: int = 0, chains: Iterable[str] = ()) -> list[Work]:

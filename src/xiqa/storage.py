@@ -109,10 +109,20 @@ def _of_dataset(name: str, dataset: Dataset, saliency: Saliency, images: int) ->
     if dataset.path is None:
         images = sum(twin_images(dataset))
         raw = images * TWIN_IMAGE_BYTES[dataset.format]
-    pixels = dataset.size**2
+        if side_px := dataset.twin.side_px:
+            from xiqa.datasets.twins.object_cxr import SIDE_PX  # draws images: loaded only where it is asked for
+
+            raw = raw * side_px**2 // SIDE_PX**2
     yield Storage(f"{name}: simulated files", 0, raw)
-    mask = dataset.size * -(-dataset.size // 8)  # of a bit per pixel
-    yield Storage(f"{name}: prepared images and masks", images * (2 * pixels + mask))
+    sides = [dataset.input_size, *([dataset.size] if dataset.sampling else [])]
+    # Two bytes for each pixel, and a bit for that of the mask.
+    prepared = sum(2 * side**2 + side * -(-side // 8) for side in sides)
+    yield Storage(f"{name}: prepared images and masks", images * prepared)
+    pixels = dataset.input_size**2
+    if sampling := dataset.sampling:
+        # The map, and two measures of its quality for each block of 4 x 4 pixels; shards have three numbers.
+        mapped = len(sampling.methods) * sampling.images * dataset.size**2
+        yield Storage(f"{name}: upsampled maps", FLOAT32 * 9 * mapped // 8, 3 * FLOAT32 * sampling.shards * mapped)
 
     networks = [(plan, state) for plan in dataset.networks for state in plan.states]
     weights = sum(PARAMETERS[plan.architecture] for plan, _ in networks) * FLOAT32 * len(dataset.seeds)
