@@ -43,11 +43,12 @@ class TrainingImages:
     truth: np.ndarray
     train_rows: np.ndarray
     validation_rows: np.ndarray
-    samplings: Sequence[SampledImages] = ()
+    samplings: Sequence[np.ndarray | SampledImages] = ()
 
     def of_epoch(self, epoch: int) -> np.ndarray | SampledImages:
         """What an epoch, from 0, trains on, (n, size, size)."""
-        return (self.images, *self.samplings)[epoch % (1 + len(self.samplings))]
+        number = epoch % (1 + len(self.samplings))
+        return self.samplings[number - 1] if number else self.images
 
 
 def train_model(

@@ -140,6 +140,10 @@ class Explained:
             gradient[part.rows] = part.gradient
         return gradient
 
+    def member_gradients(self, x: Tensor) -> Tensor:
+        """∂f/∂x of each member of an ensemble (m, n, c, h, w), whose mean is the gradient; of one network, of it."""
+        return self.gradient(x)[None]
+
     def networks(self) -> Sequence[Explained]:
         """What is explained as networks that a method may look into: this one; of an ensemble its members."""
         return [self]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -44,24 +43,23 @@ def explain(
 
     Reference: Amanova et al. 2022, equations 1-3, algorithm 1.
     """
-    return _path(lambda position: target.gradient(position)[None], x, c, steps, outlier_z, orientation)[0]
+    return contributions(target, x, c, steps, outlier_z, orientation)[0]
 
 
 def contributions(
-    target: Explained, x: Tensor, c: float = 1.0, steps: int = 50, outlier_z: float = 3.0
+    target: Explained,
+    x: Tensor,
+    c: float = 1.0,
+    steps: int = 50,
+    outlier_z: float = 3.0,
+    orientation: Literal["towards", "away"] = "towards",
 ) -> tuple[Tensor, Tensor]:
-    """Maps as of `explain`, and what each member of an ensemble contributed.
+    """Maps as of `explain`, and what each member of an ensemble contributed; arguments and errors as there.
 
     Returns:
         Maps (n, c, h, w), and contributions (m, n, c, h, w): the gradients of each member along the common path under
         the common cut; their mean over the members is the map.
     """
-    return _path(target.member_gradients, x, c, steps, outlier_z, "towards")
-
-
-def _path(
-    member_gradients: Callable[[Tensor], Tensor], x: Tensor, c: float, steps: int, outlier_z: float, orientation: str
-) -> tuple[Tensor, Tensor]:
     if c <= 0 or steps < 1 or outlier_z <= 0:
         raise ValueError(f"found c={c}, steps={steps}, outlier_z={outlier_z}, expected all of them positive")
     if orientation not in ("towards", "away"):
@@ -72,7 +70,7 @@ def _path(
     # The change is summed apart from x: one step is often below the float32 resolution of x itself.
     change = parts = torch.zeros(())
     for number in range(steps):
-        gradients = member_gradients(x + change.to(x))
+        gradients = target.member_gradients(x + change.to(x))
         gradient = gradients.mean(0)
         if number:
             outliers = torch.from_numpy(find_outliers(gradient.cpu().numpy(), outlier_z)).to(x.device)
