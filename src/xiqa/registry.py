@@ -1,8 +1,8 @@
-"""What can be chosen by name: saliency methods, architectures, formats of data sets. Each has one entry in one table.
+"""What has a name: saliency methods, architectures, formats of data sets, scores. Each has one entry in one table.
 
 An entry is data: the module that it names is loaded when the name is used. Another package adds entries by entry points
-of the groups `xiqa.methods` and `xiqa.readers`, whose objects are a `Method` or a `Layout`; docs/how-to/extend.md shows
-how.
+of the groups `xiqa.methods`, `xiqa.readers` and `xiqa.scores`, whose objects are a `Method`, a `Layout` or a `Score`;
+CONTRIBUTING.md shows how.
 """
 
 from __future__ import annotations
@@ -66,6 +66,22 @@ class Layout(NamedTuple):
     targets: bool = False
     official_parts: bool = False
     module: str = ""
+
+
+class Score(NamedTuple):
+    """A score of one map (h, w) against its ground truth (h, w) bool, a function of the name of the score.
+
+    Attributes:
+        module: module of `xiqa.metrics.maps` (or, with a dot, any module) that holds the function.
+        table: the table of a study that has it.
+        undefined: why it has no value, where others of the same map have one.
+        lower_is_better: less is better.
+    """
+
+    module: str
+    table: str = "relevance"
+    undefined: str = "not defined for this map"
+    lower_is_better: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -209,6 +225,14 @@ LAYOUTS: dict[str, Layout] = {
     "folder": Layout(targets=True, official_parts=True),
 }
 
+SCORES: dict[str, Score] = {
+    "relevance_mass": Score("relevance", undefined="no positive value"),
+    "relevance_rank": Score("relevance"),
+    "roc_auc": Score("roc_auc", table="roc_auc", undefined="no background"),
+    "iou": Score("overlap"),
+}
+"""Scores of maps that need nothing but map and ground truth; those with options of their own are in `localisation`."""
+
 # What stages need of the tables: with the one column that they use, they rest on nothing else of them.
 MODULES = {name: entry.module for name, entry in METHODS.items()}
 FALLING = frozenset(name for name, entry in METHODS.items() if entry.falling) | {"occlusion_smooth"}
@@ -253,7 +277,7 @@ def added(group: str) -> dict[str, Any]:
     """Entries of other packages, by name; loaded when a name is asked for that is in no table here.
 
     Args:
-        group: "xiqa.methods" or "xiqa.readers".
+        group: "xiqa.methods", "xiqa.readers" or "xiqa.scores".
     """
     from importlib.metadata import entry_points
 
@@ -291,3 +315,14 @@ def layout_of(name: str) -> Layout:
 def reader_module(name: str) -> str:
     """Full name of the module that reads a format."""
     return layout_of(name).module or f"xiqa.datasets.{name}"
+
+
+def scores() -> dict[str, Score]:
+    """All scores that need nothing but a map and its ground truth, those of other packages at the end."""
+    return SCORES | added("xiqa.scores")
+
+
+def score_module(name: str) -> str:
+    """Full name of the module of a score; a ValueError if there is none."""
+    module = _entry("score", name, SCORES, "xiqa.scores").module
+    return module if "." in module else f"xiqa.metrics.maps.{module}"

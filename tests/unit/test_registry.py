@@ -9,6 +9,7 @@ from torch import nn
 
 from xiqa import registry
 from xiqa.config import Dataset, Saliency
+from xiqa.metrics.maps.localisation import score_of
 from xiqa.models.zoo import TABLE
 from xiqa.names import method_name
 from xiqa.registry import ARCHITECTURES, LAYOUTS, METHODS
@@ -64,10 +65,19 @@ def test_every_entry_is_documented(root):
 
 PACKAGE = """
 import torch
-from xiqa.registry import Layout, Method
+from xiqa.registry import Layout, Method, Score
 
 SIGN = Method("foreign_xiqa.sign", "sign of the gradient", "sign of the change of the output with each pixel")
 BLOBS = Layout(classes=2, module="foreign_xiqa.blobs")
+CONTRAST = Score("foreign_xiqa.contrast", undefined="the background is constant", lower_is_better=False)
+"""
+CONTRAST = """
+from xiqa.metrics.maps.scored import not_scored
+
+def mask_contrast(saliency, mask):
+    if not_scored(saliency, mask) or mask.all() or not saliency[~mask].std():
+        return None
+    return (saliency[mask].mean() - saliency[~mask].mean()) / saliency[~mask].std()
 """
 SIGN = """
 import torch
@@ -93,13 +103,14 @@ def foreign(tmp_path, monkeypatch):
     """A package that somebody else has installed."""
     package = tmp_path / "foreign_xiqa"
     package.mkdir()
-    for name, text in {"__init__": PACKAGE, "sign": SIGN, "blobs": BLOBS}.items():
+    for name, text in {"__init__": PACKAGE, "sign": SIGN, "blobs": BLOBS, "contrast": CONTRAST}.items():
         (package / f"{name}.py").write_text(text)
     told = tmp_path / "foreign_xiqa-1.0.dist-info"
     told.mkdir()
     (told / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign_xiqa\nVersion: 1.0\n")
     (told / "entry_points.txt").write_text(
-        "[xiqa.methods]\ngradient_sign = foreign_xiqa:SIGN\n\n[xiqa.readers]\nblobs = foreign_xiqa:BLOBS\n"
+        "[xiqa.methods]\ngradient_sign = foreign_xiqa:SIGN\n\n[xiqa.readers]\nblobs = foreign_xiqa:BLOBS\n\n"
+        "[xiqa.scores]\nmask_contrast = foreign_xiqa:CONTRAST\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     registry.added.cache_clear()
@@ -142,3 +153,34 @@ def test_what_nobody_adds_is_refused_by_name(net):
     with pytest.raises(ValueError, match="format"):
         Dataset(format="blobs", path="/data")
     assert set(LAYOUTS) >= {"folder", "mri_quality"}
+
+
+def test_a_score_of_another_package_is_one_of_ours(foreign):
+    from xiqa import metrics
+    from xiqa.metrics.maps.localisation import scores_of_maps
+
+    maps, masks = np.random.default_rng(0).normal(size=(2, 12, 15)), np.zeros((2, 12, 15), bool)
+    masks[0, 3:6, 4:9] = masks[1] = True
+    table = scores_of_maps(maps, masks, tolerance_px=1).query("form == 'signed'").set_index(["image", "metric"])
+    inside, outside = maps[0][masks[0]], maps[0][~masks[0]]
+    expected = (inside.mean() - outside.mean()) / outside.std()
+    assert table.loc[(0, "mask_contrast"), "value"] == pytest.approx(expected)
+    assert table.loc[(1, "mask_contrast"), "reason"] == "the background is constant"
+    assert metrics.mask_contrast(maps[0], masks[0]) == pytest.approx(expected)
+    assert registry.score_module("mask_contrast") == "foreign_xiqa.contrast"
+
+
+def test_every_score_keeps_the_contract(root):
+    page = (root / "docs/reference/metrics.md").read_text()
+    maps, mask = np.random.default_rng(1).normal(size=(9, 13)), np.zeros((9, 13), bool)
+    mask[2:5, 3:8] = True
+    for name in registry.SCORES:
+        score = score_of(name)
+        assert np.isfinite(score(maps, mask)), name
+        assert score(maps, mask) == pytest.approx(score(np.asfortranarray(maps), mask), rel=1e-12), name
+        # What cannot be scored has no value, never 0.
+        assert score(maps, np.zeros_like(mask)) is None, name
+        assert score(np.full_like(maps, 0.1), mask) is None, name
+        assert score(maps * np.nan, mask) is None, name
+        assert score.__doc__, name
+        assert name in page.lower(), name

@@ -17,6 +17,8 @@ from xiqa.registry import (
     method_of,
     module_of,
     reader_module,
+    score_module,
+    scores,
 )
 from xiqa.provenance import code_digest
 

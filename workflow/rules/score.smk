@@ -23,7 +23,7 @@ rule score_localisation:
     resources:
         mem_mb=2000,
     params:
-        code=code("score/score_localisation.py"),
+        code=code("score/score_localisation.py", *dict.fromkeys(map(score_module, scores()))),
         images=lambda wildcards: {method: images_of(method) for method in methods_of(wildcards)},
         tolerance_width=lambda wildcards: DATASETS[wildcards.dataset].tolerance_width,
         published_form=has_published_signs,

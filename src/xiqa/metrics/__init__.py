@@ -7,13 +7,11 @@ used: a stage of the pipeline rests on the code of the scores that it uses alone
 import importlib
 from typing import Any
 
+from xiqa.registry import SCORES, added, score_module
+
 _MODULES = {
     "pointing_game": "pointing_game",
-    "relevance_rank": "relevance",
-    "relevance_mass": "relevance",
-    "roc_auc": "roc_auc",
     "region_dice": "region_dice",
-    "iou": "overlap",
     "froc": "overlap",
     "fidelity": "fidelity",
     "insertion_deletion": "insertion_deletion",
@@ -24,6 +22,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in SCORES or (not name.startswith("_") and name in added("xiqa.scores")):
+        return getattr(importlib.import_module(score_module(name)), name)
     if name in _MODULES:
         return getattr(importlib.import_module(f"xiqa.metrics.maps.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

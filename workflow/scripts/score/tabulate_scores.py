@@ -7,6 +7,7 @@ from xiqa.files import read_table, write_table
 from xiqa.logs import log_to
 from xiqa.metrics.maps import score_tables
 from xiqa.metrics.maps.beside import with_published
+from xiqa.registry import scores as registered
 
 COMPARED = ("pointing_game", "pointing_game_smooth", "roc_auc")
 LOCALISATION = (
@@ -16,7 +17,7 @@ LOCALISATION = (
 METRICS_OF = {
     "roc_auc": ["roc_auc", "roc_auc_within"],
     "region_dice": ["region_dice"],
-    "relevance": ["relevance_mass", "relevance_rank", "iou"],
+    "relevance": [name for name, score in registered().items() if score.table == "relevance"],
     "fidelity": ["fidelity", "insertion", "deletion", "road"],
 }
 

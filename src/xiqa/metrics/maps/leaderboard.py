@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 
 from xiqa.metrics.paired import corrected_p, smallest_p
 from xiqa.metrics.statistics import FEWEST_PATIENTS, NOTHING, Interval, interval
-from xiqa.registry import CONTROLS
+from xiqa.registry import CONTROLS, scores
 
-LOWER_IS_BETTER = frozenset({"deletion"})
+LOWER_IS_BETTER = frozenset({"deletion", *(name for name, score in scores().items() if score.lower_is_better)})
 """Metrics of which less is better; of all others more is."""
 BETTER, NOT_BETTER = "better than the best control", "not better than the best control"
 NOT_TESTABLE = "not testable with {} patients"

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from xiqa.metrics.maps.overlap import froc, iou
+from xiqa.metrics.maps.overlap import froc
 from xiqa.metrics.maps.pointing_game import chance_level, pointing_game
 from xiqa.metrics.maps.region_dice import PERCENT, region_dice
-from xiqa.metrics.maps.relevance import relevance_mass, relevance_rank
 from xiqa.metrics.maps.roc_auc import mean_roc, roc_auc
 from xiqa.metrics.maps.scored import not_scored
+from xiqa.registry import Score, score_module
+from xiqa.registry import scores as registered
 from xiqa.segmentation import Segments
-
-UNDEFINED = {
-    "relevance_mass": "no positive value",
-    "roc_auc": "no background",
-    "roc_auc_within": "constant, or only ground truth or background, within the pixels that count",
-}
-"""Why a metric has no value where others of the same map have one."""
-NO_VALUE = "not defined for this map"
-"""The same for a metric that is not listed."""
-
 
 INVERTED = ("integrated_gradients", "expected_gradients")
 """The methods of Brocki 2022 whose sign it inverts so that positive values speak for the true class."""
@@ -65,24 +57,25 @@ def score_map(
 
     Returns:
         Name -> value, None if not scored: pointing_game, pointing_game_smooth (1 hit, 0 miss), chance (the level of
-        chance of both), relevance_mass, relevance_rank, roc_auc, roc_auc_within, region_dice (maximum over the shares
-        of the area), iou.
+        chance of both), those of `registry.scores()`, roc_auc_within, region_dice (maximum over the shares of the
+        area).
 
     Raises:
         ValueError: map and mask differ in shape.
     """
-    scores = pointing_games(saliency, mask, tolerance_px) | {
-        "relevance_mass": relevance_mass(saliency, mask),
-        "relevance_rank": relevance_rank(saliency, mask),
-        "roc_auc": roc_auc(saliency, mask),
-        "iou": iou(saliency, mask),
-    }
+    scores = pointing_games(saliency, mask, tolerance_px)
+    scores |= {name: score_of(name)(saliency, mask) for name in registered()}
     if within is not None:
         scores["roc_auc_within"] = roc_auc(saliency, mask, within)
     if segments is not None:
         curve = region_dice(saliency, None, mask, segments)
         scores["region_dice"] = None if curve is None else curve.max()
     return {name: None if score is None else float(score) for name, score in scores.items()}
+
+
+def score_of(name: str) -> Callable[[np.ndarray, np.ndarray], float | None]:
+    """The function of a registered score."""
+    return getattr(importlib.import_module(score_module(name)), name)
 
 
 def pointing_games(saliency: np.ndarray, mask: np.ndarray, tolerance_px: float) -> dict[str, bool | float | None]:
@@ -185,12 +178,19 @@ def curves_of_maps(
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
+def _undefined(metric: str) -> str:
+    """Why a metric has no value where others of the same map have one."""
+    if metric == "roc_auc_within":
+        return "constant, or only ground truth or background, within the pixels that count"
+    return registered().get(metric, Score("")).undefined
+
+
 def _long_table(maps: np.ndarray, masks: np.ndarray, score: Callable[..., dict[str, float | None]]) -> pd.DataFrame:
     rows = []
     for form, formed in _forms(maps, masks):
         for image, (saliency, mask) in enumerate(zip(formed, masks, strict=True)):
             for metric, value in score(image, saliency, mask).items():
-                reason = "" if value is not None else not_scored(saliency, mask) or UNDEFINED.get(metric, NO_VALUE)
+                reason = "" if value is not None else not_scored(saliency, mask) or _undefined(metric)
                 rows.append(
                     (
                         image,
