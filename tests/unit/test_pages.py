@@ -78,3 +78,18 @@ def test_how_long_a_study_takes_is_stated_once(root):
     assert {name: lines for name, lines in said.items() if lines} == {}
     table = (root / "config/README.md").read_text()
     assert len(re.findall(r"^\| `quick.yaml` ", table, re.MULTILINE)) == 1
+
+
+def test_long_paragraphs_and_items_are_wrapped_and_nothing_else_changes():
+    words = "word " * 30
+    text = f"# {words}\n\n{words}\nmore\n\n- {words}\n  more\n- short\n\n| {words} |\n|---|\n\n```\n{words}\n```\n"
+    found = pages.wrapped(text, 80)
+    lines = found.splitlines()
+    kept = [line for line in lines if line.startswith(("#", "|"))] + [words]
+    assert [line for line in lines if len(line) > 80] == [f"# {words}", f"| {words} |", words]
+    assert all(line in text for line in kept)
+    item = lines[lines.index(next(line for line in lines if line.startswith("- word"))) :]
+    assert item[1].startswith("  word")
+    assert "- short" in lines
+    assert found.split() == text.split()
+    assert pages.wrapped(found, 80) == found

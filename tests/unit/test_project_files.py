@@ -15,6 +15,7 @@ from snakemake.cli import get_argument_parser
 
 import xiqa
 from xiqa.cli import main
+from xiqa.report.pages import wrapped
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DEPENDENCIES = [
@@ -200,3 +201,8 @@ def test_no_name_of_the_rules_is_given_twice(root):
         for name in re.findall(r"^(?:    )?([A-Z][A-Z_]+) = |^def (\w+)\(", path.read_text(), re.MULTILINE):
             places.setdefault("".join(name), set()).add(path.name)
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+def test_no_line_of_a_page_is_too_long_to_read(root):
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), root / "config/README.md", root / "results/README.md"]
+    assert [path.name for path in pages if wrapped(path.read_text()) != path.read_text()] == []

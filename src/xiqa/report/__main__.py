@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from xiqa.report import formats, maps, paper_settings, real_data, results
+from xiqa.report.pages import wrapped
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
         text = maps.page(given.folder, given.commit, given.run, given.datasets)
     else:
         text = {"results": results, "real_data": real_data}[given.page].page(given.folder, given.commit, given.run)
-    print(text, end="")
+    print(wrapped(text), end="")
 
 
 if __name__ == "__main__":

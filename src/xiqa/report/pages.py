@@ -5,6 +5,7 @@ import html
 import io
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -129,3 +130,30 @@ def _start(title: str, style: str = "") -> str:
 
 def _image(path: str | os.PathLike, words: str) -> str:
     return f'<p><img src="{small_picture(path)}" alt="{html.escape(words)}"></p>'
+
+
+def wrapped(text: str, width: int = 120) -> str:
+    """Markdown whose paragraphs and items of lists have no line longer than `width`; the rest stays as it is.
+
+    Tables, fenced code and headings keep their lines, and so does a paragraph that is short enough already.
+    """
+    found: list[str] = []
+    for number, part in enumerate(re.split(r"(^```.*?^```[^\n]*$)", text, flags=re.MULTILINE | re.DOTALL)):
+        found.append(part if number % 2 else _PARAGRAPH.sub(lambda match: _wrapped_paragraph(match[0], width), part))
+    return "".join(found)
+
+
+# The first line of a paragraph, or of an item of a list, and the lines that continue it.
+_PARAGRAPH = re.compile(r"^(?![|#>]|\s*$)[^\n]+(?:\n(?!\s*(?:[-*+]|\d+\.)\s|\s*$|[|#>])[^\n]+)*", flags=re.MULTILINE)
+
+
+def _wrapped_paragraph(text: str, width: int) -> str:
+    if max(map(len, text.splitlines())) <= width:
+        return text
+    start = re.match(r"\s*(?:(?:[-*+]|\d+\.)\s+)?", text)
+    indent = start[0] if start else ""
+    lines = textwrap.wrap(
+        " ".join(text[len(indent) :].split()), width, initial_indent=indent, subsequent_indent=" " * len(indent),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return "\n".join(lines)
