@@ -394,6 +394,7 @@ rule tabulate_saliency:
 rule upsample_network:
     input:
         originals=f"{DATASET}/prepared/originals.npy",
+        masks=f"{DATASET}/prepared/original_masks.npy",
         images=f"{DATASET}/prepared/images.npy",
         table=f"{DATASET}/prepared/table.parquet",
         chosen=lambda wildcards: f"{DATASET}/explained/seed-{first_seed(wildcards)}.parquet",

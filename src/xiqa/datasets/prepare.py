@@ -11,7 +11,7 @@ import stat
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -74,8 +74,7 @@ def prepare(
         DataError: the first fault, unless `dataset.on_fault` is skip.
         ValueError: no image is left, or two patients have ids that differ in their writing only.
     """
-    size, side, skipped = dataset.input_size, dataset.size, []
-    kept = side if dataset.sampling else 0
+    skipped: list[dict[str, Any]] = []
 
     def fault(error: DataError, row: int, files: Iterable[Path] = ()) -> None:
         if dataset.on_fault == "stop":
@@ -86,13 +85,11 @@ def prepare(
     names = listed[0][1].structures if listed else ()
     rows: list[dict[str, Any]] = []
     first_with: dict[str, Any] = {}
-    with (
-        append_array(paths["images"], (size, size), IMAGE_TYPE) as add_image,
-        append_array(paths["masks"], (size, -(-size // 8)), np.uint8) as add_mask,
-        append_array(paths["structures"], (len(names), size, -(-size // 8)), np.uint8) as add_structures,
-        append_array(paths["originals"], (kept, kept), IMAGE_TYPE) as add_original,
-        append_array(paths["original_masks"], (kept, -(-kept // 8)), np.uint8) as add_original_mask,
-    ):
+    with ExitStack() as stack:
+        add = {
+            name: stack.enter_context(append_array(paths[name], shape, kind))
+            for name, (shape, kind) in _arrays(dataset, len(names)).items()
+        }
         for number, (row, record) in enumerate(listed):
             try:
                 with faults_named(record.files[0], quote=False):
@@ -102,19 +99,9 @@ def prepare(
             except DataError as error:
                 fault(error, row, record.files)
                 continue
-            image, mask, boxes, spacing_mm = to_square(scaled, loaded, side, dataset.fit)
-            structures = _structures(loaded, names, side, dataset.fit)
-            add_original(image[:kept, :kept])
-            add_original_mask(np.packbits(mask[:kept, :kept], axis=-1))
-            if dataset.sampling:
-                places = places_of(record.image, 0, side, size)
-                image, mask = sample(image, *places), sample(mask, *places)
-                structures = structures[:, places[0][:, None], places[1]]
-                boxes = [_sampled_box(box, *places) for box in boxes]
-                spacing_mm = (spacing_mm[0] * side / size, spacing_mm[1] * side / size)
-            add_image(image)
-            add_mask(np.packbits(mask, axis=-1))
-            add_structures(np.packbits(structures, axis=-1))
+            arrays, boxes, spacing_mm = _prepared(record.image, scaled, loaded, names, dataset)
+            for name, values in arrays.items():
+                add[name](np.packbits(values, axis=-1) if values.dtype == bool else values)
             digest = hashlib.sha256(f"{loaded.pixels.shape}".encode() + loaded.pixels.tobytes()).hexdigest()
             known = {
                 "boxes": json.dumps(boxes),
@@ -240,6 +227,41 @@ def to_unit_range(loaded: Loaded, dataset: Dataset, path: str | os.PathLike) -> 
             "intensity: full_scale needs an 8- or 16-bit image; set intensity: percentiles, or window with window_hu",
         )
     return np.clip((pixels - low) / (high - low), 0, 1, dtype=np.float32)
+
+
+def _arrays(dataset: Dataset, structures: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and type of one item of each array that `prepare` writes; masks are packed."""
+    size, kept = dataset.input_size, dataset.size if dataset.sampling else 0
+    return {
+        "images": ((size, size), IMAGE_TYPE),
+        "masks": ((size, -(-size // 8)), np.uint8),
+        "structures": ((structures, size, -(-size // 8)), np.uint8),
+        "originals": ((kept, kept), IMAGE_TYPE),
+        "original_masks": ((kept, -(-kept // 8)), np.uint8),
+    }
+
+
+def _prepared(
+    name: str, scaled: np.ndarray, loaded: Loaded, structures: tuple[str, ...], dataset: Dataset
+) -> tuple[dict[str, np.ndarray], list[Box], tuple[float, float]]:
+    """The items of one image (masks bool), its boxes, and the spacing of rows and columns in mm."""
+    side, size = dataset.size, dataset.input_size
+    image, mask, boxes, spacing_mm = to_square(scaled, loaded, side, dataset.fit)
+    named = _structures(loaded, structures, side, dataset.fit)
+    if not dataset.sampling:
+        nothing = np.zeros((0, 0))
+        originals = {"originals": nothing, "original_masks": nothing.astype(bool)}
+        return {"images": image, "masks": mask, "structures": named, **originals}, boxes, spacing_mm
+    rows, columns = places_of(name, 0, side, size)
+    arrays = {
+        "images": sample(image, rows, columns),
+        "masks": sample(mask, rows, columns),
+        "structures": named[:, rows[:, None], columns],
+        "originals": image,
+        "original_masks": mask,
+    }
+    boxes = [_sampled_box(box, rows, columns) for box in boxes]
+    return arrays, boxes, (spacing_mm[0] * side / size, spacing_mm[1] * side / size)
 
 
 def _sampled_box(box: Box, rows: np.ndarray, columns: np.ndarray) -> Box:

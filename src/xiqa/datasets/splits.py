@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -82,6 +83,18 @@ def explained_images(
     rows = np.concatenate([test, *chosen]).astype(int)
     chosen = pd.DataFrame({"row": rows, "image": table["image"].to_numpy()[rows], "part": part[rows]})
     return chosen.assign(costly=np.isin(rows, costly), masking=np.isin(rows, masking))
+
+
+def upsampled_images(chosen: pd.DataFrame, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of the explained test images in the order in which their maps are upsampled: those with a mask first.
+
+    Args:
+        chosen: from `explained_images`.
+        masks: of all images, by row.
+    """
+    rows = chosen.query("part == 'test'")["row"].to_numpy()
+    empty = np.array([not masks[row].any() for row in rows])
+    return rows[np.argsort(empty, kind="stable")]
 
 
 def reference_images(label: np.ndarray, divided: pd.DataFrame, number: int, seed: int) -> np.ndarray:

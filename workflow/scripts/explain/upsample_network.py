@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xiqa.files import read_array, read_table
+from xiqa.datasets.splits import upsampled_images
+from xiqa.files import PackedMasks, read_array, read_table
 from xiqa.logs import Progress, log_to
 from xiqa.models.model import load_model
 from xiqa.models.zoo import build
@@ -23,8 +24,8 @@ def upsample_shard(
     What is explained, such as the predicted class, is that of the first sampling, in all draws.
     """
     model = load_model(Path(paths["weights"]).parent, build)
-    table, chosen = read_table(paths["table"]), read_table(paths["chosen"])
-    rows = chosen.query("part == 'test'")["row"].to_numpy()[number : number + 1]
+    table = read_table(paths["table"])
+    rows = upsampled_images(read_table(paths["chosen"]), PackedMasks(paths["masks"]))[number : number + 1]
     images = read_array(paths["images"])
     net, target, _ = explained_output(model, images, rows, table["label"].to_numpy(), explained)
 

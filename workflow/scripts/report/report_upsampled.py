@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from xiqa.datasets.splits import upsampled_images
 from xiqa.figures.saliency_maps import UpsampledImage, plot_upsampled_images
 from xiqa.files import PackedMasks, read_array, read_json, read_table, write_figure, write_table
 from xiqa.logs import log_to
@@ -17,7 +18,7 @@ def report(
 ) -> None:  # fmt: skip
     """Write one row per map, and draw image, map, standard error and visits of each."""
     table, originals, masks = read_table(paths["table"]), read_array(paths["originals"]), PackedMasks(paths["masks"])
-    chosen = read_table(paths["chosen"]).query("part == 'test'")["row"].to_numpy()
+    chosen = upsampled_images(read_table(paths["chosen"]), masks)
     rows, shown = [], []
     for (method, number), path in zip(maps, paths_to_maps, strict=True):
         row, folder = chosen[number], Path(path).parent

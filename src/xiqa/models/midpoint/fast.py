@@ -68,7 +68,9 @@ class FastGradient:
         hidden1 = scratch("hidden1", member.fc2.columns, panel, count=panels)
         hidden2 = scratch("hidden2", member.mean.columns, panel, count=panels)
         raw = scratch("raw", member.mean.rows, panel, count=panels)
-        kernels.convolutions(x, *member.forward, member.counts, ring0, ring1, pooled, codes1, codes2, features)
+        kernels.convolutions(
+            x, member.forward, member.biases, member.counts, ring0, ring1, pooled, codes1, codes2, features
+        )
         for layer, source, target, rectify in (
             (member.fc1, features, hidden1, member.rectified),
             (member.fc2, hidden1, hidden2, member.rectified),
@@ -84,11 +86,15 @@ class FastGradient:
                 (member.fc1, hidden1, features, True),
             ):
                 kernels.linear_backward(source, layer.weight, layer.rows, rectified, target)
+            rings = (
+                scratch("ring3", c3, 4, quarter + 4, lanes),
+                scratch("ring2", c2, 4, half + 4, lanes),
+                scratch("ring1_", c1, 4, size + 12, lanes),
+            )
+            gradients = scratch("grad2", c2, quarter, quarter, lanes), scratch("grad1", c1, half, half, lanes)
             kernels.convolutions_backward(
-                features, codes1, codes2, member.zeros, *member.backward, member.counts,
-                scratch("ring3", c3, 4, quarter + 4, lanes), scratch("grad2", c2, quarter, quarter, lanes),
-                scratch("ring2", c2, 4, half + 4, lanes), scratch("grad1", c1, half, half, lanes),
-                scratch("ring1_", c1, 4, size + 12, lanes), scratch("strip", 2, size, lanes), out,
+                features, codes1, codes2, member.zeros, member.backward, member.counts, rings, gradients,
+                scratch("strip", 2, size, lanes), out,
             )  # fmt: skip
         return value[: len(x)]
 
@@ -114,16 +120,13 @@ class _FoldedMember:
         self.rectified = member.network.hidden_activation == "relu"
         self.logarithmic = member.network.target == "log"
         folded = [_folded(getattr(member, f"conv{i}"), getattr(member, f"bn{i}")) for i in (1, 2, 3)]
-        self.forward: list[np.ndarray] = []
-        for weight, bias in folded:
-            padded = np.zeros(-(-len(bias) // kernels.OUT_BLOCK) * kernels.OUT_BLOCK, np.float32)
-            padded[: len(bias)] = bias
-            self.forward += [kernels.pack_convolution(weight), padded]
-        self.backward = [
+        self.forward = tuple(kernels.pack_convolution(weight) for weight, _ in folded)
+        self.biases = tuple(np.pad(bias, (0, -len(bias) % kernels.OUT_BLOCK)) for _, bias in folded)
+        self.backward = (
             kernels.pack_turned(folded[2][0]),
             kernels.pack_turned(folded[1][0]),
             kernels.pack_turned(folded[0][0], 1),
-        ]
+        )
         self.zeros = np.zeros(kernels.OUT_BLOCK, np.float32)
         third = -(-self.channels[2] // kernels.OUT_BLOCK) * kernels.OUT_BLOCK
         self.fc1 = _PackedLinear(member.fc1, third * (member.size // 4) ** 2)

@@ -346,7 +346,7 @@ def _ring_rows(row, width, at):
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def convolutions(images, w1, b1, w2, b2, w3, b3, channels, ring0s, ring1s, pooleds, codes1, codes2, features):
+def convolutions(images, weights, biases, channels, ring0s, ring1s, pooleds, codes1, codes2, features):
     """Forward pass of the three convolutions: fills codes1, codes2 and features.
 
     The first pooled layer is made row by row in a ring of four rows, so that it stays in the second-level cache; only
@@ -354,7 +354,7 @@ def convolutions(images, w1, b1, w2, b2, w3, b3, channels, ring0s, ring1s, poole
 
     Args:
         images: (n, s, s) float32.
-        w1, b1, w2, b2, w3, b3: packed weights and biases, batch normalisation folded in.
+        weights, biases: (3,) tuples, packed, batch normalisation folded in.
         channels: (3,) int64, channels of the three convolutions.
         ring0s, ring1s, pooleds: (groups, ...) float32 scratch, zero before its first use.
         codes1, codes2: (groups, ...) uint8, position of each maximum in its window, or DEAD.
@@ -363,6 +363,7 @@ def convolutions(images, w1, b1, w2, b2, w3, b3, channels, ring0s, ring1s, poole
     n, size, _ = images.shape
     half, quarter = size // 2, size // 4
     c1, c2, c3 = channels[0], channels[1], channels[2]
+    (w1, w2, w3), (b1, b2, b3) = weights, biases
     wide0, wide1, wide2 = (size + 4) * LANES, (half + 4) * LANES, (quarter + 4) * LANES
     for group in prange((n + LANES - 1) // LANES):
         ring0, ring1, pooled = ring0s[group], ring1s[group], pooleds[group]
@@ -409,23 +410,23 @@ def convolutions(images, w1, b1, w2, b2, w3, b3, channels, ring0s, ring1s, poole
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def convolutions_backward(
-    gradient, codes1, codes2, zeros, w3, w2, w1, channels, ring3s, grad2s, ring2s, grad1s, ring1s, strips, out
-):
+def convolutions_backward(gradient, codes1, codes2, zeros, weights, channels, rings, gradients, strips, out):
     """Backward pass of `convolutions`: from the gradient before the third ReLU to the gradient of the images.
 
     Args:
         gradient: (panels, K * PANEL) float32, already zero where the third ReLU was.
         codes1, codes2: as `convolutions` left them.
         zeros: float32 zeros, OUT_BLOCK of them.
-        w3, w2, w1: packed turned weights.
+        weights: (3,) tuple, packed turned weights, those of the third convolution first.
         channels: (3,) int64.
-        ring3s, grad2s, ring2s, grad1s, ring1s, strips: (groups, ...) float32 scratch, zero before its first use.
+        rings, gradients, strips: (3,) and (2,) tuples of (groups, ...), and (groups, ...): float32 scratch, the last
+            layer first, zero before its first use.
         out: (n, s, s) float32.
     """
     n, size, _ = out.shape
     half, quarter = size // 2, size // 4
     c1, c2, c3 = channels[0], channels[1], channels[2]
+    (w3, w2, w1), (ring3s, ring2s, ring1s), (grad2s, grad1s) = weights, rings, gradients
     wide0, wide1, wide2 = (size + 12) * LANES, (half + 4) * LANES, (quarter + 4) * LANES
     for group in prange((n + LANES - 1) // LANES):
         ring3, grad2, ring2 = ring3s[group], grad2s[group], ring2s[group]
