@@ -203,10 +203,10 @@ def _check(study: StudyRecord) -> None:
                 raise ValueError(f"run {run.key}: {path} not found, expected a result file; run its stage first")
         for paths in run.artifacts.values():
             for path in paths:
-                _refuse_patient_data(Path(path))
+                refuse_patient_data(Path(path))
 
 
-def _refuse_patient_data(path: Path) -> None:
+def refuse_patient_data(path: Path) -> None:
     """Refuse file types that hold images of patients and tables with identifying columns."""
     if path.suffix not in ARTIFACT_SUFFIXES:
         allowed = ", ".join(sorted(ARTIFACT_SUFFIXES))

@@ -13,6 +13,7 @@ from xiqa.datasets.base import DataError
 from xiqa.datasets.folder import read
 from xiqa.datasets.prepare import FILES, prepare
 from xiqa.files import write_array, write_table
+from xiqa.tracking import refuse_patient_data
 
 SIDE = 40
 
@@ -74,6 +75,8 @@ def test_the_share_of_a_map_on_each_structure_stands_beside_its_area(folder, tmp
     told = {"group": "seed 0", "method": "gradient", "path": str(tmp_path / "maps.npy"), "images": "part == 'test'"}
     rows, summary = str(tmp_path / "rows.csv"), str(tmp_path / "summary.csv")
     share(paths | {"chosen": str(tmp_path / "chosen.parquet")}, [told], rows, summary)
+    for table in (rows, summary):
+        refuse_patient_data(Path(table))
     found = pd.read_csv(rows).set_index("structure")
     assert found.loc["defect", "share_abs"] == pytest.approx(0.75)
     assert found.loc["lungs", "share_abs"] == pytest.approx(0.25)

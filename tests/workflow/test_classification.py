@@ -14,6 +14,7 @@ from workflow_runs import copy_project, planned, run
 
 from xiqa.datasets.splits import upsampled_images
 from xiqa.files import PackedMasks
+from xiqa.tracking import refuse_patient_data
 
 pytestmark = [pytest.mark.workflow, pytest.mark.long, pytest.mark.ci]
 STUDY = ["classification", "--configfile", "config/test.yaml", "mine.yaml"]
@@ -245,6 +246,13 @@ def test_no_name_of_a_patient_leaves_the_folder(study):
         if path.is_file():
             assert b"Doe^Jane" not in path.read_bytes(), path
     assert set(pd.read_parquet(study / RESULTS / "mine/prepared/table.parquet")["keep_view"]) == {"PA"}
+
+
+def test_every_table_of_a_study_may_be_tracked(study):
+    tables = [path for path in (study / RESULTS).rglob("*.csv") if path.parent.name == "tables"]
+    assert {"structure_share.csv", "upsampled.csv", "scores.csv"} <= {path.name for path in tables}
+    for path in tables:
+        refuse_patient_data(path)
 
 
 def test_initial_weights_are_told(study):

@@ -38,7 +38,8 @@ def share(paths: dict[str, str], maps: list[dict], path_to_rows: str, path_to_su
                     found = structure_share_rows(saliency, mask.astype(np.uint8), (OUTSIDE, name), **given)
                     parts.append(found[found["structure"] == name].assign(patient=patients[row]))
     shares, data = pd.concat(parts if len(parts) == 1 else parts[1:], ignore_index=True), data_of(table["data"])
-    write_table(path_to_rows, shares.drop(columns="diameter_mm").assign(data=data))
+    # Pseudonyms of patients, over which the means have their intervals, leave no stage.
+    write_table(path_to_rows, shares.drop(columns=["diameter_mm", "patient"]).assign(data=data))
     write_table(path_to_summary, summarise_structure_share(shares).drop(columns="diameter_mm").assign(data=data))
 
 
