@@ -132,15 +132,18 @@ def _of_dataset(name: str, dataset: Dataset, saliency: Saliency, images: int) ->
     graded = 0 if dataset.task == "regression" else graded
     number = min(saliency.images, images)
     maps = {True: 0, False: 0}
+    seeds, alone = len(dataset.seeds), dataset.members == 1
+    kept = seeds if alone else 1  # the maps of an ensemble's other members are averaged and deleted
     for plan, state in networks:
-        of_image = _methods(plan, saliency) * len(dataset.seeds)
-        maps[state == "trained"] += number * of_image
-        maps[False] += graded * of_image if state == "trained" else 0
+        of_image = _methods(plan, saliency)
+        maps[state == "trained"] += number * of_image * kept
+        maps[False] += number * of_image * (seeds - kept) + (graded * of_image * seeds if state == "trained" else 0)
     costly = [m for methods in saliency.families.values() for m in methods if base_method(m) in saliency.costly_methods]
     every = [method for method in costly if base_method(method) in dataset.explain.every_network]
-    others = len(networks) * len(dataset.seeds) - 1
-    maps[True] += min(saliency.costly_images, number) * (len(costly) + others * len(every))
-    if dataset.members > 1:  # the mean of the members' maps, and their spread
+    others = len(networks) * seeds - 1
+    maps[True] += min(saliency.costly_images, number) * len(costly)
+    maps[alone] += min(saliency.costly_images, number) * others * len(every)
+    if not alone:  # the mean of the members' maps, and their spread
         maps[True] += 2 * (number * _methods(dataset.networks[0], saliency) + saliency.costly_images * len(every))
     of_map = pixels * FLOAT32
     yield Storage(f"{name}: saliency maps", maps[True] * of_map, maps[False] * of_map)

@@ -311,12 +311,21 @@ rule choose_images:
         "../scripts/explain/choose_images.py"
 
 
-# Maps of randomised networks and of images of rising severity are scored once and then deleted, a third of a study's
-# disk space; `snakemake --notemp` keeps them for those who change a score.
-for rule_name, states, kept in (
-    ("explain_network", "trained", str),
-    ("explain_randomised", "semi_random|fully_random", temp),
-):
+# Maps of randomised networks, of images of rising severity, and of the members of an ensemble but the first are scored
+# or averaged once and then deleted, a third of a study's disk space; `snakemake --notemp` keeps them for those who
+# change a score.
+EXPLAINED_NETWORKS = [
+    ("explain_network", {"weights": "trained"}, str),
+    ("explain_randomised", {"weights": "semi_random|fully_random"}, temp),
+] + [
+    (
+        f"explain_member_{name}",
+        {"weights": "trained", "dataset": name, "seed": "|".join(map(str, DATASETS[name].seeds[1:]))},
+        temp,
+    )
+    for name in ENSEMBLES
+]
+for rule_name, constraints, kept in EXPLAINED_NETWORKS:
     for family, methods in ATTRIBUTION_FAMILIES.items():
 
         rule:
@@ -334,7 +343,7 @@ for rule_name, states, kept in (
                 severity=[
                     temp(f"{MAPS_OF}/severity/{method}.npy")
                     for method in methods
-                    if states == "trained" and family not in COSTLY_FAMILIES
+                    if constraints["weights"] == "trained" and family not in COSTLY_FAMILIES
                 ],
                 checks=f"{MAPS_OF}/{family}_checks.csv",
                 cost=f"{MAPS_OF}/{family}_cost.csv",
@@ -343,7 +352,7 @@ for rule_name, states, kept in (
             benchmark:
                 f"{BENCHMARKS}/explain_network/{{dataset}}/{{architecture}}/{{weights}}/seed-{{seed}}-{family}.jsonl"
             wildcard_constraints:
-                weights=states,
+                **constraints,
             conda:
                 "../../envs/xiqa.yaml"
             threads: study.compute.threads
@@ -364,6 +373,10 @@ for rule_name, states, kept in (
                 folder=MAPS_OF,
             script:
                 "../scripts/explain/explain_network.py"
+
+        # A member is a trained network, too.
+        if rule_name.startswith("explain_member"):
+            workflow.ruleorder(f"{rule_name}_{family}", f"explain_network_{family}")
 
 
 rule tabulate_saliency:

@@ -264,6 +264,9 @@ COMPARISON = {name: f"{RESULTS}/tables/{name}.csv" for name in ("leaderboard", "
 COMPARED = [*COMPARISON.values(), f"{RESULTS}/figures/trust.png"] if CLASSIFICATIONS and SALIENCY.methods else []
 
 
+ENSEMBLES = [name for name, dataset in DATASETS.items() if dataset.members > 1]
+
+
 def maps_of_members(dataset, architecture):
     """Maps of all members of an ensemble, of each method that explains every one of them: method -> paths."""
     of_seeds = [

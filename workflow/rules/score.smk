@@ -385,7 +385,7 @@ for name in REGRESSIONS:
             "../scripts/report/report_regression.py"
 
 
-for name in [name for name, dataset in DATASETS.items() if dataset.members > 1 and SALIENCY.methods]:
+for name in ENSEMBLES if SALIENCY.methods else ():
     AVERAGED = maps_of_members(name, DATASETS[name].networks[0].architecture)
     AVERAGES = ENSEMBLE_MAPS.format(dataset=name, architecture=DATASETS[name].networks[0].architecture)
 
