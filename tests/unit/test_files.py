@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from xiqa import files, provenance
-from xiqa.cdmam import sampling
+from xiqa.datasets import sampling
 from xiqa.seeds import stream_seed
 
 

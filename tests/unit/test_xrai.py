@@ -11,7 +11,7 @@ from skimage.segmentation import felzenszwalb
 from torch import nn
 
 from xiqa import segmentation
-from xiqa.saliency import integrated_gradients, xrai
+from xiqa.saliency import gradient_paths, xrai
 from xiqa.saliency.explained import Explained
 
 GOLDEN = Path(__file__).with_name("golden_pair_saliency.npz")
@@ -195,9 +195,7 @@ def target(x):
 
 
 def test_base_is_integrated_gradients_from_black_and_white(target, x, segmented):
-    black, white = (
-        integrated_gradients.explain(target, x, 4, end((1, 2, 3), keepdim=True)) for end in (x.amin, x.amax)
-    )
+    black, white = (gradient_paths.integrated(target, x, 4, end((1, 2, 3), keepdim=True)) for end in (x.amin, x.amax))
     expected = xrai.explain(None, x, base=(black + white).amax(1) / 2, segmented=segmented)
     np.testing.assert_array_equal(xrai.explain(target, x, steps=4, segmented=segmented), expected)
 
