@@ -297,6 +297,7 @@ class PlainlyExplained:
     """
 
     memory_bytes = 2**20
+    curve_networks = ()
 
     def __init__(self, net: nn.Module, of_output: Callable, maps: Callable[[Tensor], Tensor]):
         net = getattr(net, "_orig_mod", net)
@@ -309,6 +310,9 @@ class PlainlyExplained:
 
     def gradient(self, x: Tensor, of: Tensor | None = None) -> Tensor:
         return torch.cat([part.gradient for part in self.passes(x)])
+
+    def member_gradients(self, x: Tensor) -> Tensor:
+        return self.gradient(x)[None]
 
     def passes(self, x: Tensor, of: Tensor | None = None, layers=(), gradient: bool = True):
         for number, image in enumerate(x):

@@ -24,6 +24,7 @@ OPTIONS = {
     "blur_ig": {"steps": 5, "max_sigma": 3.0},
     "xrai": {"steps": 4},
     "occlusion": {"patch": 5, "stride": 3},
+    "occlusion_pixel": {"stride": 5},
     "rise": {"masks": 20},
     "score_cam": {"channels": 4},
     "omig": {"steps": 4},

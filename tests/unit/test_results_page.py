@@ -26,7 +26,8 @@ def page(root) -> tuple[dict[str, str], list[pd.DataFrame]]:
         plain = re.sub(r"^\|\s*|\s*\|$", "", block, flags=re.MULTILINE)
         rows = [line for line in plain.splitlines() if not re.fullmatch(r"[-| ]+", line)]
         tables.append(pd.read_csv(StringIO("\n".join(rows)), sep=r"\s*\|\s*", engine="python"))
-    return dict(re.findall(r"^\*\*(.+)\.\*\* (.+)$", text, flags=re.MULTILINE)), tables
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    return dict(found.groups() for p in paragraphs if (found := re.fullmatch(r"\*\*(.+?)\.\*\* (.+)", p))), tables
 
 
 @pytest.mark.parametrize("heading", TABLES)
