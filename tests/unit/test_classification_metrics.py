@@ -81,6 +81,8 @@ def test_weighted_auc_is_that_of_the_resampled_images():
         assert auc == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.long
+@pytest.mark.ci
 def test_images_of_a_patient_weigh_the_same_and_each_class_has_one_patient_more():
     checked = check_predictions(noisy(90, 3, seed=2), THREE)
     worst, best = (drawn(checked, best=better, draws=4000) for better in (False, True))

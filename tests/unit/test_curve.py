@@ -5,7 +5,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from cases import long
+from cases import ci, long
 from scipy.optimize import least_squares
 
 from xiqa.cdmam import curve, limits
@@ -150,7 +150,7 @@ def test_bootstrap_is_reproducible_and_narrows_with_images():
     assert width[0] / width[1] == pytest.approx(3, rel=0.3)  # 9 times the images
 
 
-@pytest.mark.parametrize(("trials", "bootstrap"), [(25, 100), long(40, 150)])
+@pytest.mark.parametrize(("trials", "bootstrap"), [ci(25, 100), long(40, 150)])
 def test_bootstrap_interval_covers_the_curve_of_many_images(trials, bootstrap):
     rates = hit_rates(plausible_thresholds(1.3), 2.3)
     truth = curve.fit_curve(draw(rates, 4000, seed=0), bootstrap=0)["cdc_um"]

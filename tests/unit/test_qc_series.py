@@ -185,6 +185,8 @@ def test_equal_records_are_no_alarm():
     assert not chart.alarm.any()
 
 
+@pytest.mark.long
+@pytest.mark.ci
 def test_a_system_that_becomes_worse_alarms_and_a_stable_one_does_not(records, tmp_path, capsys):
     stable, worse = records
     assert not trends_of(stable)[0].alarm.any()

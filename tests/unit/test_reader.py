@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from cases import long
+from cases import ci, long
 from scipy import stats
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import brentq
@@ -124,8 +124,8 @@ def test_all_discs_of_a_noise_free_image_are_found_in_every_orientation(plain, o
     [
         long({"pixel_mm": 0.07, "pitch_mm": 9.5, "magnification": 1.0, "tilt_deg": 3.0, "line_mm": 0.15}),
         {"pixel_mm": 0.085, "pitch_mm": 9.3 * 700 / 629, "magnification": 700 / 629, "offset": 2.49 / 9.3},
-        {"pixel_mm": 0.1, "pitch_mm": 10.5 * 1.15, "magnification": 1.15, "tilt_deg": -3.0, "line_mm": 0.8},
-        {"pixel_mm": 0.085, "line_contrast": 0.05, "line_mm": 0.15, "tilt_deg": -1.2, "margin_mm": 20.0},
+        ci({"pixel_mm": 0.1, "pitch_mm": 10.5 * 1.15, "magnification": 1.15, "tilt_deg": -3.0, "line_mm": 0.8}),
+        ci({"pixel_mm": 0.085, "line_contrast": 0.05, "line_mm": 0.15, "tilt_deg": -1.2, "margin_mm": 20.0}),
         {"pixel_mm": 0.07, "line_contrast": 0.5, "line_mm": 0.8, "margin_mm": 0.0},
     ],
     ids=["small", "ptb", "large", "faint_lines", "no_margin"],

@@ -268,6 +268,8 @@ def make_member(folder: Path, seed: int, size: int = 20) -> Path:
     return folder
 
 
+@pytest.mark.long
+@pytest.mark.ci
 def test_the_logged_ensemble_loads_and_predicts_the_same(store, tmp_path):
     import mlflow
 
