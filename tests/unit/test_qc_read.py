@@ -63,7 +63,7 @@ def run(*words, code=(0, 3, 4)):
 
 
 def clinic(place, images):
-    """Forty files: two exposure settings, doubles, one image without preamble, frames, an index, notes, a viewer."""
+    """Forty files: two settings, doubles, one without preamble, one broken off, frames, an index, notes, a viewer."""
     (first, second), (third, fourth) = images
     for number, counts in enumerate((first, second)):
         write(place / f"S1/1.2.840.1.{number}", EXPOSURES[0], counts)
@@ -71,6 +71,8 @@ def clinic(place, images):
     data = pydicom.dcmread(write(place / "S2/b.dcm", EXPOSURES[1], fourth))
     with (place / "S2/b.dcm").open("wb") as stream:
         write_dataset(DicomFileLike(stream), data)
+    whole = (place / "S2/a.dcm").read_bytes()
+    (place / "S2/broken off.dcm").write_bytes(whole[: len(whole) // 2])
     (place / "again").mkdir()
     for number in (0, 1):
         data = pydicom.dcmread(place / f"S1/1.2.840.1.{number}")
@@ -111,7 +113,7 @@ def test_a_folder_of_forty_mixed_files_gives_a_record_per_setting_and_no_word_of
     place = clinic(tmp_path / "export of Doe" / "disc", images)
     assert sum(path.is_file() for path in place.rglob("*")) == 40
     out = tmp_path / "results"
-    run("read", place, "--out", out, "--frame", 2)
+    run("read", place, "--out", out, "--frame", 2, "--skip-unreadable")
     said = capsys.readouterr().out
     # The second frame has the pixels of an image that is there, as have both doubles.
     settings = {path.parent.name: json.loads(path.read_text()) for path in out.glob("*/results.json")}
@@ -124,7 +126,10 @@ def test_a_folder_of_forty_mixed_files_gives_a_record_per_setting_and_no_word_of
     assert skipped["TOMO/stack.dcm"] == "the same pixels as S1/1.2.840.1.1, counted once"
     assert "SR" in skipped["report.dcm"]
     assert skipped["Thumbs.db"] == "no DICOM file by its content"
+    assert "S2/broken off.dcm" in skipped
     for name, record in settings.items():
+        # It may belong to either setting: both say that it is missing.
+        assert any("broken off.dcm: not read, and in no curve" in words for words in record["warnings"])
         files = {path.name for path in (out / name).iterdir()}
         assert {"results.json", "curve.csv", "curve.png", "psychometric.png", "qa.pdf"} <= files
         for image in record["images"]:
