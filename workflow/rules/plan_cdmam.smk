@@ -132,7 +132,12 @@ MAPS = [(method, image) for method in UPSAMPLING.methods for image in UPSAMPLED]
 
 def options(method):
     """The options of one method; what is wiped out, and where paths begin, is the mean of the training images, 0."""
-    own = {"omig": plain(EXPLAIN.omig), "occlusion": {"patch": 20, "stride": 10}}
+    own = {
+        "omig": plain(EXPLAIN.omig),
+        "occlusion": {"patch": 20, "stride": 10},
+        # Logarithms of thresholds near 1 µm are near 0: the usual stabiliser would take part of their relevance.
+        "lrp": {"epsilon": 1e-9},
+    }
     return own.get(method, {}) | {"baseline": 0.0}
 
 
