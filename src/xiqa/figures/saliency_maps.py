@@ -88,7 +88,7 @@ def draw_map_row(
         panel.set_title(f"{name}limit {limit:.2g}", fontsize=7 if len(panels) < 7 else 5)
     for panel in panels:
         panel.set(xticks=[], yticks=[], xlabel="", ylabel="")
-    panels[0].set_ylabel(label)
+    panels[0].set_ylabel(fill(label, 12, break_long_words=False), fontsize=7)
     return ScalarMappable(Normalize(-1, 1), style.SIGNED_MAP)
 
 
@@ -309,12 +309,14 @@ def plot_upsampled_images(rows: Sequence[UpsampledImage], data: str = "simulated
         values = block_mean(row.map, factor)
         limit = style.signed_limit(values)
         shown = style.show_image(panels[1], values / limit, colours=style.SIGNED_MAP, limits=(-1, 1))
-        style.colour_bar(panels[1], shown, SHARED_LABEL)
+        style.colour_bar(panels[1], shown, SHARED_LABEL, shrink=0.75)
         for panel, amounts, label in (
             (panels[2], row.standard_error, "standard error over draws"), (panels[3], row.visits, "visits per pixel"),
         ):  # fmt: skip
             limits = (0.0, float(np.nanpercentile(amounts, 99.5)) or 1.0)
-            style.colour_bar(panel, style.show_image(panel, amounts, colours=style.AMOUNT_MAP, limits=limits), label)
+            style.colour_bar(
+                panel, style.show_image(panel, amounts, colours=style.AMOUNT_MAP, limits=limits), label, shrink=0.75
+            )
         titles = (fill(row.title, 24), f"map (mean of {factor} × {factor} px),\nlimit {limit:.2g}", "", "")
         for panel, title in zip(panels, titles, strict=True):
             panel.set(xticks=[], yticks=[], xlabel="", ylabel="")
