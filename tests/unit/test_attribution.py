@@ -215,7 +215,7 @@ def test_guided_backpropagation_is_not_the_gradient_and_needs_a_relu(net, x):
         attribute(smooth, x, 0, "guided_backprop")
 
 
-@pytest.mark.parametrize("name", [long(name) if name == "vgg19" else name for name in ARCHITECTURES])
+@pytest.mark.parametrize("name", [long(name) if name.startswith("vgg") else name for name in ARCHITECTURES])
 def test_architectures_without_relu_are_known(name):
     net = build(name, channels=1, outputs=2, seed=0).eval()
     with torch.no_grad(), ReluBackward("guided") as mode:

@@ -394,20 +394,23 @@ def test_wrong_pixel_spacing_is_refused_and_the_right_one_named(plain, pixel_mm)
     assert low < PIXEL_MM < high
 
 
-def test_agreement_with_the_standard_reader(real_data):
+@pytest.mark.parametrize("images", [4, ci(16)])
+def test_agreement_with_the_standard_reader(real_data, images):
     import pydicom
 
     folder = real_data / "cdmam_reference"
     paths = sorted((folder / "images").glob("*.dcm"))
-    ours, theirs = [], []
+    assert len(paths) == 16
+    paths, ours, theirs = paths[:images], [], []
     for path in paths:
         dataset = pydicom.dcmread(path)
         reading = read_image(dataset.pixel_array, float(dataset.ImagerPixelSpacing[0]), name=path.name)
         ours.append(reading.corner)
         theirs.append(np.loadtxt(folder / "standard_reader" / f"{path.stem}.corner.txt", dtype=int))
     hit, standard = np.array(ours) == 1, np.array(theirs) == 1
-    assert len(paths) == 16
     assert (hit == standard)[:, CELL_PRESENT].mean() >= 0.955
+    if images < 16:  # thresholds of few images vary
+        return
     ratio = (
         thresholds(hit.mean(axis=0), "common_slope").t_auto_um[3:]
         / thresholds(standard.mean(axis=0), "common_slope").t_auto_um[3:]

@@ -276,6 +276,8 @@ def seldom(false: list[bool]) -> bool:
     return np.mean(false) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(false))
 
 
+@pytest.mark.long
+@pytest.mark.ci
 def test_methods_are_seldom_trusted_by_chance():
     assert seldom([wrong for k, truth in enumerate(TRUTHS) for wrong in trusted_by_chance(truth, range(k, 24, 3))])
 
