@@ -621,6 +621,8 @@ class RandomPixels(Section):
         known = [name for name in methods if name in METHODS]
         if refused := [name for name in known if METHODS[name].at_layers or METHODS[name].control]:
             raise ValueError(f"found {refused[0]}, expected methods with a value for each pixel of the network's input")
+        if "expected_gradients" in methods:
+            raise ValueError("found expected_gradients, which wants reference images, expected methods that need none")
         return methods
 
 
@@ -768,6 +770,10 @@ class Dataset(Section):
         for name in names:
             if self.input_size < (smallest_px := ARCHITECTURES[name].smallest_px):
                 raise ValueError(f"size: found {self.input_size} px, {name} needs {smallest_px} px or more; raise it")
+        if self.sampling and names and not ARCHITECTURES[names[0]].relu:
+            for method in self.sampling.methods:
+                if method in METHODS and METHODS[method].needs == "relu":
+                    raise ValueError(f"sampling.methods: {method} changes ReLUs, and {names[0]} has none; leave it out")
         if self.input_size > self.size:
             raise ValueError(f"sampling.size: found {self.input_size}, expected at most the prepared size, {self.size}")
         if len(set(self.seeds)) < len(self.seeds):

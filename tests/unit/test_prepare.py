@@ -418,3 +418,8 @@ def test_networks_cannot_see_more_than_there_is():
         Dataset(format="object_cxr", size=32, sampling={"size": 64})
     with pytest.raises(ValueError, match=r"found grad_cam, expected methods with a value for each pixel"):
         Dataset(format="object_cxr", sampling={"size": 64, "methods": ["grad_cam"]})
+    with pytest.raises(ValueError, match=r"found expected_gradients, which wants reference images"):
+        Dataset(format="object_cxr", sampling={"size": 64, "methods": ["expected_gradients"]})
+    networks = [{"architecture": "efficientnet_b0"}]
+    with pytest.raises(ValueError, match=r"guided_backprop changes ReLUs, and efficientnet_b0 has none"):
+        Dataset(format="object_cxr", networks=networks, sampling={"size": 64, "methods": ["guided_backprop"]})

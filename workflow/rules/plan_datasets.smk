@@ -357,7 +357,16 @@ CLASSIFICATION_FIGURES = [
     *(f"{RESULTS}/{name}/figures/upsampled_maps.png" for name in UPSAMPLED_SETS),
 ]
 # The main figures of a data set, in the order of its page.
-PAGE_FIGURES = ("examples", "roc", "severity", "auc_by_severity", "saliency", "localisation", "fidelity")
+PAGE_FIGURES = (
+    "examples",
+    "roc",
+    "severity",
+    "auc_by_severity",
+    "saliency",
+    "localisation",
+    "fidelity",
+    "upsampled_maps",
+)
 
 
 def pictures_of(dataset):

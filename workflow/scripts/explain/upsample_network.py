@@ -26,6 +26,11 @@ def upsample_shard(
     model = load_model(Path(paths["weights"]).parent, build)
     table = read_table(paths["table"])
     rows = upsampled_images(read_table(paths["chosen"]), PackedMasks(paths["masks"]))[number : number + 1]
+    if not len(rows):
+        raise ValueError(
+            f"{paths['chosen']}: found fewer than {number + 1} explained test images, expected one for each of "
+            "sampling.images; lower it, or raise saliency.images"
+        )
     images = read_array(paths["images"])
     net, target, _ = explained_output(model, images, rows, table["label"].to_numpy(), explained)
 
