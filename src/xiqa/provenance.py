@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import atexit
 import csv
 import hashlib
+import json
+import os
 import subprocess
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -49,13 +54,13 @@ def code_digest(
     script, keys = Path(script), None if entries is None else frozenset(entries)
     closure: dict[str, Path] = {}
     taken: dict[str, _Code] = {}
-    pending = [*_read(script).imports, *(_Import(module, None) for module in modules)]
+    pending = [*_outline(script).imports, *(_Import(module, None) for module in modules)]
     while pending:
         module, name = pending.pop()
         path = _module_path(SOURCE, module)
         if path is None:
             raise ValueError(f"{script}: needs the module {module}, which does not exist in {SOURCE}; correct its name")
-        if name is not None and name not in _read(path).definitions:
+        if name is not None and name not in _outline(path).names:
             raise ValueError(
                 f"{script}: needs {name} of {module}, which does not define it; import it where it is defined, so that "
                 "its changes are seen"
@@ -66,10 +71,10 @@ def code_digest(
                 pending += taken[full_name].imports
         elif module not in closure:
             closure[module] = path
-            pending += [*_read(path).imports, *(_Import(package, None) for package in _packages(module))]
-    digest = hashlib.sha256(_read(script).tree.encode())
+            pending += [*_outline(path).imports, *(_Import(package, None) for package in _packages(module))]
+    digest = hashlib.sha256(_outline(script).tree.encode())
     for module in sorted(closure):
-        digest.update(f"\0{module}\0{_read(closure[module]).tree}".encode())
+        digest.update(f"\0{module}\0{_outline(closure[module]).tree}".encode())
     for full_name in sorted(taken):
         digest.update(f"\0{full_name}\0{taken[full_name].tree}".encode())
     for data in sorted({data for path in closure.values() for data in _named_data(SOURCE, path)}):
@@ -92,6 +97,69 @@ class _Code(NamedTuple):
     tree: str
     imports: tuple[_Import, ...]
     definitions: dict[str, list[ast.AST]]
+
+
+class _Outline(NamedTuple):
+    """What is kept of a file between runs: the digest of its tree, what it imports, and the names that it defines."""
+
+    tree: str
+    imports: tuple[_Import, ...]
+    names: frozenset[str]
+
+
+_memory: dict[str, Any] | None = None
+"""Outlines and patterns of data files by the digest of a file's bytes; None: nothing is remembered."""
+
+
+def remember(path: str | Path) -> Callable[[], None]:
+    """Keep what is found in files, by their content, in a file from now on: parsing takes half of a start.
+
+    It holds for one version of this module and of Python, and for one set of modules; otherwise it begins anew. A
+    folder that cannot be written is no fault.
+
+    Args:
+        path: a .json file.
+
+    Returns:
+        What writes it; it is called when the process ends.
+    """
+    global _memory
+    path, modules = Path(path), sorted(str(module.relative_to(SOURCE)) for module in SOURCE.rglob("xiqa/**/*.py"))
+    valid_for = hashlib.sha256("\0".join([sys.version, Path(__file__).read_text(), *modules]).encode()).hexdigest()
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = {}
+    _memory = dict(kept["files"]) if isinstance(kept, dict) and kept.get("valid_for") == valid_for else {}
+    before = len(_memory)
+
+    def write() -> None:
+        if _memory is not None and len(_memory) > before:
+            temporary = path.with_suffix(f".{os.getpid()}")
+            with suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_text(json.dumps({"valid_for": valid_for, "files": _memory}), encoding="utf-8")
+                temporary.replace(path)
+
+    return atexit.register(write)
+
+
+def _outline(path: Path) -> _Outline:
+    """What is digested of a file, from memory where there is one."""
+    if _memory is None:
+        code = _read(path)
+        return _Outline(code.tree, code.imports, frozenset(code.definitions))
+    return _remembered(path, file_digest(path))
+
+
+@cache
+def _remembered(path: Path, digest: str) -> _Outline:
+    memory = _memory if _memory is not None else {}
+    if digest not in memory:
+        code = _read(path)
+        memory[digest] = [code.tree, code.imports, sorted(code.definitions)]
+    tree, imports, names = memory[digest]
+    return _Outline(tree, tuple(_Import(*one) for one in imports), frozenset(names))
 
 
 @cache
@@ -257,13 +325,22 @@ def _named_data(source: Path, path: Path) -> tuple[Path, ...]:
     text = path.read_text(encoding="utf-8") if near else ""
     if not any(data.suffix in text for data in near):
         return ()
+    key = f"names in {hashlib.sha256(text.encode()).hexdigest()}"
+    patterns = (_memory or {}).get(key) or _patterns(text)
+    if _memory is not None:
+        _memory[key] = sorted(patterns)
+    return tuple(data for data in near if any(fnmatch(data.name, p) for p in patterns if p.endswith(data.suffix)))
+
+
+def _patterns(text: str) -> set[str]:
+    """Ends of all texts of a module, what is put into them as *."""
     patterns = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Constant | ast.JoinedStr):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
             texts = [str(part.value) if isinstance(part, ast.Constant) else "*" for part in parts]
             patterns.add("".join(texts).rsplit("/")[-1])
-    return tuple(data for data in near if any(fnmatch(data.name, p) for p in patterns if p.endswith(data.suffix)))
+    return patterns
 
 
 def _content(path: Path) -> bytes:

@@ -1,5 +1,6 @@
 """Which stages an edit reruns: constants, tables and modules in a copied tree, and the digests before and after."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -207,3 +208,34 @@ def test_every_data_file_of_the_package_counts_for_a_module():
     modules = (provenance.SOURCE / "xiqa").rglob("*.py")
     named = {data for path in modules for data in provenance._named_data(provenance.SOURCE, path)}
     assert named == set(provenance._data_files(provenance.SOURCE))
+
+
+def test_what_is_remembered_of_files_gives_the_same_digests(root, tmp_path, monkeypatch):
+    memory, scripts = tmp_path / "there is none" / "code.json", sorted((root / "workflow/scripts/score").glob("*.py"))
+    read, files = provenance._read, []
+    monkeypatch.setattr(provenance.atexit, "register", lambda write: write)
+
+    def digests() -> tuple[list[str], int]:
+        """Of all stages, and how many files were parsed."""
+        files.clear()
+        monkeypatch.setattr(provenance, "_read", lambda path: (files.append(path), read(path))[1])
+        provenance._remembered.cache_clear()
+        found = [provenance.code_digest(script, ["xiqa.saliency.omig"], entries=["omig"]) for script in scripts]
+        return found, len({*files})
+
+    plain, _ = digests()
+    monkeypatch.setattr(provenance, "_memory", None)
+    write = provenance.remember(memory)
+    first, parsed = digests()
+    write()
+    provenance.remember(memory)
+    second, parsed_again = digests()
+    assert first == second == plain
+    # The second time only the files are parsed of which names count one by one.
+    assert parsed_again < parsed / 10
+    kept = json.loads(memory.read_text())
+    kept["files"] = {name: ["0", [], []] for name in kept["files"]}
+    for broken in ("{", json.dumps(kept | {"valid_for": "another version"})):
+        memory.write_text(broken)
+        provenance.remember(memory)
+        assert digests()[0] == plain

@@ -20,7 +20,7 @@ from xiqa.registry import (
     score_module,
     scores,
 )
-from xiqa.provenance import code_digest
+from xiqa.provenance import code_digest, remember
 
 OWN_IMAGES = own_images_alone(config)
 if OWN_IMAGES:
@@ -49,6 +49,9 @@ os.environ.update(
     | MEMORY
     | {"PYTHONPATH": f"{PROJECT}/src", "MPLBACKEND": "Agg"}
 )
+
+
+remember(".snakemake/xiqa/code.json")
 
 
 def code(script, *modules, entries=None):
