@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -170,6 +171,56 @@ def _union(first: np.ndarray, second: np.ndarray, round_mm: float) -> np.ndarray
     return second + mixed * (first - second) - round_mm * mixed * (1 - mixed)
 
 
+class _Brush(NamedTuple):
+    """What paints in the heart's own frame: the image (h, w), places (2, h, w) in mm, and the edge in mm."""
+
+    image: np.ndarray
+    position: np.ndarray
+    edge: float
+
+    def paint(self, distance_mm: np.ndarray, value) -> None:
+        """Blend a value into the image where a distance is negative."""
+        mri.blend(self.image, mri.coverage(distance_mm, self.edge), value)
+
+    def oval(self, centre, radii) -> np.ndarray:
+        """Distance from an ellipse in mm."""
+        return mri.ellipsoid(self.position, centre, radii)
+
+
+class _Ventricles(NamedTuple):
+    """Distances (h, w) from the insides of both ventricles, and sizes of the left and the right one in mm."""
+
+    cavity: np.ndarray
+    right: np.ndarray
+    inner_mm: float
+    middle: float
+    left_mm: float
+    reach: float
+
+
+def _inside_ventricles(brush: _Brush, rng: np.random.Generator, of: _Ventricles, muscle: float) -> None:
+    """Paint papillary muscles, the moderator band, and the jet of filling or emptying."""
+    u, v = brush.position
+    for place in (rng.uniform(0.4, 0.5), rng.uniform(0.5, 0.62)):
+        at = (place * of.inner_mm, of.middle + rng.uniform(0.35, 0.75) * of.left_mm)
+        brush.paint(np.maximum(brush.oval(at, (rng.uniform(6, 10), rng.uniform(2, 4))), of.cavity), 1.1 * muscle)
+    band = _segment(u, v, (0.6 * of.inner_mm, 0), (0.5 * of.inner_mm, -of.reach)) - rng.uniform(0.5, 1.6)
+    brush.paint(np.maximum(band, of.right), 1.2 * muscle)
+    jet = brush.oval((0.25 * of.inner_mm, of.middle + rng.normal(0, 4)), (0.25 * of.inner_mm, 4))
+    mri.blend(brush.image, 0.25 * rng.random() * mri.coverage(np.maximum(jet, of.cavity), 4), 0.4)
+
+
+def _valve(brush: _Brush, of: _Ventricles, hinge: float, other: float, base: float, opening: float) -> None:
+    """Paint the two leaves of a valve between atrium and ventricle, hinged at both ends of its rim."""
+    u, v = brush.position
+    leaf_mm = 0.52 * abs(other - hinge)
+    for start, sign in ((hinge, np.sign(other - hinge)), (other, np.sign(hinge - other))):
+        turn = np.deg2rad(-8 + 70 * opening)
+        tip = (base + leaf_mm * np.sin(turn), start + sign * leaf_mm * np.cos(turn))
+        leaf = np.maximum(_segment(u, v, (base, start), tip) - 0.6, np.minimum(of.cavity - 4, of.right - 4))
+        mri.blend(brush.image, 0.8 * mri.coverage(leaf, brush.edge), 0.5)
+
+
 def _beating_heart(
     image: np.ndarray, plane: mri.Plane, seed: int, phase: float, shift_mm: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -197,16 +248,11 @@ def _beating_heart(
     inner_mm = length_mm - down_mm
     # The septum bulges to the right.
     v = v + rng.uniform(2, 6) * 4 * np.clip(u / inner_mm, 0, 1) * (1 - np.clip(u / inner_mm, 0, 1))
-    position = np.stack([u, v])
+    brush = _Brush(image, np.stack([u, v]), edge)
+    paint, oval = brush.paint, brush.oval
 
     def field(wavelength_mm: float) -> np.ndarray:
         return mri.Waves.draw(rng, wavelength_mm).on(own)
-
-    def paint(distance_mm: np.ndarray, value) -> None:
-        mri.blend(image, mri.coverage(distance_mm, edge), value)
-
-    def oval(centre, radii) -> np.ndarray:
-        return mri.ellipsoid(position, centre, radii)
 
     rough, fine, bumps = field(9), field(5), field(35)
     pool = blood * (1 + 0.03 * field(18) + 0.02 * fine)
@@ -236,22 +282,10 @@ def _beating_heart(
     paint(right_atrium, pool * rng.uniform(0.92, 1.03))
     paint(right, pool * rng.uniform(0.9, 1.05))
     paint(cavity, pool)
-    # Inside the ventricles: papillary muscles, the moderator band, the jet of filling or emptying.
-    for place in (rng.uniform(0.4, 0.5), rng.uniform(0.5, 0.62)):
-        at = (place * inner_mm, middle + rng.uniform(0.35, 0.75) * left_mm)
-        paint(np.maximum(oval(at, (rng.uniform(6, 10), rng.uniform(2, 4))), cavity), 1.1 * muscle)
-    band = _segment(u, v, (0.6 * inner_mm, 0), (0.5 * inner_mm, -reach)) - rng.uniform(0.5, 1.6)
-    paint(np.maximum(band, right), 1.2 * muscle)
-    jet = oval((0.25 * inner_mm, middle + rng.normal(0, 4)), (0.25 * inner_mm, 4))
-    mri.blend(image, 0.25 * rng.random() * mri.coverage(np.maximum(jet, cavity), 4), 0.4)
-    # Valves between atria and ventricles: two leaves each, hinged at the rim.
+    shape = _Ventricles(cavity, right, inner_mm, middle, left_mm, reach)
+    _inside_ventricles(brush, rng, shape, muscle)
     for hinge, other, base in ((septum_mm / 2, septum_mm / 2 + 2 * left_mm, 0), (-4, -reach + 3, 4)):
-        leaf_mm = 0.52 * abs(other - hinge)
-        for start, sign in ((hinge, np.sign(other - hinge)), (other, np.sign(hinge - other))):
-            turn = np.deg2rad(-8 + 70 * opening)
-            tip = (base + leaf_mm * np.sin(turn), start + sign * leaf_mm * np.cos(turn))
-            leaf = np.maximum(_segment(u, v, (base, start), tip) - 0.6, np.minimum(cavity - 4, right - 4))
-            mri.blend(image, 0.8 * mri.coverage(leaf, edge), 0.5)
+        _valve(brush, shape, hinge, other, base, opening)
     # What lies at the crux without a tract, and varies from heart to heart: fat, a thick or thin septum, the coronary
     # sinus with its blood. Brightness at this place alone tells nothing.
     waist_mm = rng.uniform(1.5, 4.5)
