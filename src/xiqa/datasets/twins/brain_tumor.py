@@ -138,148 +138,202 @@ def _radii(seed: int) -> np.ndarray:
     return np.array([67, 84, 69]) * np.random.default_rng(stream_seed(seed, "radii")).normal(1, 0.03, 3)
 
 
-def _head(plane: mri.Plane, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Signal of a head on a plane (h, w), and the distance from the inside of its skull in mm (h, w).
+class _Head:
+    """A head on a plane, painted from the outside in.
 
     White matter is about 0.5. Everything is drawn for the whole head, so that slices of one patient fit each other.
+    Places in mm are rounded from atlases.
+
+    Attributes:
+        image: (h, w) signal.
+        inner: (h, w) distance from the inside of the skull in mm.
     """
-    rng = np.random.default_rng(stream_seed(seed, "anatomy"))
-    skull_mm, scalp_mm, fat_mm = rng.uniform(5, 8), rng.uniform(6, 10), rng.uniform(3, 6)
-    white, grey, fluid = 0.52 + rng.normal(0, 0.02), 0.43 + rng.normal(0, 0.02), 0.16 + rng.normal(0, 0.02)
-    fat, muscle, air = 0.95 + rng.normal(0, 0.08), 0.4 + rng.normal(0, 0.03), 0.03
-    # Spin echo shows fast blood dark, gradient echo bright.
-    vein, artery = rng.uniform(0.75, 1.0), rng.choice([0.08, 0.85])
-    shrunk = rng.uniform(0, 1)
-    edge = float(np.linalg.norm(plane.down))
-    both = (-1, 1)
 
-    def field(wavelength_mm: float) -> np.ndarray:
-        return mri.Waves.draw(rng, wavelength_mm).on(plane)
+    def __init__(self, plane: mri.Plane, seed: int):
+        self.rng = rng = np.random.default_rng(stream_seed(seed, "anatomy"))
+        self.plane, self.edge = plane, float(np.linalg.norm(plane.down))
+        self.skull_mm, self.scalp_mm, self.fat_mm = rng.uniform(5, 8), rng.uniform(6, 10), rng.uniform(3, 6)
+        self.white, self.grey = 0.52 + rng.normal(0, 0.02), 0.43 + rng.normal(0, 0.02)
+        self.fluid = 0.16 + rng.normal(0, 0.02)
+        self.fat, self.muscle, self.air = 0.95 + rng.normal(0, 0.08), 0.4 + rng.normal(0, 0.03), 0.03
+        # Spin echo shows fast blood dark, gradient echo bright.
+        self.vein, self.artery = rng.uniform(0.75, 1.0), rng.choice([0.08, 0.85])
+        self.shrunk = rng.uniform(0, 1)
+        position = plane.coordinates()
+        self.bumps, self.fine, self.coarse = 1.2 * self.field(80), self.field(6), self.field(40)
+        inner = _inside(position, _radii(seed)) + 0.5 * self.bumps
+        # Where the base is steep, its height is no distance; its change from pixel to pixel makes it one.
+        self.inner = inner / np.maximum(np.hypot(*np.gradient(inner, self.edge)), 1)
+        parts = [
+            mri.ellipsoid(position, np.zeros(3), _radii(seed) + self.skull_mm + self.scalp_mm),
+            mri.ellipsoid(position, (0, 40, -72), (58, 58, 72)),
+            mri.ellipsoid(position, (0, -14, -130), (56, 58, 130)),
+        ]
+        self.outer = -7 * np.log(sum(np.exp(-np.clip(part, -60, 60) / 7) for part in parts)) + self.bumps
+        # No head is made of ellipsoids: what lies inside is displaced by a smooth field.
+        position += [1.3 * self.field(45) + 0.5 * self.field(18) for _ in range(3)]
+        self.position, (x, self.y, self.z) = position, position
+        self.ax = np.abs(x)
+        self.image = np.zeros(plane.shape, np.float32)
 
-    def symmetric(wavelength_mm: float) -> np.ndarray:
-        waves, mirror = mri.Waves.draw(rng, wavelength_mm), np.array([-1, 1, 1])
+    def field(self, wavelength_mm: float) -> np.ndarray:
+        """A smooth random field (h, w) of the head."""
+        return mri.Waves.draw(self.rng, wavelength_mm).on(self.plane)
+
+    def symmetric(self, wavelength_mm: float) -> np.ndarray:
+        """The same, equal on both sides of the head."""
+        plane, waves, mirror = self.plane, mri.Waves.draw(self.rng, wavelength_mm), np.array([-1, 1, 1])
         other = mri.Plane(plane.origin * mirror, plane.down * mirror, plane.right * mirror, plane.shape)
         return (waves.on(plane) + waves.on(other)) / np.sqrt(2)
 
-    position = plane.coordinates()
-    bumps, fine, coarse = 1.2 * field(80), field(6), field(40)
-    inner = _inside(position, _radii(seed)) + 0.5 * bumps
-    # Where the base is steep, its height is no distance; its change from pixel to pixel makes it one.
-    inner /= np.maximum(np.hypot(*np.gradient(inner, edge)), 1)
-    parts = [
-        mri.ellipsoid(position, np.zeros(3), _radii(seed) + skull_mm + scalp_mm),
-        mri.ellipsoid(position, (0, 40, -72), (58, 58, 72)),
-        mri.ellipsoid(position, (0, -14, -130), (56, 58, 130)),
-    ]
-    outer = -7 * np.log(sum(np.exp(-np.clip(part, -60, 60) / 7) for part in parts)) + bumps
-    # No head is made of ellipsoids: what lies inside is displaced by a smooth field.
-    position += [1.3 * field(45) + 0.5 * field(18) for _ in range(3)]
-    x, y, z = position
-    ax = np.abs(x)
+    def paint(self, distance_mm: np.ndarray, value, edge_mm: float | None = None) -> None:
+        """Blend a value into the image where a distance is negative."""
+        mri.blend(self.image, mri.coverage(distance_mm, self.edge if edge_mm is None else edge_mm), value)
 
-    def paint(distance_mm: np.ndarray, value, edge_mm: float = edge) -> None:
-        mri.blend(image, mri.coverage(distance_mm, edge_mm), value)
-
-    def spot(centre, radii, value: float, sides=(1,), jitter_mm: float = 0.6) -> None:
+    def spot(self, centre, radii, value: float, sides=(1,), jitter_mm: float = 0.6) -> None:
+        """Paint an ellipsoid, or one on each side."""
         for side in sides:
-            at = np.multiply(centre, (side, 1, 1)) + jitter_mm * rng.normal(size=3)
-            window = plane.window(at, max(radii) + edge + 4)
-            if image[window].size:
-                distance = mri.ellipsoid(position[(slice(None), *window)], at, radii)
-                mri.blend(image[window], mri.coverage(distance, edge), value)
+            at = np.multiply(centre, (side, 1, 1)) + jitter_mm * self.rng.normal(size=3)
+            window = self.plane.window(at, max(radii) + self.edge + 4)
+            if self.image[window].size:
+                distance = mri.ellipsoid(self.position[(slice(None), *window)], at, radii)
+                mri.blend(self.image[window], mri.coverage(distance, self.edge), value)
 
-    # Ears, scalp, flesh. Then, by row: jaw with its marrow, pterygoid, tongue, throat, nose with its conchae, maxillary
-    # sinuses, mastoid, orbits with muscles, nerves, eyes and lenses, ethmoid. Places in mm are rounded from atlases.
-    image = np.zeros(plane.shape, np.float32)
-    spot((83, -12, -34), (5, 14, 24), 0.75 * fat, both)
-    paint(outer, fat * (0.88 + 0.08 * fine))
-    planes = np.abs(symmetric(20)) < 0.14
-    paint(outer + fat_mm, np.where(planes, 0.7 * fat, muscle * (1 + 0.12 * symmetric(6))))
-    paint(np.maximum(4 * (0.8 - symmetric(30)), outer + fat_mm + 2), 0.8 * fat)
-    spot((46, 22, -78), (3.5, 14, 26), 0.08, both)
-    spot((46, 22, -78), (1.5, 10, 22), 0.7, both)
-    spot((27, 24, -72), (2.5, 10, 16), 0.15, both)
-    spot((0, 42, -100), (24, 28, 15), muscle * 1.1)
-    spot((0, 14, -78), (14, 9, 26), 0.65)
-    spot((0, 14, -78), (9, 6, 22), air)
-    spot((0, 58, -64), (15, 34, 22), 0.7)
-    spot((6, 58, -64), (5, 32, 19), air, both)
-    spot((8, 56, -70), (2.5, 26, 7), 0.7, both)
-    spot((28, 54, -64), (15, 18, 17), 0.65, both)
-    spot((28, 54, -64), (13.5, 16, 15.5), air, both)
-    spot((54, -18, -46), (13, 14, 15), 0.1, both)
-    spot((31, 56, -33), (17, 26, 17), 0.8 * fat, both)
-    for at in ((31, 48, -21), (31, 48, -45), (19, 48, -33), (43, 48, -33)):
-        spot(at, (3, 18, 2.5), 0.5, both)
-    spot((26, 44, -32), (2.2, 18, 2.2), 0.42, both)
-    spot((32, 68, -33), (12.5, 12.5, 12.5), 0.5, both)
-    spot((32, 68, -33), (11, 11, 11), 0.2, both)
-    spot((32, 76, -33), (4.5, 2.2, 4.5), 0.4, both)
-    spot((0, 62, -34), (10, 22, 14), 0.12)
-    # Skull with its marrow, dura, fluid.
-    paint(np.maximum(inner - skull_mm, outer + scalp_mm * 0.6), 0.07)
-    paint(np.maximum(np.abs(inner - skull_mm / 2) - (0.16 + 0.05 * coarse) * skull_mm, outer + scalp_mm), 0.45)
-    paint(inner, 0.35)
-    paint(inner + 1.2, fluid)
+    def flesh(self) -> None:
+        """Paint ears, scalp and flesh; jaw, pterygoid, tongue, throat, nose, sinuses, mastoid, orbits, ethmoid."""
+        self.spot((83, -12, -34), (5, 14, 24), 0.75 * self.fat, _BOTH)
+        self.paint(self.outer, self.fat * (0.88 + 0.08 * self.fine))
+        planes = np.abs(self.symmetric(20)) < 0.14
+        self.paint(
+            self.outer + self.fat_mm, np.where(planes, 0.7 * self.fat, self.muscle * (1 + 0.12 * self.symmetric(6)))
+        )
+        self.paint(np.maximum(4 * (0.8 - self.symmetric(30)), self.outer + self.fat_mm + 2), 0.8 * self.fat)
+        self.spot((46, 22, -78), (3.5, 14, 26), 0.08, _BOTH)
+        self.spot((46, 22, -78), (1.5, 10, 22), 0.7, _BOTH)
+        self.spot((27, 24, -72), (2.5, 10, 16), 0.15, _BOTH)
+        self.spot((0, 42, -100), (24, 28, 15), self.muscle * 1.1)
+        self.spot((0, 14, -78), (14, 9, 26), 0.65)
+        self.spot((0, 14, -78), (9, 6, 22), self.air)
+        self.spot((0, 58, -64), (15, 34, 22), 0.7)
+        self.spot((6, 58, -64), (5, 32, 19), self.air, _BOTH)
+        self.spot((8, 56, -70), (2.5, 26, 7), 0.7, _BOTH)
+        self.spot((28, 54, -64), (15, 18, 17), 0.65, _BOTH)
+        self.spot((28, 54, -64), (13.5, 16, 15.5), self.air, _BOTH)
+        self.spot((54, -18, -46), (13, 14, 15), 0.1, _BOTH)
+        self.spot((31, 56, -33), (17, 26, 17), 0.8 * self.fat, _BOTH)
+        for at in ((31, 48, -21), (31, 48, -45), (19, 48, -33), (43, 48, -33)):
+            self.spot(at, (3, 18, 2.5), 0.5, _BOTH)
+        self.spot((26, 44, -32), (2.2, 18, 2.2), 0.42, _BOTH)
+        self.spot((32, 68, -33), (12.5, 12.5, 12.5), 0.5, _BOTH)
+        self.spot((32, 68, -33), (11, 11, 11), 0.2, _BOTH)
+        self.spot((32, 76, -33), (4.5, 2.2, 4.5), 0.4, _BOTH)
+        self.spot((0, 62, -34), (10, 22, 14), 0.12)
 
-    # Cortex: sulci follow the zeros of a random field, down to a depth.
-    depth = -inner - 2.0 - 1.5 * shrunk
-    below = _step((-14 + 0.25 * (y + 40) - z) / 1.5) * _step((4 - y - 0.65 * ax) / 2)
-    fold = np.abs(field(20) + 0.2 * field(8)) * 3.2
-    folia = np.abs(np.sin(0.7 * (np.hypot(ax - 6, y + 30) + 0.5 * z) + 1.6 * field(22))) * 1.9
-    cortex = np.minimum(depth, fold + 0.5 * np.maximum(depth - rng.uniform(14, 20), 0))
-    fissure = ax - 0.5 - 0.7 * shrunk - 0.3 * bumps
-    arch = mri.ellipsoid(position, (0, 3, 6), (60, 40, 19))
-    fissure = np.where((arch > 0) & (z > -12 - 0.3 * y), fissure, 30)
-    sylvian = np.abs(z + 8 - 0.4 * (58 - ax) + 2 * coarse) - 0.6 - shrunk
-    insula = np.abs(ax - 37 - 2 * coarse) - 0.6 - shrunk
-    sylvian = np.where((ax > 36) & (y > -20) & (y < 46), sylvian, 30)
-    insula = np.where((np.abs(z - 4) < 13) & (y > -12) & (y < 40), insula, 30)
-    cortex = np.minimum.reduce([cortex, fissure, np.maximum(sylvian, -1), np.maximum(insula, -1)])
-    brain = grey + (white - grey) * np.clip((cortex - 2.8) / 1.8, 0, 1)
-    brain *= 1 + 0.02 * fine + 0.02 * coarse
-    paint(-np.maximum(cortex - 0.3 - 0.6 * shrunk, -3), brain, 1.5)
-    cerebellum = np.minimum(depth, folia + 0.04 * depth)
-    paint(np.maximum(4 * (0.5 - below), -depth), fluid)
-    paint(np.maximum(4 * (0.6 - below), -depth), grey + (white - grey) * np.clip(cerebellum - 0.7, -0.8, 1))
-    # Caudate, putamen, thalamus; ventricles with their plexus.
-    spot((12, 22, 12), (5, 10, 7), grey, both)
-    spot((25, 14, 3), (6, 16, 11), grey, both)
-    spot((10, -6, 3), (9, 14, 9), grey * 1.04, both)
-    wide = 0.8 + 0.7 * shrunk + 0.1 * rng.normal()
-    spot((4.5, 15, 11), (2.8 * wide, 28, 6.5), fluid, both)
-    spot((9, 13, 15), (5.5 * wide, 32, 4.0 * wide), fluid, both)
-    spot((33, 2, -24), (1.8 * wide, 11, 3 * wide), fluid, both)
-    spot((0, 2, -7), (1.6 * wide, 12, 10), fluid)
-    spot((14, -14, 12), (2.5, 10, 3), vein, both)
-    # Brain stem in its cisterns, fourth ventricle, chiasm, stalk, sphenoid sinus, gland, cavernous sinuses, arteries.
-    spot((0, -8, -14), (19, 15, 13), fluid)
-    spot((0, -12, -34), (17.5, 15, 20), fluid)
-    spot((0, 20, -22), (10, 9, 7), fluid)
-    spot((14, 21, -21), (11, 3, 5), fluid, both)
-    spot((0, 33, -20), (2, 10, 6), fluid)
-    spot((0, -10, -14), (17, 13, 14), white * 0.97)
-    spot((0, -14, -34), (16, 13, 20), white * 0.97)
-    spot((15, -26, -34), (9, 8, 9), white, both)
-    spot((0, -34, -34), (7 * wide, 5, 10), fluid)
-    spot((1, 3, -28), (1.6, 1.6, 14), artery, (1,), 1.5)
-    spot((0, 23, -19), (8, 4, 1.8), white * 0.92)
-    spot((0, 22, -25), (1.3, 1.5, 6), 0.75)
-    spot((0, 27, -48), (13, 13, 9), air, (1,), 2)
-    spot((0, 25, -42), (9, 7, 3), 0.2)
-    gland = rng.uniform(0.62, 0.82)
-    spot((13.5, 24, -32), (5.5, 12, 7), gland, both)
-    spot(SELLA_MM, (rng.uniform(6, 8.5), 6, rng.uniform(2.2, 4.2)), gland + rng.normal(0, 0.05), (1,), 0.8)
-    spot((13, 25, -33), (2.6, 8, 2.6), 0.06, both, 1)
-    spot((14, 22, -19), (11, 1.4, 1.4), artery, both, 1)
-    spot((36, 18, -4), (1.3, 14, 1.3), artery, both, 2)
-    # Dura of the falx, sinuses, veins in the sulci.
-    paint(np.maximum.reduce([ax - 0.5, 6 - arch, 6 - z, inner]), rng.uniform(0.4, 0.7))
-    paint(np.maximum.reduce([ax - 4 - 0.7 * inner, inner, np.minimum(10 - z, y + 50)]), vein)
-    paint(np.maximum.reduce([np.abs(z + 22 + 0.1 * ax) - 3.5, inner, -inner - 4, y + 30]), vein)
-    veins = np.maximum(2 * (1.5 - field(11)), cortex - 0.8)
-    paint(np.maximum(veins, inner + 0.8), vein)
-    return image, inner
+    def skull(self) -> None:
+        """Paint the skull with its marrow, dura, fluid."""
+        self.paint(np.maximum(self.inner - self.skull_mm, self.outer + self.scalp_mm * 0.6), 0.07)
+        self.paint(
+            np.maximum(
+                np.abs(self.inner - self.skull_mm / 2) - (0.16 + 0.05 * self.coarse) * self.skull_mm,
+                self.outer + self.scalp_mm,
+            ),
+            0.45,
+        )
+        self.paint(self.inner, 0.35)
+        self.paint(self.inner + 1.2, self.fluid)
+
+    def brain(self) -> None:
+        """Paint the cortex, whose sulci follow the zeros of a random field down to a depth, and cerebellum."""
+        depth = -self.inner - 2.0 - 1.5 * self.shrunk
+        below = _step((-14 + 0.25 * (self.y + 40) - self.z) / 1.5) * _step((4 - self.y - 0.65 * self.ax) / 2)
+        fold = np.abs(self.field(20) + 0.2 * self.field(8)) * 3.2
+        folia = np.abs(np.sin(0.7 * (np.hypot(self.ax - 6, self.y + 30) + 0.5 * self.z) + 1.6 * self.field(22))) * 1.9
+        self.cortex = np.minimum(depth, fold + 0.5 * np.maximum(depth - self.rng.uniform(14, 20), 0))
+        fissure = self.ax - 0.5 - 0.7 * self.shrunk - 0.3 * self.bumps
+        self.arch = mri.ellipsoid(self.position, (0, 3, 6), (60, 40, 19))
+        fissure = np.where((self.arch > 0) & (self.z > -12 - 0.3 * self.y), fissure, 30)
+        sylvian = np.abs(self.z + 8 - 0.4 * (58 - self.ax) + 2 * self.coarse) - 0.6 - self.shrunk
+        insula = np.abs(self.ax - 37 - 2 * self.coarse) - 0.6 - self.shrunk
+        sylvian = np.where((self.ax > 36) & (self.y > -20) & (self.y < 46), sylvian, 30)
+        insula = np.where((np.abs(self.z - 4) < 13) & (self.y > -12) & (self.y < 40), insula, 30)
+        self.cortex = np.minimum.reduce([self.cortex, fissure, np.maximum(sylvian, -1), np.maximum(insula, -1)])
+        brain = self.grey + (self.white - self.grey) * np.clip((self.cortex - 2.8) / 1.8, 0, 1)
+        brain *= 1 + 0.02 * self.fine + 0.02 * self.coarse
+        self.paint(-np.maximum(self.cortex - 0.3 - 0.6 * self.shrunk, -3), brain, 1.5)
+        cerebellum = np.minimum(depth, folia + 0.04 * depth)
+        self.paint(np.maximum(4 * (0.5 - below), -depth), self.fluid)
+        self.paint(
+            np.maximum(4 * (0.6 - below), -depth),
+            self.grey + (self.white - self.grey) * np.clip(cerebellum - 0.7, -0.8, 1),
+        )
+
+    def nuclei(self) -> None:
+        """Paint caudate, putamen, thalamus; ventricles with their plexus."""
+        self.spot((12, 22, 12), (5, 10, 7), self.grey, _BOTH)
+        self.spot((25, 14, 3), (6, 16, 11), self.grey, _BOTH)
+        self.spot((10, -6, 3), (9, 14, 9), self.grey * 1.04, _BOTH)
+        self.wide = 0.8 + 0.7 * self.shrunk + 0.1 * self.rng.normal()
+        self.spot((4.5, 15, 11), (2.8 * self.wide, 28, 6.5), self.fluid, _BOTH)
+        self.spot((9, 13, 15), (5.5 * self.wide, 32, 4.0 * self.wide), self.fluid, _BOTH)
+        self.spot((33, 2, -24), (1.8 * self.wide, 11, 3 * self.wide), self.fluid, _BOTH)
+        self.spot((0, 2, -7), (1.6 * self.wide, 12, 10), self.fluid)
+        self.spot((14, -14, 12), (2.5, 10, 3), self.vein, _BOTH)
+
+    def stem(self) -> None:
+        """Paint the stem in its cisterns, fourth ventricle, chiasm, stalk, sphenoid sinus, gland, arteries."""
+        self.spot((0, -8, -14), (19, 15, 13), self.fluid)
+        self.spot((0, -12, -34), (17.5, 15, 20), self.fluid)
+        self.spot((0, 20, -22), (10, 9, 7), self.fluid)
+        self.spot((14, 21, -21), (11, 3, 5), self.fluid, _BOTH)
+        self.spot((0, 33, -20), (2, 10, 6), self.fluid)
+        self.spot((0, -10, -14), (17, 13, 14), self.white * 0.97)
+        self.spot((0, -14, -34), (16, 13, 20), self.white * 0.97)
+        self.spot((15, -26, -34), (9, 8, 9), self.white, _BOTH)
+        self.spot((0, -34, -34), (7 * self.wide, 5, 10), self.fluid)
+        self.spot((1, 3, -28), (1.6, 1.6, 14), self.artery, (1,), 1.5)
+        self.spot((0, 23, -19), (8, 4, 1.8), self.white * 0.92)
+        self.spot((0, 22, -25), (1.3, 1.5, 6), 0.75)
+        self.spot((0, 27, -48), (13, 13, 9), self.air, (1,), 2)
+        self.spot((0, 25, -42), (9, 7, 3), 0.2)
+        gland = self.rng.uniform(0.62, 0.82)
+        self.spot((13.5, 24, -32), (5.5, 12, 7), gland, _BOTH)
+        self.spot(
+            SELLA_MM,
+            (self.rng.uniform(6, 8.5), 6, self.rng.uniform(2.2, 4.2)),
+            gland + self.rng.normal(0, 0.05),
+            (1,),
+            0.8,
+        )
+        self.spot((13, 25, -33), (2.6, 8, 2.6), 0.06, _BOTH, 1)
+        self.spot((14, 22, -19), (11, 1.4, 1.4), self.artery, _BOTH, 1)
+        self.spot((36, 18, -4), (1.3, 14, 1.3), self.artery, _BOTH, 2)
+
+    def vessels(self) -> None:
+        """Paint the dura of the falx, sinuses, veins in the sulci."""
+        self.paint(
+            np.maximum.reduce([self.ax - 0.5, 6 - self.arch, 6 - self.z, self.inner]), self.rng.uniform(0.4, 0.7)
+        )
+        self.paint(
+            np.maximum.reduce([self.ax - 4 - 0.7 * self.inner, self.inner, np.minimum(10 - self.z, self.y + 50)]),
+            self.vein,
+        )
+        self.paint(
+            np.maximum.reduce([np.abs(self.z + 22 + 0.1 * self.ax) - 3.5, self.inner, -self.inner - 4, self.y + 30]),
+            self.vein,
+        )
+        veins = np.maximum(2 * (1.5 - self.field(11)), self.cortex - 0.8)
+        self.paint(np.maximum(veins, self.inner + 0.8), self.vein)
+
+
+_BOTH = (-1, 1)
+
+
+def _head(plane: mri.Plane, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Signal of a head on a plane (h, w), and the distance from the inside of its skull in mm (h, w)."""
+    head = _Head(plane, seed)
+    for paint in (head.flesh, head.skull, head.brain, head.nuclei, head.stem, head.vessels):
+        paint()
+    return head.image, head.inner
 
 
 def _vault(radii_mm: np.ndarray, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
