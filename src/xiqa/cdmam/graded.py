@@ -753,24 +753,14 @@ def graded_curve(
     Raises:
         ValueError: no images, or images of different phantoms.
     """
-    if not images:
-        raise ValueError("images: found none, expected at least one measured image")
-    versions = sorted({image.version for image in images})
-    if len(versions) > 1:
-        raise ValueError(f"images: found CDMAM {' and '.join(versions)}, expected one phantom")
-    version, number = versions[0], len(images)
+    version = _version_of(images)
     of_phantom = phantom(version)
     rows, diameters = of_phantom.curve_rows, of_phantom.curve_diameters_mm
-    stacked = np.array([image.ln_threshold for image in images])
-    ln_known = stacked.mean(axis=0)
-    covariance = np.asarray(sum(image.covariance for image in images)) / number**2
+    ln_known, covariance, warnings = _known_places(images)
+    covariance = covariance[np.ix_(rows, rows)]
     mu, correlation_mm = (
         float(np.mean([getattr(image, name) for image in images])) for name in ("attenuation_per_um", "correlation_mm")
     )
-    warnings, excess = _across(images, stacked)
-    blur_px = float(np.mean([image.blur_px for image in images]))
-    model_sd = _MODEL_SHARE * math.exp(-((math.pi * blur_px) ** 2) / 2)
-    covariance = (covariance * excess + model_sd**2)[np.ix_(rows, rows)]
     sd = np.sqrt(np.diag(covariance))
     finite = np.isfinite(ln_known)
     known = np.exp(np.where(finite, ln_known, np.log(50.0)))
@@ -810,7 +800,7 @@ def graded_curve(
         table["counting_equivalent"] = False
     return CurveResult(
         method="graded",
-        images=number,
+        images=len(images),
         table=pd.DataFrame(table),
         side=SIDES[outside],
         extrapolated=outside != 0,
@@ -820,6 +810,26 @@ def graded_curve(
         warnings=warnings + single_source_warnings(of_phantom),
         counting_equivalent=counted,
     )
+
+
+def _version_of(images: Sequence[GradedImage]) -> str:
+    """The version of the phantom that all images show; a ValueError for no images, or several versions."""
+    if not images:
+        raise ValueError("images: found none, expected at least one measured image")
+    versions = sorted({image.version for image in images})
+    if len(versions) > 1:
+        raise ValueError(f"images: found CDMAM {' and '.join(versions)}, expected one phantom")
+    return versions[0]
+
+
+def _known_places(images: Sequence[GradedImage]) -> tuple[np.ndarray, np.ndarray, tuple[CurveWarning, ...]]:
+    """Mean logarithms of the thresholds of the known place (d,), their covariance (d, d), and what is unusual."""
+    stacked = np.array([image.ln_threshold for image in images])
+    covariance = np.asarray(sum(image.covariance for image in images)) / len(images) ** 2
+    warnings, excess = _across(images, stacked)
+    blur_px = float(np.mean([image.blur_px for image in images]))
+    model_sd = _MODEL_SHARE * math.exp(-((math.pi * blur_px) ** 2) / 2)
+    return stacked.mean(axis=0), covariance * excess + model_sd**2, warnings
 
 
 def _across(images: Sequence[GradedImage], ln_threshold: np.ndarray) -> tuple[tuple[CurveWarning, ...], float]:
