@@ -37,14 +37,12 @@ _LEAST_LOCATION_SD_MM = 0.02
 def _cell_sums(image, centres, places, step_i, step_j, radii, clearance, sums):
     """Fill `sums` (n, 10) with what the least-squares plane of each cell needs, grid lines and discs left out.
 
-    Between what is left out the pixels of a row are taken as runs: sums over their places are closed forms, and the
-    loop over their values has no branch.
+    Pixels of a row are taken as runs: sums over their places are closed forms, the loop over values has no branch.
 
     Args:
         image: (h, w).
         centres: (n, 2) of the cells; places: (n, k, 2) where discs may lie; radii: (n,) how much to leave out there.
-        step_i, step_j: (2,) sides of a cell.
-        clearance: how much to leave out along the sides.
+        step_i, step_j: (2,) sides of a cell; clearance: how much to leave out along them.
         sums: of 1, x, y, x², xy, y², and of the value, its products with x and y, and its square.
     """
     height, width = image.shape
