@@ -394,8 +394,9 @@ def test_wrong_pixel_spacing_is_refused_and_the_right_one_named(plain, pixel_mm)
     assert low < PIXEL_MM < high
 
 
-@pytest.mark.parametrize("images", [4, ci(16)])
-def test_agreement_with_the_standard_reader(real_data, images):
+# The agreement of single images varies by 0.018 (SD): of four, less is asked than of all sixteen.
+@pytest.mark.parametrize(("images", "least"), [(4, 0.93), ci(16, 0.955)])
+def test_agreement_with_the_standard_reader(real_data, images, least):
     import pydicom
 
     folder = real_data / "cdmam_reference"
@@ -408,7 +409,7 @@ def test_agreement_with_the_standard_reader(real_data, images):
         ours.append(reading.corner)
         theirs.append(np.loadtxt(folder / "standard_reader" / f"{path.stem}.corner.txt", dtype=int))
     hit, standard = np.array(ours) == 1, np.array(theirs) == 1
-    assert (hit == standard)[:, CELL_PRESENT].mean() >= 0.955
+    assert (hit == standard)[:, CELL_PRESENT].mean() >= least
     if images < 16:  # thresholds of few images vary
         return
     ratio = (
