@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from skimage.measure import find_contours
 
 from xiqa.config import Twin
 from xiqa.datasets.twins import mri
-from xiqa.datasets.twins.writing import plan, twin_row, write_twin_table
+from xiqa.datasets.twins.writing import Progress, Redraw, plan, twin_row, unchanged, write_twin_table
 from xiqa.files import atomic_path
 from xiqa.seeds import stream_seed
 
@@ -412,7 +411,7 @@ def _pituitary(rng: np.random.Generator, plane: mri.Plane, inner: np.ndarray, se
 _TUMOURS = (_meningioma, _glioma, _pituitary)
 
 
-def write(folder: Path, twin: Twin, seed: int, progress: Callable[[int, int, str], None]) -> None:
+def write(folder: Path, twin: Twin, seed: int, progress: Progress, redraw: Redraw = unchanged) -> None:
     """Write the twin: `1.mat`, `2.mat`, ... in MATLAB's v7.3 form as the real set has them, then `twin.csv`.
 
     Args:
@@ -420,8 +419,9 @@ def write(folder: Path, twin: Twin, seed: int, progress: Callable[[int, int, str
         twin: how many patients, images and levels of severity.
         seed: the study's seed.
         progress: called with images done, images in all, and the patient.
+        redraw: changes what is made of whom before it is made.
     """
-    planned = plan("brain_tumor", twin, seed, CLASSES, label_per="patient")
+    planned = redraw(plan("brain_tumor", twin, seed, CLASSES, label_per="patient"))
     rows = []
     for number, image in enumerate(planned, 1):
         made = render(image.patient_seed, image.image_seed, image.label, image.severity)

@@ -82,7 +82,9 @@ def render(patient_seed: int, image_seed: int, disease: str, severity: float, *,
     )
 
 
-def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> None:
+def write(
+    folder: Path, twin: Twin, seed: int, progress: writing.Progress, redraw: writing.Redraw = writing.unchanged
+) -> None:
     """Write the twin: Normal, Lung_Opacity and COVID with images/, masks/ (lungs), opacities/, and last twin.csv.
 
     The label belongs to the patient. The real set has no masks of opacities; its reader takes them where they are.
@@ -92,8 +94,9 @@ def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> No
         twin: numbers of patients and levels.
         seed: the study's seed.
         progress: told how many images are done.
+        redraw: changes what is made of whom before it is made.
     """
-    planned = writing.plan(NAME, twin, seed, CLASSES, label_per="patient", negative="Normal")
+    planned = redraw(writing.plan(NAME, twin, seed, CLASSES, label_per="patient", negative="Normal"))
     for disease in CLASSES:
         (folder / disease / "images").mkdir(parents=True)
         (folder / disease / "masks").mkdir()

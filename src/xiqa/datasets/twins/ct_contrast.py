@@ -19,7 +19,16 @@ from scipy import fft, ndimage
 import xiqa
 from xiqa.config import Twin
 from xiqa.datasets.ct_contrast import CLASSES
-from xiqa.datasets.twins.writing import Planned, by_patient, plan, twin_row, write_twin_table
+from xiqa.datasets.twins.writing import (
+    Planned,
+    Progress,
+    Redraw,
+    by_patient,
+    plan,
+    twin_row,
+    unchanged,
+    write_twin_table,
+)
 from xiqa.files import atomic_path, write_table
 from xiqa.seeds import stream_seed
 
@@ -651,7 +660,7 @@ def _streaks(grid: _Grid, rise: np.ndarray) -> np.ndarray:
     return streaks
 
 
-def write(folder: Path, twin: Twin, seed: int, progress: Callable[[int, int, str], None]) -> None:
+def write(folder: Path, twin: Twin, seed: int, progress: Progress, redraw: Redraw = unchanged) -> None:
     """Write the twin: one DICOM series per patient, `labels.csv`, masks, and `twin.csv` last of all.
 
     Slices are numbered from the lowest level up, as a reader orders them by position; equal arguments give equal bytes.
@@ -661,8 +670,9 @@ def write(folder: Path, twin: Twin, seed: int, progress: Callable[[int, int, str
         twin: how many patients, slices and levels of severity.
         seed: the study's seed.
         progress: called with slices done, slices in all and what is being done.
+        redraw: changes what is made of whom before it is made.
     """
-    planned = plan("ct_contrast", twin, seed, CLASSES, label_per="patient", negative=CLASSES[0])
+    planned = redraw(plan("ct_contrast", twin, seed, CLASSES, label_per="patient", negative=CLASSES[0]))
     # A reader numbers the series in the order of their files.
     numbers = {name: number for number, name in enumerate(sorted({image.patient for image in planned}), 1)}
     rows, labels = [], []
@@ -728,8 +738,10 @@ def _write_dicom(path: Path, drawn: Slice, patient: Patient, image: Planned, lev
     data.KVP, data.SliceThickness = str(patient.kvp), f"{patient.thickness_mm:g}"
     data.ReconstructionDiameter, data.ConvolutionKernel = f"{patient.fov_mm:.1f}", patient.kernel.upper()
     data.SpacingBetweenSlices = f"{gap_mm:.4f}"
-    data.StudyInstanceUID, data.SeriesInstanceUID = (uid(part, image.patient_seed) for part in ("study", "series"))
-    data.FrameOfReferenceUID, data.PositionReferenceIndicator = uid("frame", image.patient_seed), ""
+    # By name too: a designed set renders the same anatomy several times, each a series of its own.
+    own = image.patient_seed, image.patient
+    data.StudyInstanceUID, data.SeriesInstanceUID = (uid(part, *own) for part in ("study", "series"))
+    data.FrameOfReferenceUID, data.PositionReferenceIndicator = uid("frame", *own), ""
     data.SeriesNumber, data.AcquisitionNumber, data.InstanceNumber = 1, 1, image.number + 1
     corner = f"{-drawn.spacing_mm * (size - 1) / 2:.4f}"
     data.ImagePositionPatient = [corner, corner, f"{-level_mm:.4f}"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,16 @@ import pandas as pd
 
 from xiqa.config import Twin
 from xiqa.datasets.twins import mri
-from xiqa.datasets.twins.writing import Planned, by_patient, plan, twin_row, write_twin_table
+from xiqa.datasets.twins.writing import (
+    Planned,
+    Progress,
+    Redraw,
+    by_patient,
+    plan,
+    twin_row,
+    unchanged,
+    write_twin_table,
+)
 from xiqa.files import atomic_path, write_table
 from xiqa.seeds import stream_seed
 
@@ -324,7 +332,7 @@ def _tract(
     return signal, mri.coverage(np.maximum(distance, -cavity), edge)
 
 
-def write(folder: Path, twin: Twin, seed: int, progress: Callable[[int, int, str], None]) -> None:
+def write(folder: Path, twin: Twin, seed: int, progress: Progress, redraw: Redraw = unchanged) -> None:
     """Write the twin: `cine/<patient>.nii.gz` (x, y, t) int16, `masks/` uint8, `labels.csv`, then `twin.csv`.
 
     Args:
@@ -332,8 +340,9 @@ def write(folder: Path, twin: Twin, seed: int, progress: Callable[[int, int, str
         twin: how many patients, frames of each and levels of severity.
         seed: the study's seed.
         progress: called with frames done, frames in all, and the patient.
+        redraw: changes what is made of whom before it is made.
     """
-    planned = plan("lvot", twin, seed, CLASSES, label_per="image", negative="good")
+    planned = redraw(plan("lvot", twin, seed, CLASSES, label_per="image", negative="good"))
     labels, rows = [], []
     for images in by_patient(planned):
         patient, cine, masks = images[0].patient, [], []

@@ -125,7 +125,9 @@ def render(patient_seed: int, image_seed: int, severity: float, *, noise: bool =
     )
 
 
-def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> None:
+def write(
+    folder: Path, twin: Twin, seed: int, progress: writing.Progress, redraw: writing.Redraw = writing.unchanged
+) -> None:
     """Write the twin: train/, dev/ and test/ with JPEG images, their tables, twin_masks/, and last twin.csv.
 
     Of ten patients of the main part eight go to train, one to dev and one to test; the severity part is in test. The
@@ -136,8 +138,9 @@ def write(folder: Path, twin: Twin, seed: int, progress: writing.Progress) -> No
         twin: numbers of patients and levels, side of the images.
         seed: the study's seed.
         progress: told how many images are done.
+        redraw: changes what is made of whom before it is made.
     """
-    planned = writing.plan(NAME, twin, seed, CLASSES, label_per="image", negative=CLASSES[0])
+    planned = redraw(writing.plan(NAME, twin, seed, CLASSES, label_per="image", negative=CLASSES[0]))
     rows: list[dict] = []
     listed: dict[str, list[dict[str, str]]] = {"train": [], "dev": [], "test": []}
     for table in (*listed, "twin_masks"):

@@ -56,6 +56,15 @@ class Planned:
     image_seed: int
 
 
+Redraw = Callable[[list[Planned]], list[Planned]]
+"""Changes a plan, as `datasets.designed` does."""
+
+
+def unchanged(planned: list[Planned]) -> list[Planned]:
+    """The plan as it is."""
+    return planned
+
+
 def plan(
     name: str,
     twin: Twin,
