@@ -40,7 +40,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for verb, told in VERBS.items():
         if verb in words[:1]:
-            import_module(f"xiqa.cli.{verb}").add_parser(commands)
+            import_module(f"xiqa.cli.{verb.replace('-', '_')}").add_parser(commands)
         else:
             commands.add_parser(verb, help=told)
     return parser

@@ -19,6 +19,7 @@ VERBS = {
     "compare": "compare two results of xiqa read: two settings, systems, readers or dates",
     "trend": "follow a system over its results of xiqa read: control charts that alarm at a drift",
     "simulate": "write simulated CDMAM images as DICOM",
+    "reader-study": "ask people: blinded cases with and without explanations, and what the answers say",
 }
 """The verbs of the command line, one module each, and what `xiqa --help` says of them."""
 
