@@ -626,6 +626,24 @@ class RandomPixels(Section):
         return methods
 
 
+class Concepts(Section):
+    """What networks know of noise, sharpness and severity, asked on images that are rendered for it."""
+
+    train_images: int = Field(300, ge=20, description="designed images of training patients: directions are fitted")
+    test_images: int = Field(300, ge=20, description="designed images of test patients: effects are told of them")
+    ladders: int = Field(10, ge=0, description="test patients whose image is rendered at rising severities")
+    measures: tuple[str, ...] = Field(
+        ("noise", "spectral_slope", "contrast_to_noise"),
+        description="measures of image quality that are concepts beside severity, noise and blur "
+        "(docs/reference/concepts.md)",
+    )
+    permutations: int = Field(
+        1999,
+        ge=0,
+        description="permutations of each concept: corrected for 40 effects, 999 are the fewest that can tell",
+    )
+
+
 class Dataset(Section):
     """A set of images with labels or targets: how it is read, divided and learnt."""
 
@@ -709,6 +727,9 @@ class Dataset(Section):
     channels: Literal[1, 3] | None = Field(None, description="input channels of the networks that name none")
     networks: tuple[NetworkPlan, ...] = Field((NetworkPlan(),), description="networks that are trained")
     training: ClassifierTraining = ClassifierTraining()
+    concepts: Concepts | None = Field(
+        None, description="classifications of simulated twins: which concepts the networks use; nothing: not asked"
+    )
 
     _expand_path = field_validator("path")(expanded)
 
@@ -796,6 +817,11 @@ class Dataset(Section):
         ):
             raise ValueError(
                 "target_units, explain.target and explain.direction belong to task: regression; leave them out"
+            )
+        if self.concepts and (regression or not self.simulated):
+            raise ValueError(
+                "concepts: designed images are rendered for classifications of simulated twins; leave it out for a "
+                "regression and for your own images"
             )
         if self.members > 1 and (len(self.seeds) != self.members or self.split.folds):
             raise ValueError(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from xiqa.config import Config, Dataset, NetworkPlan
+from xiqa.datasets.designed import LADDER
 from xiqa.registry import CONTROLS, MODULES, WITHOUT_RELU, base_method
 
 Key = tuple[str, ...]
@@ -182,6 +183,9 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
         if saliency.families and dataset.task == "classification":
             found.append(Work("images", "score_localisation", 1, scored, "maps", ("score_localisation", name)))
     found += _upsampling(config, name)
+    if (asked := dataset.concepts) is not None:
+        rendered = asked.train_images + asked.test_images + len(LADDER) * asked.ladders
+        found.append(Work("images", "concepts", 3, rendered, "images", ("write_twin", name)))
     seeds, architectures = len(dataset.seeds), len(dataset.networks)
     if dataset.task == "regression":
         # Splits, drawing, predictions, scores, report; choice of images, checks, shares, mean of the members.

@@ -10,9 +10,10 @@ FLOORS = (
     {"datasets"},
     {"cdmam", "models"},
     {"metrics", "saliency"},
+    {"concepts"},
     {"figures"},
-    {"plan", "qc", "rates", "report", "storage", "tracking", "tracking_cdmam", "tracking_classification",
-     "tracking_model", "tracking_ui"},
+    {"plan", "qc", "rates", "reader_study", "report", "storage", "tracking", "tracking_cdmam",
+     "tracking_classification", "tracking_model", "tracking_ui"},
     {"cli", "compile"},
 )  # fmt: skip
 """Rooms and single modules of the library, the ground floor first; docs/explanation/architecture.md describes them."""

@@ -93,8 +93,3 @@ def test_long_paragraphs_and_items_are_wrapped_and_nothing_else_changes():
     assert "- short" in lines
     assert found.split() == text.split()
     assert pages.wrapped(found, 80) == found
-
-
-def test_code_within_an_item_keeps_its_lines():
-    text = f"1. {'word ' * 30}\n   and code:\n   ```\n   one\n   two\n   ```\n   more\n"
-    assert "\n   ```\n   one\n   two\n   ```\n" in pages.wrapped(text, 80)

@@ -38,6 +38,8 @@ datasets:
     size: 64
     sampling: {{size: 32, samplings: 2, images: 1, draws: 6, shards: 2, batch: 4}}
     twin: {{patients: 24, images_per_patient: 1, severities: [1.0], patients_per_severity: 4}}
+    split: {{validation: 0.15, test: 0.4}}
+    concepts: {{train_images: 60, test_images: 60, ladders: 2, permutations: 99}}
     networks: {NETWORK}
     training: {{epochs: 1, batch_size: 8}}
   quality:
@@ -141,6 +143,29 @@ def test_maps_of_sampled_images_are_upsampled_and_scored_at_full_size(study):
     share = np.abs(values)[mask].sum() / np.abs(values).sum()
     assert (row["share_on_mask"], row["area_of_mask"]) == pytest.approx((share, mask.mean()), nan_ok=not mask.any())
     assert (folder / "figures/upsampled_maps.png").stat().st_size > 10_000
+
+
+def test_concepts_of_a_twin_have_effects_with_a_truth_beside_them(study):
+    folder = study / RESULTS / "chests"
+    designed = pd.read_parquet(folder / "concepts/designed/table.parquet")
+    assert designed["part"].value_counts().to_dict() == {"train": 60, "test": 60, "ladder": 12}
+    split = pd.read_csv(folder / "splits/seed-0.csv")
+    patients = pd.read_parquet(folder / "prepared/table.parquet")["patient"]
+    tested = designed.loc[designed["part"] != "train", "patient"]
+    assert set(tested) <= set(patients[(split["part"] == "test").to_numpy()])
+    effects = pd.read_csv(folder / "tables/concept_effects.csv")
+    assert set(effects["weights"]) == {"trained", "semi_random", "fully_random"}
+    assert set(effects["data"]) == {"simulated"}
+    assert {"severity", "noise", "blur", "measured_noise"} <= set(effects["concept"])
+    # Normal chests have no defect whose severity could matter.
+    assert "severity" not in set(effects.loc[effects["class"] == "Normal", "concept"])
+    agreement = pd.read_csv(folder / "tables/concept_agreement.csv")
+    last = agreement[(agreement["layer"] == "stages.3") & (agreement["estimate"] == "pattern")]
+    assert (last["r"] > 0.9).all(), "in front of the mean and a linear layer an effect is the slope"
+    assert pd.read_csv(folder / "tables/concept_ladders.csv").groupby("weights")["ladder"].nunique().eq(2).all()
+    assert "Which concepts does the output follow?" in (folder / "concepts.md").read_text()
+    for figure in ("concept_effects", "concept_ladders"):
+        assert (folder / f"figures/{figure}.png").stat().st_size > 1000
 
 
 def test_a_set_without_masks_has_an_empty_table_of_shares(study):

@@ -319,6 +319,27 @@ def upsampled_maps(dataset):
     return [(method, number) for method in sampling.methods for number in range(sampling.images)]
 
 
+# Concepts: asked of the trained network and its random states, of the first seed.
+CONCEPT_SETS = [name for name, dataset in DATASETS.items() if dataset.concepts]
+DESIGNED = f"{DATASET}/concepts/designed"
+CONCEPT_TABLES = ("measure_correlations", "concept_effects", "concept_agreement", "concept_ladders")
+CONCEPT_FIGURES = ("concept_effects", "concept_ladders")
+DESIGN_CODE = {
+    name: code(
+        "concepts/design_set.py",
+        f"xiqa.datasets.twins.{DATASETS[name].format}",
+        reader_module(DATASETS[name].format),
+        entries=[DATASETS[name].format],
+    )
+    for name in CONCEPT_SETS
+}
+
+
+def concept_networks(dataset):
+    """Networks of the first seed of a data set, whose concepts are asked for."""
+    return [n for n in networks(dataset) if n["seed"] == DATASETS[dataset].seeds[0]]
+
+
 # All tables, figures and networks of the classification studies.
 SCORE_TABLES = ("scores", "auc_by_severity", "confusion", "roc", "roc_band", "calibration", "comparison")
 SEVERITY_FIGURES = ("severity", "auc_by_severity")
@@ -339,6 +360,7 @@ CLASSIFICATION_TABLES = [
     *([path for path in OVERVIEW.values() if path.endswith(".csv")] if CLASSIFICATIONS else []),
     *(path for path in COMPARED if path.endswith(".csv")),
     *(f"{RESULTS}/{name}/tables/upsampled.csv" for name in UPSAMPLED_SETS),
+    *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=CONCEPT_SETS, table=CONCEPT_TABLES),
 ]
 CLASSIFICATION_FIGURES = [
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=CLASSIFICATIONS, figure=DATASET_FIGURES),
@@ -355,6 +377,7 @@ CLASSIFICATION_FIGURES = [
     *(path for path in COMPARED if path.endswith(".png")),
     *(expand(f"{RESULTS}/{{dataset}}/tables.html", dataset=CLASSIFICATIONS) if SALIENCY.methods else []),
     *(f"{RESULTS}/{name}/figures/upsampled_maps.png" for name in UPSAMPLED_SETS),
+    *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=CONCEPT_SETS, figure=CONCEPT_FIGURES),
 ]
 # The main figures of a data set, in the order of its page.
 PAGE_FIGURES = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -83,18 +82,9 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return drawn
 
 
-class NotebookFigure(Figure):
-    """A figure that a notebook shows even where pyplot was never imported."""
-
-    def _repr_png_(self) -> bytes:
-        stream = io.BytesIO()
-        self.savefig(stream, format="png", dpi=110)
-        return stream.getvalue()
-
-
-def new_figure(width: float = DOUBLE_COLUMN, height: float = 3.0) -> NotebookFigure:
+def new_figure(width: float = DOUBLE_COLUMN, height: float = 3.0) -> Figure:
     """A figure of its own (no global pyplot state), in inches."""
-    return NotebookFigure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def note_data(figure: Figure, data: str) -> None:

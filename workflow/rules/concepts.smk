@@ -1,0 +1,81 @@
+# Concepts: images that are rendered for the question, and what the outputs of networks do along each concept.
+rule design_set:
+    input:
+        table=f"{DATASET}/prepared/table.parquet",
+        split=lambda wildcards: f"{DATASET}/splits/seed-{first_seed(wildcards)}.csv",
+    output:
+        images=f"{DESIGNED}/images.npy",
+        masks=f"{DESIGNED}/masks.npy",
+        table=f"{DESIGNED}/table.parquet",
+        correlations=f"{DATASET}/tables/measure_correlations.csv",
+    log:
+        f"{LOGS}/design_set/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/design_set/{{dataset}}.jsonl"
+    wildcard_constraints:
+        dataset="|".join(CONCEPT_SETS) or "none",
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        code=lambda wildcards: DESIGN_CODE[wildcards.dataset],
+        dataset=lambda wildcards: plain(DATASETS[wildcards.dataset], "networks", "training", "seeds"),
+        seed=study.seed,
+    script:
+        "../scripts/concepts/design_set.py"
+
+
+rule score_concepts:
+    input:
+        images=f"{DESIGNED}/images.npy",
+        table=f"{DESIGNED}/table.parquet",
+        weights=lambda wildcards: [
+            f"{RESULTS}/{wildcards.dataset}/models/{NETWORK.format(**n)}/weights.safetensors"
+            for n in concept_networks(wildcards.dataset)
+        ],
+    output:
+        effects=f"{DATASET}/tables/concept_effects.csv",
+        agreement=f"{DATASET}/tables/concept_agreement.csv",
+        ladders=f"{DATASET}/tables/concept_ladders.csv",
+    log:
+        f"{LOGS}/score_concepts/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score_concepts/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("concepts/score_concepts.py"),
+        networks=lambda wildcards: concept_networks(wildcards.dataset),
+        measures=lambda wildcards: list(DATASETS[wildcards.dataset].concepts.measures),
+        permutations=lambda wildcards: DATASETS[wildcards.dataset].concepts.permutations,
+        seed=study.seed,
+    script:
+        "../scripts/concepts/score_concepts.py"
+
+
+rule report_concepts:
+    input:
+        effects=f"{DATASET}/tables/concept_effects.csv",
+        agreement=f"{DATASET}/tables/concept_agreement.csv",
+        ladders=f"{DATASET}/tables/concept_ladders.csv",
+        correlations=f"{DATASET}/tables/measure_correlations.csv",
+    output:
+        **{name: picture(name) for name in CONCEPT_FIGURES},
+        findings=f"{DATASET}/concepts.md",
+        page=report(f"{DATASET}/concepts.html", caption="../report/findings.rst", category="0 Findings"),
+    log:
+        f"{LOGS}/report_concepts/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/report_concepts/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("concepts/report_concepts.py"),
+    script:
+        "../scripts/concepts/report_concepts.py"
