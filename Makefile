@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Scripts run by snakemake find the same interpreter.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: results quick full plan test test-all lint types style format ui report docs bench schema
+.PHONY: results quick full plan test test-all lint types style format ui report docs tutorials bench schema
 
 results: .venv/installed
 	snakemake --cores $(CORES)
@@ -66,6 +66,12 @@ docs: .venv/installed
 	python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement envs/docs.txt
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 	@echo "Open build/docs/index.html"
+
+# Run the notebooks again, each in an empty folder, and keep what they show.
+tutorials: .venv/installed
+	for name in physicist ai-engineer researcher; do \
+	  folder=$$(mktemp -d) && jupyter execute --inplace docs/tutorials/$$name.ipynb --run-path $$folder && rm -r $$folder || exit 1; \
+	done
 
 bench: .venv/installed
 	python tests/benchmarks/gradient_speed.py
