@@ -53,6 +53,9 @@ os.environ.update(
 
 remember(".snakemake/xiqa/code.json")
 
+# The jobs behind which most others wait start first, so that all cores are busy to the end.
+LONGEST_CHAIN = 10
+
 
 def code(script, *modules, entries=None):
     """Digest of a stage: its script, the library code below it, modules loaded by name, and its environment.

@@ -11,6 +11,7 @@ rule read_out:
         f"{BENCHMARKS}/read_out/{{setting}}.jsonl"
     wildcard_constraints:
         setting="|".join(SIMULATED),
+    priority: LONGEST_CHAIN
     conda:
         "../../envs/xiqa.yaml"
     resources:
@@ -33,6 +34,7 @@ rule sample:
         f"{BENCHMARKS}/sample/{{setting}}.jsonl"
     wildcard_constraints:
         setting="|".join(SIMULATED),
+    priority: LONGEST_CHAIN
     conda:
         "../../envs/xiqa.yaml"
     resources:
@@ -116,6 +118,7 @@ rule fit_training_curves:
         f"{LOGS}/fit_training_curves.log",
     benchmark:
         f"{BENCHMARKS}/fit_training_curves.jsonl"
+    priority: LONGEST_CHAIN
     conda:
         "../../envs/xiqa.yaml"
     resources:

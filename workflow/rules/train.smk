@@ -13,6 +13,7 @@ rule train:
         f"{LOGS}/train/member-{{member}}.log",
     benchmark:
         f"{BENCHMARKS}/train/member-{{member}}.jsonl"
+    priority: LONGEST_CHAIN
     conda:
         "../../envs/xiqa.yaml"
     threads: study.compute.threads
