@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
@@ -22,15 +21,6 @@ from xiqa.names import method_name
 PANEL_INCH = 1.7
 LINES = ((style.BLACK, 1.8), ("white", 0.8))
 """Outlines are white on black: seen on every colour map and on every image."""
-
-
-class NotebookFigure(Figure):
-    """A figure that a notebook shows even where pyplot was never imported."""
-
-    def _repr_png_(self) -> bytes:
-        stream = io.BytesIO()
-        self.savefig(stream, format="png", dpi=130)
-        return stream.getvalue()
 
 
 @style.styled
@@ -89,7 +79,7 @@ def show(
 
     aspect = min(2.5, max(0.4, shape[1] / shape[2]))
     height = shape[0] * (PANEL_INCH * aspect + 0.1) + 0.9
-    figure = NotebookFigure(figsize=((1 + len(named)) * PANEL_INCH + 0.3, height), layout="constrained")
+    figure = style.new_figure((1 + len(named)) * PANEL_INCH + 0.3, height)
     heights = {"height_ratios": [*[1] * shape[0], 0.08 / aspect]}
     grid = figure.subplots(shape[0] + 1, 1 + len(named), squeeze=False, gridspec_kw=heights)
     panels, bars = grid[:-1], grid[-1, 1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -82,9 +83,18 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return drawn
 
 
-def new_figure(width: float = DOUBLE_COLUMN, height: float = 3.0) -> Figure:
+class NotebookFigure(Figure):
+    """A figure that a notebook shows even where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png", dpi=110)
+        return stream.getvalue()
+
+
+def new_figure(width: float = DOUBLE_COLUMN, height: float = 3.0) -> NotebookFigure:
     """A figure of its own (no global pyplot state), in inches."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def note_data(figure: Figure, data: str) -> None:
