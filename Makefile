@@ -69,9 +69,7 @@ docs: .venv/installed
 
 # Run the notebooks again, each in an empty folder, and keep what they show.
 tutorials: .venv/installed
-	for name in physicist ai-engineer researcher; do \
-	  folder=$$(mktemp -d) && jupyter execute --inplace docs/tutorials/$$name.ipynb --run-path $$folder && rm -r $$folder || exit 1; \
-	done
+	python docs/notebooks.py
 
 bench: .venv/installed
 	python tests/benchmarks/gradient_speed.py

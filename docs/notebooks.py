@@ -1,12 +1,25 @@
-"""Pages of the tutorials: `make docs` shows each notebook as it was run, text, code, tables and pictures."""
+"""The tutorials: `make docs` shows each notebook as it was run, and `make tutorials` runs them again."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+FOLDER = Path(__file__).parent / "tutorials"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Put a page in the place of each notebook."""
+    """Put a page in the place of each notebook; called by mkdocs."""
+    from mkdocs.structure.files import File
+
     for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
         files.remove(file)
         page = as_markdown(nbformat.read(file.abs_src_path, as_version=4))
@@ -35,3 +48,21 @@ def _output(output: nbformat.NotebookNode) -> str:
     if "text/html" in data:
         return "\n".join(line for line in data["text/html"].splitlines() if line.strip())
     return f"```text\n{output.get('text', data.get('text/plain', '')).rstrip()}\n```"
+
+
+def run(path: Path) -> None:
+    """Run a notebook in an empty folder, and keep what it shows."""
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(notebook, timeout=300, record_timing=False, resources={"metadata": {"path": folder}})
+        client.execute()
+    # Which Python ran it is of no interest, and would change the file each time.
+    notebook.metadata["language_info"] = {"name": "python"}
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.ipynb")):
+        run(FOLDER / f"{name}.ipynb")
