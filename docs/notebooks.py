@@ -27,6 +27,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Links to a notebook, right for who reads the sources, lead to its page; called by mkdocs."""
+    return markdown.replace(".ipynb)", ".md)")
+
+
 def as_markdown(notebook: nbformat.NotebookNode) -> str:
     """Cells one after the other, each code cell with what it gave."""
     parts = []

@@ -126,7 +126,8 @@ def test_every_page_of_the_docs_has_its_place():
                 yield from pages(inner)
 
     listed = list(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
-    found = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    written = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]  # a notebook becomes a page
+    found = [path.relative_to(ROOT / "docs").with_suffix(".md").as_posix() for path in written]
     assert sorted(listed) == sorted(found)
 
 
