@@ -29,16 +29,16 @@ SEVERITIES = (0.0, 1.3)
 LADDER = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 """Severities of the images of one ladder, in which nothing else changes."""
 MOST_BLUR_PX = 1.5
-_MRI = ("rician", 0.08, lambda noise: noise)
+_MRI = ("rician", 0.08, 1)
 # Of both kinds of X-ray the noise is given over that of the full dose; a degradation takes its square, the variance.
-NOISES = {
+NOISES: dict[str, tuple[str, float, int]] = {
     "brain_tumor": _MRI,
     "lvot": _MRI,
-    "object_cxr": ("quantum_noise", 3.0, np.square),
-    "covid_cxr": ("quantum_noise", 3.0, np.square),
-    "ct_contrast": ("low_dose_ct", 3.0, np.square),
+    "object_cxr": ("quantum_noise", 3.0, 2),
+    "covid_cxr": ("quantum_noise", 3.0, 2),
+    "ct_contrast": ("low_dose_ct", 3.0, 2),
 }
-"""Format -> degradation that adds noise as its scanner does, largest noise, and strength of a noise."""
+"""Format -> degradation that adds noise as its scanner does, largest noise, and its power that is the strength."""
 FACTORS = ("severity", "noise", "blur")
 
 
@@ -151,14 +151,14 @@ def design(
     made["patient"] = made["patient_seed"].map(dict(zip(table["patient_seed"], table["patient"], strict=True)))
     made["ladder"] = np.where(ladder, pd.factorize(made["patient_seed"].where(ladder))[0], -1)
     draw = np.random.default_rng(stream_seed(seed, "designed degradations"))
-    name, most, strength_of = NOISES[dataset.format]
+    name, most, power = NOISES[dataset.format]
     made["noise"] = np.where(ladder, 0.0, draw.uniform(0, most, len(made)))
     made["blur"] = np.where(ladder, 0.0, draw.uniform(0, MOST_BLUR_PX, len(made)))
     for number, row in enumerate(made.itertuples()):
         if row.part != "ladder":
             own = np.random.default_rng(stream_seed(seed, "designed noise", row.image))
             blurred, _ = DEGRADATIONS["blur"](pixels[number], row.blur, own)
-            noisy, _ = DEGRADATIONS[name](np.clip(blurred, 0, 1), strength_of(row.noise), own)
+            noisy, _ = DEGRADATIONS[name](np.clip(blurred, 0, 1), row.noise**power, own)
             pixels[number] = np.clip(noisy, 0, 1)
     columns = [
         "image",

@@ -50,15 +50,15 @@ def read_answers(folder: str | Path, paths: Iterable[str | Path] | None = None) 
         if not needed.is_file():
             raise ValueError(f"{needed}: there is none, expected the folder that `xiqa reader-study export` wrote")
     study, key = read_json(folder / STUDY_FILE), read_table(folder / KEY_FOLDER / KEY_FILE)
-    paths = sorted(map(Path, paths if paths is not None else (folder / ANSWERS).glob("*")))
-    if not paths:
+    named = sorted(Path(path) for path in (paths if paths is not None else (folder / ANSWERS).glob("*")))
+    if not named:
         raise ValueError(f"{folder / ANSWERS}: found no files, expected the answers that readers saved")
     problems: list[dict[str, Any]] = []
 
     def problem(path: Path, row: int | str, words: str) -> None:
         problems.append({"file": path.name, "row": row, "problem": words})
 
-    files = {path: rows for path in paths if (rows := _rows_of(path, study, problem)) is not None}
+    files = {path: rows for path in named if (rows := _rows_of(path, study, problem)) is not None}
     owners = {path: rows["reader"].iloc[0] for path, rows in files.items()}
     for path, reader in owners.items():
         if twice := [other.name for other, of in owners.items() if of == reader and other != path]:
