@@ -158,7 +158,7 @@ def test_agreement_of_readers_and_of_each_with_himself(study, tmp_path):
     found = reader_agreement(answers).set_index(["who", "coefficient"])["value"]
     assert found["all readers", "Fleiss' κ"] == pytest.approx(1)
     assert found["reader 1 and 2", "Cohen's κ"] == pytest.approx(1)
-    assert len(found) == 3 + 6 + 4
+    assert len(found) == 4 + 2 * (6 + 4)  # of all readers; answers and grades of each pair, and of each reader
 
 
 def corrupted(study, tmp_path, change) -> list[dict]:
@@ -317,3 +317,81 @@ def test_the_form_works_from_a_file_by_keyboard_and_goes_on_after_a_break(study,
     assert own["answer"].tolist() == [CLASSES[k % 2] for k in range(number)]
     assert (own["confidence"] == 1).all()
     assert own["seconds"].sum() > 0
+
+
+def test_answers_to_another_study_of_the_same_seed_and_size_are_refused(tmp_path):
+    found, digests, names = make_material(), [], []
+    others = {
+        "first": (found, "label"),
+        "other task": (found, "network"),
+        "other images": (found._replace(images=1 - found.images), "label"),
+        "other network": (found._replace(network="other, seed 0"), "label"),
+        "other patients": (found._replace(cases=found.cases.assign(patient=found.cases["patient"] + "x")), "label"),
+    }
+    for name, (shown, task) in others.items():
+        export(shown, tmp_path / name, arms=ARMS, task=task, cases=4, readers=1, seed=5)
+        digests.append(read_json(tmp_path / name / "study.json")["digest"])
+        names.append(set(read_table(tmp_path / name / "cases.csv")["id"]))
+    assert len(set(digests)) == len(others)
+    assert len(set.union(*names)) == len(others) * len(names[0])
+    export(found, tmp_path / "again", arms=ARMS, task="label", cases=4, readers=1, seed=5)
+    assert read_json(tmp_path / "again/study.json")["digest"] == digests[0]
+    with pytest.raises(ValueError, match="is of another study: its digest differs"):
+        read_answers(tmp_path / "first", write_answers(tmp_path / "other images", tmp_path / "answers", 1.0, [1]))
+
+
+@pytest.mark.parametrize("names", [["0", "1"], ["None", "NA"], ["1e3", "nan"]])
+def test_classes_may_have_names_that_look_like_numbers_or_gaps(tmp_path, names):
+    found = make_material()
+    renamed = found.cases.replace({"label_name": dict(zip(CLASSES, names, strict=True))})
+    export(
+        found._replace(cases=renamed, classes=names),
+        tmp_path / "s",
+        arms=ARMS,
+        task="label",
+        cases=12,
+        readers=1,
+        seed=0,
+    )
+    key = pd.read_csv(tmp_path / "s/key/key.csv", dtype=str, keep_default_na=False)
+    given = key[["reader", "position"]].assign(
+        digest=read_json(tmp_path / "s/study.json")["digest"],
+        case=key["id"],
+        answer=key["truth"],
+        confidence=3,
+        seconds=1,
+    )
+    write_table(tmp_path / "a.csv", given[ANSWER_COLUMNS])
+    assert accuracy_by_arm(read_answers(tmp_path / "s", [tmp_path / "a.csv"]), 50)["accuracy"].tolist() == [1, 1]
+
+
+def test_rows_that_are_missing_are_listed(study, tmp_path):
+    problems = corrupted(study, tmp_path, lambda text: "\n".join(text.splitlines()[:2] + text.splitlines()[4:]) + "\n")
+    assert [one["problem"] for one in problems] == ["has no row for position 2, 3"]
+
+
+@pytest.mark.parametrize("wrong", [{"confidence": "9"}, {"confidence": ""}, {"seconds": "inf"}, {"seconds": "-1"}])
+def test_an_answer_without_a_grade_or_time_is_used_and_the_gap_listed(study, tmp_path, wrong):
+    problems = corrupted(study, tmp_path, lambda text: line(text, 4, **wrong))
+    (name, text) = next(iter(wrong.items()))
+    assert [one["problem"] for one in problems] == [f"position 3 has {name} {text!r}; its answer is used"]
+
+
+def test_where_all_are_right_the_interval_does_not_shrink_to_nothing(study, tmp_path):
+    answers = read_answers(study, write_answers(study, tmp_path, 1.0))
+    found = accuracy_by_arm(answers, draws=50)
+    assert found["accuracy"].tolist() == [1, 1]
+    assert found["ci_low"].between(0.5, 0.95).all()
+    pair = compare_arms(answers, draws=50).iloc[0]
+    assert pair["ci_low"] < -0.05 < 0.05 < pair["ci_high"]
+
+
+def test_grades_agree_by_the_square_of_their_distance(study, tmp_path):
+    answers = read_answers(study, write_answers(study, tmp_path, 1.0))
+    graded = answers.table.assign(confidence=answers.table["case"] % 5 + 1.0)
+    found = reader_agreement(answers._replace(table=graded)).set_index(["who", "coefficient"])["value"]
+    assert found["reader 1 and 2", "quadratic κ of confidence"] == pytest.approx(1)
+    assert found["all readers", "Krippendorff's α of confidence"] == pytest.approx(1)
+    off = graded.assign(confidence=graded["confidence"].where(graded["reader"] > 1, 6 - graded["confidence"]))
+    found = reader_agreement(answers._replace(table=off)).set_index(["who", "coefficient"])["value"]
+    assert found["reader 1 and 2", "quadratic κ of confidence"] == pytest.approx(-1)

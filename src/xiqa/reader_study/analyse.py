@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from xiqa.files import read_json, read_table
+from xiqa.files import read_json
 from xiqa.metrics.agreement import cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
+from xiqa.metrics.statistics import FEWEST_PATIENTS, NOTHING, TOO_FEW, Interval, difference_interval, interval
 from xiqa.reader_study.export import ANSWER_COLUMNS, KEY_FILE, KEY_FOLDER, STUDY_FILE
 from xiqa.seeds import stream_seed
 
 ANSWERS = "answers"
 """Folder, within a study, where the files of the readers are put."""
 DRAWS = 2000
+LONGEST_S = 86_400
+"""Longest time for an answer that is believed."""
 
 
 class Answers(NamedTuple):
@@ -49,7 +52,7 @@ def read_answers(folder: str | Path, paths: Iterable[str | Path] | None = None) 
     for needed in (folder / STUDY_FILE, folder / KEY_FOLDER / KEY_FILE):
         if not needed.is_file():
             raise ValueError(f"{needed}: there is none, expected the folder that `xiqa reader-study export` wrote")
-    study, key = read_json(folder / STUDY_FILE), read_table(folder / KEY_FOLDER / KEY_FILE)
+    study, key = read_json(folder / STUDY_FILE), _read_key(folder / KEY_FOLDER / KEY_FILE)
     named = sorted(Path(path) for path in (paths if paths is not None else (folder / ANSWERS).glob("*")))
     if not named:
         raise ValueError(f"{folder / ANSWERS}: found no files, expected the answers that readers saved")
@@ -75,14 +78,21 @@ def read_answers(folder: str | Path, paths: Iterable[str | Path] | None = None) 
             words = "has no answer" if not row.answer else f"has the answer {row.answer!r}, which is no class"
             problem(path, row.Index, f"position {row.position} {words}")
         else:
-            kept.append(
-                (*place, row.answer, _number(row.confidence, 1, 5), _number(row.seconds, 0, np.inf), row.Index, path)
-            )
+            confidence, seconds = _number(row.confidence, 1, 5), _number(row.seconds, 0, LONGEST_S)
+            for name, text, value in (("confidence", row.confidence, confidence), ("seconds", row.seconds, seconds)):
+                if np.isnan(value):
+                    problem(path, row.Index, f"position {row.position} has {name} {text!r}; its answer is used")
+            kept.append((*place, row.answer, confidence, seconds, row.Index, path))
     found = pd.DataFrame(kept, columns=["reader", "position", "answer", "confidence", "seconds", "row", "path"])
     double = found.duplicated(["reader", "position"], keep=False)
     for row in found[double].itertuples():
         problem(row.path, row.row, f"position {row.position} is answered twice; neither answer is used")
     found = found[~double].drop(columns=["row", "path"])
+    for path, of_file in given.groupby("file", sort=False):
+        reader = int(of_file["reader"].iloc[0])
+        places = set(key.loc[key["reader"] == reader, "position"]) - set(of_file["position"].map(_whole))
+        if places:
+            problem(Path(path), "", f"has no row for position {', '.join(map(str, sorted(places)))}")
     for reader in sorted(set(range(1, study["readers"] + 1)) - {int(of) for of in owners.values()}):
         problems.append({"file": "", "row": "", "problem": f"reader {reader} has sent no file that can be used"})
     if found.empty:
@@ -90,6 +100,13 @@ def read_answers(folder: str | Path, paths: Iterable[str | Path] | None = None) 
     table = key.merge(found, on=["reader", "position"], how="left")
     table["right"] = (table["answer"] == table["truth"]).where(table["answer"].notna()).astype(float)
     return Answers(table, pd.DataFrame(problems, columns=["file", "row", "problem"]), study)
+
+
+def _read_key(path: Path) -> pd.DataFrame:
+    """The key; names stay texts, for a class may be called 1 or None."""
+    numbers = {"reader": int, "position": int, "case": int, "probability": float}
+    key = pd.read_csv(path, dtype=str, keep_default_na=False).astype(numbers)
+    return key.assign(repeat=key["repeat"] == "True")
 
 
 def _rows_of(path: Path, study: dict, problem) -> pd.DataFrame | None:
@@ -117,7 +134,7 @@ def _rows_of(path: Path, study: dict, problem) -> pd.DataFrame | None:
 
 
 def _whole(text: str) -> int:
-    return int(text) if text.isdigit() else -1
+    return int(text) if text.isdecimal() else -1
 
 
 def _number(text: str, low: float, high: float) -> float:
@@ -132,7 +149,9 @@ def accuracy_by_arm(answers: Answers, draws: int = DRAWS) -> pd.DataFrame:
     """Share of right first answers in each arm, with an interval over readers and patients.
 
     Readers and patients are drawn anew together, each draw weighing an answer by how often its reader and its patient
-    were drawn (2.5th to 97.5th percentile). With fewer than five readers the interval says little of other readers.
+    were drawn (2.5th to 97.5th percentile). The wider end of this and of the interval over patients
+    (`statistics.interval`, which does not shrink to nothing where all are right) is given; none with fewer than six
+    patients. With fewer than five readers the interval says little of other readers.
 
     Returns:
         A row for each arm: arm, accuracy, ci_low, ci_high, answers, missing, readers, patients, seconds (median).
@@ -158,14 +177,15 @@ def _weights(given: pd.DataFrame, draws: int, seed: int) -> np.ndarray:
     return np.asarray(weights)
 
 
-def _interval(given: pd.DataFrame, draws: int, seed: int) -> tuple[float, float]:
-    if given.empty:
-        return float("nan"), float("nan")
+def _interval(given: pd.DataFrame, draws: int, seed: int) -> Interval:
+    if given["patient"].nunique() < FEWEST_PATIENTS:
+        return NOTHING
     weights = _weights(given, draws, seed)
     total = weights.sum(1)
     shares = (weights @ given["right"].to_numpy())[total > 0] / total[total > 0]
     low, high = np.percentile(shares, [2.5, 97.5])
-    return float(low), float(high)
+    least, most = interval(given["right"], given["patient"], bounds=(0, 1))
+    return min(float(low), least), max(float(high), most)
 
 
 def compare_arms(answers: Answers, draws: int = DRAWS) -> pd.DataFrame:
@@ -184,12 +204,20 @@ def compare_arms(answers: Answers, draws: int = DRAWS) -> pd.DataFrame:
     right = table["right"].to_numpy()
     by_case = table.pivot_table(index="case", columns="arm", values="right", aggfunc="mean")
     for arm, other in combinations(dict.fromkeys(answers.table["arm"]), 2):
-        shares = []
+        shares, of_arms = [], [table[table["arm"] == name] for name in (arm, other)]
         for name in (arm, other):
             own = weights * (table["arm"] == name).to_numpy()
             shares.append(np.divide(own @ right, own.sum(1), out=np.full(len(own), np.nan), where=own.sum(1) > 0))
-        low, high = np.nanpercentile(shares[0] - shares[1], [2.5, 97.5])
-        means = [table.loc[table["arm"] == name, "right"].mean() for name in (arm, other)]
+        means = [own["right"].mean() for own in of_arms]
+        if min(own["patient"].nunique() for own in of_arms) < FEWEST_PATIENTS:
+            low, high = NOTHING
+        elif any(mean in (0, 1) for mean in means):  # answers that are all alike would be drawn alike
+            one, two = (
+                (mean, *_interval(own, draws, answers.study["seed"])) for mean, own in zip(means, of_arms, strict=True)
+            )
+            low, high = difference_interval(one, two)
+        else:
+            low, high = np.nanpercentile(shares[0] - shares[1], [2.5, 97.5])
         pairs = by_case[[arm, other]].dropna() if {arm, other} <= set(by_case) else pd.DataFrame(columns=[arm, other])
         pairs = pairs[(pairs != 0.5).all(axis=1)] > 0.5
         only = int((pairs[arm] & ~pairs[other]).sum()), int((~pairs[arm] & pairs[other]).sum())
@@ -205,6 +233,8 @@ def compare_arms(answers: Answers, draws: int = DRAWS) -> pd.DataFrame:
 def reader_agreement(answers: Answers) -> pd.DataFrame:
     """Agreement of readers on the same cases, whatever their arms, and of each reader with himself or herself.
 
+    Grades of confidence have coefficients of their own, whose disagreement grows with the square of the distance.
+
     Returns:
         A row for each coefficient: who ("all readers", "reader 1 and 2", "reader 1, repeats"), coefficient, value,
         cases.
@@ -213,25 +243,49 @@ def reader_agreement(answers: Answers) -> pd.DataFrame:
     code = table["answer"].map({name: number for number, name in enumerate(classes)}).astype(float)
     coded = table.assign(code=code)
     first = coded[~coded["repeat"].astype(bool)].pivot(index="reader", columns="case", values="code")
+    sure = table[~table["repeat"].astype(bool)].pivot(index="reader", columns="case", values="confidence")
     rows = []
     both = int((first.notna().sum() >= 2).sum())
     for name, value in (
         ("Fleiss' κ", fleiss_kappa(first, len(classes))),
         ("Krippendorff's α", krippendorff_alpha(first)),
         ("Gwet's AC1", gwet_ac1(first, len(classes))),
+        ("Krippendorff's α of confidence", krippendorff_alpha(sure, "interval")),
     ):
         rows.append({"who": "all readers", "coefficient": name, "value": value, "cases": both})
     for one, two in combinations(first.index, 2):
-        pair = first.loc[[one, two]]
-        kappa = cohen_kappa(pair.iloc[0], pair.iloc[1], len(classes))
-        number = int(pair.notna().all().sum())
-        rows.append({"who": f"reader {one} and {two}", "coefficient": "Cohen's κ", "value": kappa, "cases": number})
+        rows += _kappas(
+            f"reader {one} and {two}",
+            first.loc[one],
+            first.loc[two],
+            sure.loc[one] - 1,
+            sure.loc[two] - 1,
+            len(classes),
+        )
     for reader, own in coded.groupby("reader"):
-        again = own[own["repeat"].astype(bool)].set_index("case")["code"]
-        before = own[~own["repeat"].astype(bool)].set_index("case")["code"].reindex(again.index)
-        kappa, number = cohen_kappa(before, again, len(classes)), int((before.notna() & again.notna()).sum())
-        rows.append({"who": f"reader {reader}, repeats", "coefficient": "Cohen's κ", "value": kappa, "cases": number})
+        again = own[own["repeat"].astype(bool)].set_index("case")
+        before = own[~own["repeat"].astype(bool)].set_index("case").loc[again.index]
+        rows += _kappas(
+            f"reader {reader}, repeats",
+            before["code"],
+            again["code"],
+            before["confidence"] - 1,
+            again["confidence"] - 1,
+            len(classes),
+        )
     return pd.DataFrame(rows).assign(data=answers.study["data"])
+
+
+def _kappas(
+    who: str, first: pd.Series, second: pd.Series, sure: pd.Series, sure_too: pd.Series, classes: int
+) -> list[dict[str, Any]]:
+    """Cohen's κ of answers, and quadratic of grades of confidence (0 to 4), of the cases that have both."""
+    found = (("Cohen's κ", first, second, classes, False), ("quadratic κ of confidence", sure, sure_too, 5, True))
+    return [
+        {"who": who, "coefficient": name, "value": cohen_kappa(one, two, number, quadratic=quadratic),
+         "cases": int((one.notna() & two.notna()).sum())}
+        for name, one, two, number, quadratic in found
+    ]  # fmt: skip
 
 
 def describe(answers: Answers, accuracy: pd.DataFrame, comparison: pd.DataFrame, agreement: pd.DataFrame):
@@ -239,17 +293,21 @@ def describe(answers: Answers, accuracy: pd.DataFrame, comparison: pd.DataFrame,
     question = {"label": "say what an image shows", "network": "say what the network will say"}[answers.study["task"]]
     findings: list[tuple[str, str | pd.DataFrame]] = []
     for row in accuracy.itertuples():
-        span = f"{100 * row.accuracy:.0f} % ({100 * row.ci_low:.0f} to {100 * row.ci_high:.0f} %)"
-        words = f"With {arm_name(row.arm)}: {span} of {row.answers} answers of {row.readers} readers."
+        ends = f"{100 * row.ci_low:.0f} to {100 * row.ci_high:.0f} %" if row.ci_low == row.ci_low else TOO_FEW
+        of = f"of {row.answers} answers of {row.readers} readers, in {row.seconds:.1f} s each (median)"
+        words = f"With {arm_name(row.arm)}: {100 * row.accuracy:.0f} % ({ends}) {of}."
+        if not row.answers:
+            words = f"With {arm_name(row.arm)} there is no answer that can be used."
         findings.append((f"How often do readers rightly {question}?", words))
-    for row in comparison.itertuples():
+    for row in comparison.dropna(subset=["difference"]).itertuples():
         clear = row.ci_low > 0 or row.ci_high < 0
         words = f"{100 * abs(row.difference):.0f} points {'more' if row.difference > 0 else 'fewer'}"
-        span = f"{100 * row.ci_low:+.0f} to {100 * row.ci_high:+.0f} points, McNemar p = {row.p:.2f}"
+        ends = f"{100 * row.ci_low:+.0f} to {100 * row.ci_high:+.0f} points" if row.ci_low == row.ci_low else TOO_FEW
+        span = f"{ends}, McNemar p = {row.p:.2g}"
         start = f"With {arm_name(row.arm)} {words} than with {arm_name(row.other)} ({span})"
         findings.append(("Do the arms differ?", f"{start}: {'a difference' if clear else 'no difference shown'}."))
     whole = agreement[agreement["who"] == "all readers"].set_index("coefficient")["value"]
-    told = ", ".join(f"{name} {value:.2f}" for name, value in whole.items())
+    told = ", ".join(f"{name} {value:.2f}" for name, value in whole.dropna().items()) or "no coefficient has a value"
     findings.append(("Do readers agree?", f"Beyond chance, over all cases and arms: {told}."))
     if len(answers.problems):
         words = f"{len(answers.problems)} answers or files are missing or could not be used; problems.csv lists each."

@@ -20,7 +20,7 @@ from xiqa.datasets.base import classes_of
 from xiqa.figures.style import AMOUNT_MAP, SIGNED_MAP, robust_limits, signed_limit
 from xiqa.files import read_array, read_table, write_json, write_table, write_text
 from xiqa.names import method_name
-from xiqa.reader_study.plan import assign, blind_id, choose_cases, digest_of
+from xiqa.reader_study.plan import assign, blind_id, choose_cases, digest_of, secret_of
 
 STUDY_FILE, CASES_FILE, KEY_FOLDER, KEY_FILE = "study.json", "cases.csv", "key", "key.csv"
 ANSWER_COLUMNS = ["digest", "reader", "position", "case", "answer", "confidence", "seconds"]
@@ -149,22 +149,25 @@ def export(
         raise ValueError("arm: found a prediction, which is what readers are asked for; leave it out")
     chosen = choose_cases(found.cases, cases, seed)
     readings = assign(cases, arms, readers, seed)
-    readings["id"] = [blind_id(seed, case, arm) for case, arm in zip(readings["case"], readings["arm"], strict=True)]
-    digest = digest_of(readings, found.classes)
     limits = robust_limits(np.asarray(found.images[chosen["row"].to_numpy()], np.float32))
-    shown = readings.drop_duplicates("id")
-    pictures, words = {}, {}
-    for number, (name, case, arm) in enumerate(zip(shown["id"], shown["case"], shown["arm"], strict=True)):
-        one = chosen.iloc[case]
-        pictures[name] = picture(found, int(chosen.index[case]), one, arm, limits)
-        words[name] = _words(one, arm)
-        (out / "images").mkdir(parents=True, exist_ok=True)
-        (out / "images" / f"{name}.png").write_bytes(pictures[name])
-        progress(number + 1, len(shown))
+    shown = list(dict.fromkeys(zip(readings["case"], readings["arm"], strict=True)))
+    drawn = {}
+    for case, arm in shown:
+        drawn[case, arm] = picture(found, int(chosen.index[case]), chosen.iloc[case], arm, limits)
+        progress(len(drawn), len(shown))
+    facts = chosen.reset_index(drop=True)[["image", "patient", "label_name", "predicted", "probability"]]
+    secret = secret_of(facts, [task, found.network, found.classes, list(arms), seed], [*drawn.values()])
+    ids = {place: blind_id(secret, *place) for place in shown}
+    readings["id"] = [ids[place] for place in zip(readings["case"], readings["arm"], strict=True)]
+    digest = digest_of(readings, found.classes)
+    pictures = {ids[place]: png for place, png in drawn.items()}
+    words = {ids[case, arm]: _words(chosen.iloc[case], arm) for case, arm in shown}
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    for name, png in pictures.items():
+        (out / "images" / f"{name}.png").write_bytes(png)
     for reader, own in readings.groupby("reader"):
         write_text(out / f"reader-{reader}.html", _form(reader, own, found, task, digest, pictures, words))
     write_table(out / CASES_FILE, readings[["reader", "position", "id", "arm", "repeat"]])
-    facts = chosen.reset_index(drop=True)[["image", "patient", "label_name", "predicted", "probability"]]
     key = readings.join(facts, on="case")
     key["truth"] = key["label_name" if task == "label" else "predicted"]
     write_table(out / KEY_FOLDER / KEY_FILE, key)

@@ -66,12 +66,29 @@ def assign(cases: int, arms: Sequence[str], readers: int, seed: int) -> pd.DataF
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def blind_id(seed: int, case: int, arm: str) -> str:
-    """The name under which a case appears in an arm; nothing of either can be read from it."""
-    return hashlib.blake2b(f"{stream_seed(seed, 'blind', case, arm)}".encode(), digest_size=5).hexdigest()
+def blind_id(secret: str, case: int, arm: str) -> str:
+    """The name under which a case appears in an arm; who does not have the key cannot compute it, nor read it back."""
+    return hashlib.blake2b(f"{case} {arm}".encode(), digest_size=5, key=bytes.fromhex(secret)).hexdigest()
+
+
+def secret_of(key: pd.DataFrame, told: Sequence[object], pictures: Sequence[bytes]) -> str:
+    """SHA-256 of all that is shown and asked, and of the key: it differs between any two studies.
+
+    Args:
+        key: a row for each case: image, patient, truth, what the network said.
+        told: task, network, classes, arms and whatever else the study is.
+        pictures: the PNG of each case in each arm.
+    """
+    whole = hashlib.sha256("\n".join([key.to_csv(index=False), *map(repr, told)]).encode())
+    for picture in pictures:
+        whole.update(hashlib.sha256(picture).digest())
+    return whole.hexdigest()
 
 
 def digest_of(readings: pd.DataFrame, classes: Sequence[str]) -> str:
-    """What tells the forms of one export from those of any other: 16 hexadecimal digits of SHA-256."""
+    """What tells the forms of one export from those of any other: 16 hexadecimal digits of SHA-256.
+
+    The blind ids carry what is shown and asked into it.
+    """
     told = readings[["reader", "position", "id"]].to_csv(index=False) + "\n".join(classes)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
