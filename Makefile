@@ -61,10 +61,10 @@ ui: .venv/installed
 report: .venv/installed
 	snakemake --report results/report.html
 
-# Pages to read in a browser: build/docs/index.html. A link that leads nowhere stops it.
+# Pages to read in a browser: build/docs/index.html. A link that leads nowhere stops it (with --quiet, it would not).
 docs: .venv/installed
 	python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement envs/docs.txt
-	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 	@echo "Open build/docs/index.html"
 
 # Run the notebooks again, each in an empty folder, and keep what they show.

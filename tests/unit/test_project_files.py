@@ -131,6 +131,12 @@ def test_every_page_of_the_docs_has_its_place():
     assert sorted(listed) == sorted(found)
 
 
+def test_a_broken_link_stops_the_pages():
+    (command,) = re.findall(r"mkdocs build.*", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert "--strict" in command.split()
+    assert not {"--quiet", "-q"} & set(command.split()), "mkdocs drops warnings then, before strict counts them"
+
+
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_within_the_project_lead_somewhere(path):
     text = path.read_text(encoding="utf-8")

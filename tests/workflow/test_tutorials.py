@@ -35,6 +35,8 @@ def test_what_is_stored_is_whole_and_tells_nothing_of_the_machine(name):
     assert not [
         output for output in outputs(notebook) if output.output_type == "error" or output.get("name") == "stderr"
     ]
+    shown = "\n".join(output.get("data", {}).get("text/markdown", "") for output in outputs(notebook))
+    assert not re.search(r"!\[[^]]*\]\((?!data:|https:)", shown), "a picture in a file, which the page has not"
     assert not re.search(r"/(home|root|tmp|work|Users)/", text)
     assert len(text) < 1_500_000
     links = re.findall(r"\]\((\.\./[^)#]+)", "\n".join(cell.source for cell in notebook.cells))
