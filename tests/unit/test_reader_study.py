@@ -266,6 +266,18 @@ def test_a_study_gives_its_test_images_with_the_maps_of_each(results):
         material(results, ["grad_cam"])
 
 
+def test_maps_that_give_the_label_away_are_told_before_readers_see_them(results, tmp_path, capsys):
+    words = ["reader-study", "export", str(results), "--arms", "image", "map:rise", "--cases", "4", "--readers", "1"]
+    said = []
+    for number, wrong in enumerate((["good"] * 4, ["good", "motion"] * 2)):  # the network says good to all
+        told = pd.DataFrame({"image": [f"image-{k}" for k in range(2, 6)], "method": "rise", "explained": wrong})
+        write_table(results / "saliency/net/trained/seed-1/perturbation_checks.csv", told)
+        assert main([*words, "--out", str(tmp_path / str(number))]) == 0
+        said.append(capsys.readouterr().out)
+    assert "warning" not in said[0]
+    assert "warning: the maps of 2 test images were made for the class of the label" in said[1]
+
+
 def test_from_the_command_line_to_the_findings(results, tmp_path, capsys):
     out = tmp_path / "study"
     assert main(["reader-study", "export", str(results), "--out", str(out), "--arms", "image", "map:rise",

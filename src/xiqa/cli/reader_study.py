@@ -61,6 +61,11 @@ def run_export(options: argparse.Namespace) -> int:
             found, options.out, arms=options.arms, task=options.task, cases=options.cases, readers=options.readers,
             seed=options.seed, progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
+    if found.unforeseen:
+        print(
+            f"warning: the maps of {found.unforeseen} test images were made for the class of the label, not the "
+            "network's answer: they give the truth away. Use a study with saliency.explained_class: predicted_class."
+        )
     each = len(readings) // options.readers
     print(f"{options.out}: {options.readers} forms of {each} cases, reader-1.html and so on.")
     print(

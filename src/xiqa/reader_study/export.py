@@ -46,6 +46,7 @@ class Material(NamedTuple):
         classes: names of the classes.
         network: architecture and seed that was explained.
         data: `simulated`, `real` or `mixed`.
+        unforeseen: number of cases whose maps speak for another class than the network's: they were made for the label.
     """
 
     cases: pd.DataFrame
@@ -54,6 +55,7 @@ class Material(NamedTuple):
     classes: list[str]
     network: str
     data: str
+    unforeseen: int = 0
 
 
 def material(folder: str | Path, methods: Sequence[str], architecture: str | None = None) -> Material:
@@ -108,10 +110,21 @@ def material(folder: str | Path, methods: Sequence[str], architecture: str | Non
     given = probabilities.loc[cases["image"]].to_numpy()
     cases["predicted"] = np.array(classes)[given.argmax(1)]
     cases["probability"] = given.max(1)
+    unforeseen = 0
+    if methods:
+        folder_of_maps = folder / f"saliency/{architecture}/trained/seed-{seed}"
+        checks = [read_table(path) for path in sorted(folder_of_maps.glob("*_checks.csv"))]
+        told = (
+            pd.concat(checks).astype({"explained": str})
+            if checks
+            else pd.DataFrame(columns=["image", "method", "explained"])
+        )
+        own = told[told["method"].isin(methods)].merge(cases[["image", "predicted"]], on="image")
+        unforeseen = own.loc[own["explained"] != own["predicted"], "image"].nunique()
     kept = {method: np.stack([maps[method][places[method][row]] for row in rows]) for method in maps}
     return Material(
         cases, read_array(folder / "prepared/images.npy"), kept, classes, f"{architecture}, seed {seed}",
-        str(table["data"].iloc[0]),
+        str(table["data"].iloc[0]), unforeseen,
     )  # fmt: skip
 
 
