@@ -731,6 +731,10 @@ class Dataset(Section):
         None, description="classifications of simulated twins: which concepts the networks use; nothing: not asked"
     )
 
+    nearest_cases: int | None = Field(
+        None, ge=1, le=20, description="classifications: nearest training cases of each test image; nothing: not asked"
+    )
+
     _expand_path = field_validator("path")(expanded)
 
     @property
@@ -823,6 +827,8 @@ class Dataset(Section):
                 "concepts: designed images are rendered for classifications of simulated twins; leave it out for a "
                 "regression and for your own images"
             )
+        if self.nearest_cases and regression:
+            raise ValueError("nearest_cases: they vote for a class, which a regression has not; leave it out")
         if self.members > 1 and (len(self.seeds) != self.members or self.split.folds):
             raise ValueError(
                 f"members: found {self.members} with seeds {list(self.seeds)} and {self.split.folds} folds; an "

@@ -208,7 +208,7 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
     if saliency.families and set(families) & {"one_pass"}:
         rate = ("explain", name, first[0].architecture, "one_pass")
         found.append(Work("images", "compare_alignment", 1, 2 * explained, "images", rate))
-    small = seeds + 2 + bool(graded)  # split; drawing of the set; scores; severity
+    small = seeds + 2 + bool(graded) + bool(dataset.nearest_cases)  # split; drawing; scores; severity; cases
     small += 2 * len(networks) - seeds * architectures  # predict all, randomise those that are not trained
     small += architectures * (seeds + 1)  # embed, draw
     if saliency.families:

@@ -39,6 +39,7 @@ datasets:
     sampling: {{size: 32, samplings: 2, images: 1, draws: 6, shards: 2, batch: 4}}
     twin: {{patients: 24, images_per_patient: 1, severities: [1.0], patients_per_severity: 4}}
     split: {{validation: 0.15, test: 0.4}}
+    nearest_cases: 3
     concepts: {{train_images: 60, test_images: 60, ladders: 2, permutations: 99}}
     networks: {NETWORK}
     training: {{epochs: 1, batch_size: 8}}
@@ -167,6 +168,19 @@ def test_concepts_of_a_twin_have_effects_with_a_truth_beside_them(study):
     assert "Which concepts does the output follow?" in (folder / "concepts.md").read_text()
     for figure in ("concept_effects", "concept_ladders"):
         assert (folder / f"figures/{figure}.png").stat().st_size > 1000
+
+
+def test_nearest_cases_are_training_images_of_other_patients(study):
+    folder = study / RESULTS / "chests"
+    cases = pd.read_csv(folder / "tables/nearest_cases.csv")
+    part = pd.read_csv(folder / "splits/seed-0.csv")["part"].to_numpy()
+    names = pd.read_parquet(folder / "prepared/table.parquet")["image"].to_numpy()
+    assert cases["image"].tolist() == names[part == "test"].tolist()
+    assert set(cases[["case_1", "case_2", "case_3"]].to_numpy().ravel()) <= set(names[part == "train"])
+    scores = pd.read_csv(folder / "tables/nearest_scores.csv").set_index(["metric", "of"])
+    assert {("purity", "features"), ("purity", "pixels"), ("accuracy", "network")} <= set(scores.index)
+    assert scores["ci_low"].le(scores["value"]).all()
+    assert (folder / "figures/nearest_cases.png").stat().st_size > 1000
 
 
 def test_a_set_without_masks_has_an_empty_table_of_shares(study):

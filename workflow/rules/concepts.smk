@@ -1,3 +1,4 @@
+# Other families of explanations: concepts and cases.
 # Concepts: images that are rendered for the question, and what the outputs of networks do along each concept.
 rule design_set:
     input:
@@ -79,3 +80,31 @@ rule report_concepts:
         code=code("concepts/report_concepts.py"),
     script:
         "../scripts/concepts/report_concepts.py"
+
+
+# Explanations by cases: the training images that the first network holds to be most like a test image.
+rule nearest_cases:
+    input:
+        images=f"{DATASET}/prepared/images.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        split=lambda wildcards: f"{DATASET}/splits/seed-{first_seed(wildcards)}.csv",
+        weights=lambda wildcards: weights_of_first(wildcards.dataset),
+    output:
+        cases=f"{DATASET}/tables/nearest_cases.csv",
+        scores=f"{DATASET}/tables/nearest_scores.csv",
+        figure=picture("nearest_cases"),
+    log:
+        f"{LOGS}/nearest_cases/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/nearest_cases/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("concepts/nearest_cases.py"),
+        network=lambda wildcards: first_network(wildcards.dataset),
+        neighbours=lambda wildcards: DATASETS[wildcards.dataset].nearest_cases,
+    script:
+        "../scripts/concepts/nearest_cases.py"

@@ -335,6 +335,14 @@ DESIGN_CODE = {
 }
 
 
+def weights_of_first(dataset):
+    """Path of the weights of the first network of a data set."""
+    return f"{RESULTS}/{dataset}/models/{NETWORK.format(**first_network(dataset))}/weights.safetensors"
+
+
+CASE_SETS = [name for name, dataset in DATASETS.items() if dataset.nearest_cases]
+
+
 def concept_networks(dataset):
     """Networks of the first seed of a data set, whose concepts are asked for."""
     return [n for n in networks(dataset) if n["seed"] == DATASETS[dataset].seeds[0]]
@@ -361,6 +369,9 @@ CLASSIFICATION_TABLES = [
     *(path for path in COMPARED if path.endswith(".csv")),
     *(f"{RESULTS}/{name}/tables/upsampled.csv" for name in UPSAMPLED_SETS),
     *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=CONCEPT_SETS, table=CONCEPT_TABLES),
+    *expand(
+        f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=CASE_SETS, table=("nearest_cases", "nearest_scores")
+    ),
 ]
 CLASSIFICATION_FIGURES = [
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=CLASSIFICATIONS, figure=DATASET_FIGURES),
@@ -378,6 +389,7 @@ CLASSIFICATION_FIGURES = [
     *(expand(f"{RESULTS}/{{dataset}}/tables.html", dataset=CLASSIFICATIONS) if SALIENCY.methods else []),
     *(f"{RESULTS}/{name}/figures/upsampled_maps.png" for name in UPSAMPLED_SETS),
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=CONCEPT_SETS, figure=CONCEPT_FIGURES),
+    *expand(f"{RESULTS}/{{dataset}}/figures/nearest_cases.png", dataset=CASE_SETS),
 ]
 # The main figures of a data set, in the order of its page.
 PAGE_FIGURES = (

@@ -45,10 +45,10 @@ def plot_concept_effects(effects: pd.DataFrame, data: str = "simulated") -> Figu
                 )  # fmt: skip
         axes.axvline(0, color=style.BLACK, linewidth=0.6)
         axes.set_title(name.replace("_", " "))
+        axes.set_xlabel("change of its logit per SD\nof the concept")
         axes.grid(True, axis="x", **GRID)
     panels[0].set_yticks(range(len(concepts)), [concept_name(concept) for concept in concepts])
     panels[0].set_ylim(len(concepts) - 0.5, -0.5)
-    panels[len(panels) // 2].set_xlabel("change of the class's logit per standard deviation of the concept")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
     style.note_data(figure, data)

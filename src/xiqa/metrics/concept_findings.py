@@ -7,7 +7,7 @@ import pandas as pd
 from xiqa.metrics.measures import MEASURES
 
 NAMES = {
-    "severity": "severity of the defect",
+    "severity": "severity of what decides the class",
     "noise": "noise that was added",
     "blur": "blur that was added",
 }
