@@ -84,7 +84,8 @@ SIMULATED_GROUPS = ("scenario_1", "scenario_2", "scenario_3", "scenario_4", "ood
 class Section(BaseModel):
     """A part of the configuration: unknown keys are refused, values never change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Defaults go through the same validators as what is given: a ~ in them means the home folder, too.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Exposure(Section):

@@ -177,3 +177,10 @@ def test_environment_versions_equal_the_lock(root):
     pins = environment["dependencies"][-1]["pip"]
     assert pins
     assert set(pins) <= lock
+
+
+def test_the_secret_of_pseudonyms_lies_in_the_home_folder_unless_named(root, monkeypatch):
+    """Never in a folder called ~ where the study was started, which might be shared."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    study = config.load_config(read(root, "config"))
+    assert study.pseudonym_key == "/home/somebody/.config/xiqa/pseudonym_key"
