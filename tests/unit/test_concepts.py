@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
+from torch import nn
 
 from xiqa.concepts.effects import (
     agreement,
@@ -13,6 +15,7 @@ from xiqa.concepts.effects import (
     tcav,
     true_effect,
 )
+from xiqa.concepts.responses import responses
 from xiqa.concepts.scores import Responses, concept_agreement, concept_effects
 from xiqa.concepts.vectors import concept_activation_vector, paired_pattern, pattern, regression_vector
 
@@ -32,6 +35,24 @@ def test_in_front_of_a_linear_head_the_effect_is_the_slope_of_the_output(kind):
     slope, _ = true_effect(f, c, np.arange(200))
     assert found == pytest.approx(slope, rel=1e-10 if kind is np.float64 else 1e-5)
     assert slope == pytest.approx(stats.linregress(c, f).slope * c.std(), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_responses_of_any_module_are_means_of_activations_and_sums_of_gradients(kind):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).to(kind)
+    x, target = torch.randn(7, 1, 8, 8, dtype=kind), torch.tensor([0, 1, 0, 1, 1, 0, 1])
+    found = responses(net, x, target, ["1"])
+    with torch.no_grad():
+        logits = net(x)[torch.arange(7), target]
+        mean = net[1](net[0](x)).mean((2, 3))
+    close = {"rtol": 1e-5 if kind == torch.float32 else 1e-12}
+    np.testing.assert_allclose(found.output, logits, **close)
+    np.testing.assert_allclose(found.activations["1"], mean, **close)
+    # Behind the mean over places stands the linear layer: its weights are the gradient of each mean.
+    np.testing.assert_allclose(found.gradients["1"], net[4].weight.detach()[target], **close)
+    with pytest.raises(ValueError, match="layer: found no 9 in Sequential, expected one such as 0, 1, 2, 3, 4"):
+        responses(net, x, target, ["9"])
 
 
 def test_a_filter_cancels_what_disturbs_and_a_pattern_is_what_the_concept_does():
@@ -83,9 +104,6 @@ def test_scores_as_published():
 @pytest.mark.long
 def test_captum_gives_the_same_scores_from_its_own_vectors(tmp_path):
     captum = pytest.importorskip("captum.concept")
-    import torch
-    from torch import nn
-
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)).double().eval()
     x = torch.randn(40, 4, dtype=torch.float64)

@@ -25,7 +25,8 @@ def score(
     effects, ladders = [], []
     for number, (path, names) in enumerate(networks.items()):
         model = load_model(Path(path).parent, build)
-        found = responses(model, images, table["label"].to_numpy(), multi_layers(names["architecture"]))
+        labels = torch.tensor(table["label"].to_numpy())
+        found = responses(model.net, model.inputs(images), labels, multi_layers(names["architecture"]))
         scores = concept_effects(found, table, concepts, seed=seed, permutations=permutations)
         effects.append(pd.DataFrame({**names, **dict(scores.items())}))
         ladder = table.assign(output=found.output).query("part == 'ladder'")
