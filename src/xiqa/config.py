@@ -29,6 +29,7 @@ from xiqa.registry import (
     ARCHITECTURES,
     CONTROLS,
     LAYOUTS,
+    MEASURES,
     METHODS,
     OF_ENSEMBLES,
     OF_TRANSFORMERS,
@@ -633,7 +634,7 @@ class Concepts(Section):
     train_images: int = Field(300, ge=20, description="designed images of training patients: directions are fitted")
     test_images: int = Field(300, ge=20, description="designed images of test patients: effects are told of them")
     ladders: int = Field(10, ge=0, description="test patients whose image is rendered at rising severities")
-    measures: tuple[str, ...] = Field(
+    measures: tuple[Annotated[str, OneOf(MEASURES)], ...] = Field(
         ("noise", "spectral_slope", "contrast_to_noise"),
         description="measures of image quality that are concepts beside severity, noise and blur "
         "(docs/reference/concepts.md)",

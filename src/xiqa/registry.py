@@ -233,6 +233,13 @@ SCORES: dict[str, Score] = {
 }
 """Scores of maps that need nothing but map and ground truth; those with options of their own are in `localisation`."""
 
+MEASURES = (
+    "noise", "spectral_slope", "median_frequency", "motion", "mean", "sd", "skewness", "kurtosis", "entropy", "p10",
+    "p90", "mad", "glcm_contrast", "glcm_energy", "glcm_correlation", "glcm_homogeneity", "contrast_to_noise",
+    "size_px", "diameter_mm",
+)  # fmt: skip
+"""Names of the measures of image quality, see `metrics.measures`."""
+
 # What stages need of the tables: with the one column that they use, they rest on nothing else of them.
 MODULES = {name: entry.module for name, entry in METHODS.items()}
 FALLING = frozenset(name for name, entry in METHODS.items() if entry.falling) | {"occlusion_smooth"}

@@ -91,6 +91,19 @@ def test_p_values_of_a_concept_without_any_effect_are_even():
     assert certain.p == pytest.approx(1 / 2000)
 
 
+@pytest.mark.parametrize("constant", [True, False])
+def test_images_of_a_patient_do_not_count_as_so_many_patients(constant):
+    """Activations are those of the patient; with images permuted one by one, a third of these would have p <= 0.05."""
+    patients, p = np.repeat(np.arange(40), 5), []
+    for k in range(200):
+        draw = np.random.default_rng(k)
+        a = np.repeat(draw.standard_normal((40, 3)), 5, axis=0) + 0.2 * draw.standard_normal((200, 3))
+        c = np.repeat(draw.standard_normal(40), 5) + (0 if constant else 0.3) * draw.standard_normal(200)
+        p.append(effect(a, np.ones((4, 3)), c, patients, seed=k, permutations=99).p)
+    assert np.mean(np.array(p) <= 0.05) <= 0.09
+    assert stats.kstest(p, "uniform").pvalue > 0.005
+
+
 def test_scores_as_published():
     g = np.array([[1.0, 0.0], [2.0, 0.0], [-1.0, 5.0], [4.0, 1.0]])
     assert tcav(g, np.array([3.0, 0.0])) == 0.75

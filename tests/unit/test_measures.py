@@ -131,6 +131,12 @@ def test_what_is_measured_is_refused_by_name_where_it_is_not_there():
     assert math.isnan(measure(np.ones((9, 9)))["glcm_contrast"])
 
 
+def test_the_configuration_knows_every_measure():
+    from xiqa import registry
+
+    assert tuple(MEASURES) == registry.MEASURES
+
+
 def test_measures_that_repeat_a_kept_one_are_left_out():
     draw = np.random.default_rng(5)
     noise, sharp = draw.random((2, 300))

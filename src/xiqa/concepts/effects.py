@@ -28,13 +28,23 @@ class Effect(NamedTuple):
     p: float
 
 
-def effect(a: np.ndarray, g: np.ndarray, c: np.ndarray, *, seed: int, permutations: int = PERMUTATIONS) -> Effect:
+def effect(
+    a: np.ndarray,
+    g: np.ndarray,
+    c: np.ndarray,
+    groups: Sequence | np.ndarray | None = None,
+    *,
+    seed: int,
+    permutations: int = PERMUTATIONS,
+) -> Effect:
     """Pattern effect of a concept: E = SD · mean over images of g · Cov(a, c) / Var(c).
 
     Args:
         a: (n, k) mean activations of a layer over its places, of images of one class.
         g: (m, k) sum over places of the output's gradient by them, of the images that the effect is told of.
         c: (n,) values of the concept.
+        groups: (n,) patients: their images are alike, so that the concept is permuted from patient to patient, as a
+            whole and among patients with as many images. None: each image is its own.
         seed: of the permutations of the concept.
         permutations: how many.
 
@@ -51,10 +61,27 @@ def effect(a: np.ndarray, g: np.ndarray, c: np.ndarray, *, seed: int, permutatio
     if not permutations:
         return Effect(found, float("nan"))
     rng = np.random.default_rng(stream_seed(seed, "permuted concept"))
-    drawn = np.array([along @ rng.permutation(centred) for _ in range(permutations)]) * scale
+    strata = _strata(np.arange(len(centred)) if groups is None else np.asarray(groups))
+    drawn = np.array([along @ _permuted(centred, strata, rng) for _ in range(permutations)]) * scale
     # Rounding must not make a permutation that changes nothing smaller than what it equals.
     larger = np.count_nonzero(np.abs(drawn) >= abs(found) * (1 - 1e-12))
     return Effect(found, (1 + larger) / (1 + permutations))
+
+
+def _strata(groups: np.ndarray) -> list[np.ndarray]:
+    """Images of the groups (groups, images), those with equally many images in one array."""
+    codes = np.unique(groups, return_inverse=True)[1]
+    order, counts = np.argsort(codes, kind="stable"), np.bincount(codes)
+    images = np.split(order, counts.cumsum()[:-1])
+    return [np.array([of for of in images if len(of) == count]) for count in np.unique(counts)]
+
+
+def _permuted(values: np.ndarray, strata: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Values (n,) that have changed their groups, all of a group together."""
+    moved = np.empty_like(values)
+    for images in strata:
+        moved[images] = values[rng.permutation(images)]
+    return moved
 
 
 def along(g: np.ndarray, vector: np.ndarray) -> np.ndarray:

@@ -71,7 +71,8 @@ def concept_effects(
             truth, se = effects.true_effect(f, c_test, of_class.loc[test, "patient"])
             for layer, a in responses.activations.items():
                 g = responses.gradients[layer][test]
-                found = effects.effect(a[train], g, c_train, seed=seed, permutations=permutations)
+                patients = of_class.loc[train, "patient"].to_numpy()
+                found = effects.effect(a[train], g, c_train, patients, seed=seed, permutations=permutations)
                 rows.append(
                     {"concept": concept, "class": name, "layer": layer, "effect": found.effect, "p": found.p,
                      "true_effect": truth, "true_se": se, "output_sd": float(f.std()),

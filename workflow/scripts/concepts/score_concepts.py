@@ -1,5 +1,7 @@
 """Ask trained and randomised networks which concepts their outputs follow, layer by layer, against the truth."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from xiqa.concepts.scores import concept_agreement, concept_effects
 from xiqa.datasets.designed import FACTORS
 from xiqa.files import read_array, read_table, write_table
 from xiqa.logs import Progress, log_to
-from xiqa.models.model import load_model
+from xiqa.models.model import Model, load_model
+from xiqa.models.weights import initial_state
 from xiqa.models.zoo import build, multi_layers
 
 
@@ -23,8 +26,8 @@ def score(
     images, table = np.asarray(read_array(paths["images"]), np.float32), read_table(paths["table"])
     concepts = [*FACTORS, *(f"measured_{name}" for name in measures)]
     effects, ladders = [], []
-    for number, (path, names) in enumerate(networks.items()):
-        model = load_model(Path(path).parent, build)
+    asked = list(with_random(networks))
+    for number, (names, model) in enumerate(asked):
         labels = torch.tensor(table["label"].to_numpy())
         found = responses(model.net, model.inputs(images), labels, multi_layers(names["architecture"]))
         scores = concept_effects(found, table, concepts, seed=seed, permutations=permutations)
@@ -32,11 +35,23 @@ def score(
         ladder = table.assign(output=found.output).query("part == 'ladder'")
         columns = ["ladder", "label_name", "severity", "output", "data"]
         ladders.append(pd.DataFrame({**names, **dict(ladder[columns].items())}))
-        progress(number + 1, len(networks), "networks")
+        progress(number + 1, len(asked), "networks")
     whole = pd.concat(effects, ignore_index=True).assign(data=table["data"].iloc[0])
     write_table(written["effects"], whole)
     write_table(written["agreement"], concept_agreement(whole).assign(data=table["data"].iloc[0]))
     write_table(written["ladders"], pd.concat(ladders, ignore_index=True))
+
+
+def with_random(networks: dict[str, dict]) -> Iterator[tuple[dict, Model]]:
+    """The networks, and of each architecture one with random weights: what the scores make of nothing learnt."""
+    for path, names in networks.items():
+        model = load_model(Path(path).parent, build)
+        yield names, model
+        made = {other["weights"] for other in networks.values() if other["architecture"] == names["architecture"]}
+        if names["weights"] == "trained" and "fully_random" not in made:
+            given = {"channels": model.channels, "outputs": model.task.outputs, "options": model.options}
+            net, _ = initial_state(model.architecture, seed=names["seed"], **given)
+            yield names | {"weights": "fully_random"}, replace(model, net=net.eval())
 
 
 if "snakemake" in globals():
