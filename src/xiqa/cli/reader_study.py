@@ -52,9 +52,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run_export(options: argparse.Namespace) -> int:
     """Write the study; returns the exit code."""
     from xiqa.reader_study.export import export, material
+    from xiqa.reader_study.plan import methods_of
 
-    methods = [part.removeprefix("map:") for arm in options.arms for part in arm.split("+") if part.startswith("map:")]
-    found = material(options.study, list(dict.fromkeys(methods)), options.network)
+    found = material(options.study, methods_of(*options.arms), options.network)
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("drawing")
         readings = export(

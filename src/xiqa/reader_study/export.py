@@ -20,7 +20,7 @@ from xiqa.datasets.base import classes_of
 from xiqa.figures.style import AMOUNT_MAP, SIGNED_MAP, robust_limits, signed_limit
 from xiqa.files import read_array, read_table, write_json, write_table, write_text
 from xiqa.names import method_name
-from xiqa.reader_study.plan import assign, blind_id, choose_cases, digest_of, secret_of
+from xiqa.reader_study.plan import assign, blind_id, choose_cases, digest_of, methods_of, secret_of
 
 STUDY_FILE, CASES_FILE, KEY_FOLDER, KEY_FILE = "study.json", "cases.csv", "key", "key.csv"
 ANSWER_COLUMNS = ["digest", "reader", "position", "case", "answer", "confidence", "seconds"]
@@ -197,7 +197,7 @@ def picture(found: Material, place: int, case: pd.Series, arm: str, limits: tupl
     grey = (np.asarray(found.images[case["row"]], np.float32) - limits[0]) / (limits[1] - limits[0])
     grey = np.clip(grey, 0, 1)[..., None].repeat(3, axis=2)
     panels = [grey]
-    for method in [part.removeprefix("map:") for part in arm.split("+") if part.startswith("map:")]:
+    for method in methods_of(arm):
         maps = found.maps[method]
         signed = bool((maps < 0).any())
         values = np.clip(maps[place] / signed_limit(maps), -1 if signed else 0, 1)

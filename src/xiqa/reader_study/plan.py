@@ -15,6 +15,12 @@ REPEATED = 0.1
 COLUMNS = ["reader", "position", "case", "arm", "repeat"]
 
 
+def methods_of(*arms: str) -> list[str]:
+    """The saliency methods whose maps arms show, each once, in their order: of "image+map:rise" it is rise."""
+    parts = [part for arm in arms for part in arm.split("+") if part.startswith("map:")]
+    return list(dict.fromkeys(part.removeprefix("map:") for part in parts))
+
+
 def choose_cases(table: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:
     """Choose cases: as even over the labels as there are, and as many patients as there are.
 
