@@ -732,7 +732,6 @@ class Dataset(Section):
     concepts: Concepts | None = Field(
         None, description="classifications of simulated twins: which concepts the networks use; nothing: not asked"
     )
-
     nearest_cases: int | None = Field(
         None, ge=1, le=20, description="classifications: nearest training cases of each test image; nothing: not asked"
     )

@@ -196,6 +196,8 @@ def test_the_table_of_effects_finds_what_a_linear_network_does():
     assert row["r"] > 0.98
     with pytest.raises(ValueError, match=r"found 3 patients of class class 0 in the train part, expected 5"):
         concept_effects(seen, table.head(12), ["blur"], seed=0, permutations=0)
+    with pytest.raises(ValueError, match="found none of blur that varies within a class"):
+        concept_effects(seen, table.assign(blur=1.0), ["blur"], seed=0, permutations=0)
 
 
 @pytest.mark.parametrize(

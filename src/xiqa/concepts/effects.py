@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xiqa.concepts.vectors import pattern, unit, varying
+from xiqa.concepts.vectors import unit, varying
 from xiqa.seeds import stream_seed
 
 PERMUTATIONS = 1999
@@ -55,14 +55,14 @@ def effect(
     """
     a, slope = np.asarray(a, np.float64), np.mean(np.asarray(g, np.float64), axis=0)
     centred = varying(c)
-    along = (a - a.mean(0)) @ slope  # SD · slope · Cov(a, c) / Var(c) needs this product only
+    read = (a - a.mean(0)) @ slope  # SD · slope · Cov(a, c) / Var(c) needs this product only
     scale = np.sqrt(len(centred)) / np.linalg.norm(centred) / len(centred)
-    found = float(along @ centred * scale)
+    found = float(read @ centred * scale)
     if not permutations:
         return Effect(found, float("nan"))
     rng = np.random.default_rng(stream_seed(seed, "permuted concept"))
     strata = _strata(np.arange(len(centred)) if groups is None else np.asarray(groups))
-    drawn = np.array([along @ _permuted(centred, strata, rng) for _ in range(permutations)]) * scale
+    drawn = np.array([read @ _permuted(centred, strata, rng) for _ in range(permutations)]) * scale
     # Rounding must not make a permutation that changes nothing smaller than what it equals.
     larger = np.count_nonzero(np.abs(drawn) >= abs(found) * (1 - 1e-12))
     return Effect(found, (1 + larger) / (1 + permutations))
@@ -170,9 +170,3 @@ def agreement(estimated: np.ndarray, true: np.ndarray, se: np.ndarray) -> Agreem
     r = float(np.corrcoef(estimated, true)[0, 1]) if varied else float("nan")
     squares = true @ true
     return Agreement(int(clear.sum()), right, r, float(estimated @ true / squares) if squares > 0 else float("nan"))
-
-
-__all__ = [
-    "Agreement", "Effect", "agreement", "along", "bidirectional_relevance", "effect", "pattern", "r_squared", "tcav",
-    "true_effect",
-]  # fmt: skip

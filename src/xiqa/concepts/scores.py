@@ -51,7 +51,7 @@ def concept_effects(
         published tcav, rcv_sensitivity (mean of S per SD of the concept along the regression vector), br.
 
     Raises:
-        ValueError: a class has fewer than `FEWEST_PATIENTS` patients in a part.
+        ValueError: a class has fewer than `FEWEST_PATIENTS` patients in a part, or no concept varies within one.
     """
     rows = []
     for name, of_class in table.reset_index(drop=True).groupby("label_name", sort=False):
@@ -78,8 +78,10 @@ def concept_effects(
                      "true_effect": truth, "true_se": se, "output_sd": float(f.std()),
                      **_published(a, g, train, test, c_train, c_test)}
                 )  # fmt: skip
+    if not rows:
+        raise ValueError(f"concepts: found none of {', '.join(concepts)} that varies within a class; ask for others")
     made = pd.DataFrame(rows)
-    made.insert(5, "p_holm", holm(made["p"].to_numpy()) if len(made) else [])
+    made.insert(5, "p_holm", holm(made["p"].to_numpy()))
     return made
 
 

@@ -273,8 +273,3 @@ def correlations(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
             for other in names
         ]
     )  # fmt: skip
-
-
-def kept_measures(correlated: pd.DataFrame) -> list[str]:
-    """The measures that `correlations` keeps."""
-    return correlated.loc[correlated["kept"], "measure"].drop_duplicates().tolist()
