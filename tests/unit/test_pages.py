@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from xiqa.report import pages
@@ -93,3 +94,9 @@ def test_long_paragraphs_and_items_are_wrapped_and_nothing_else_changes():
     assert "- short" in lines
     assert found.split() == text.split()
     assert pages.wrapped(found, 80) == found
+
+
+@pytest.mark.parametrize(("fence", "indent"), [("```", "   "), ("~~~", "   "), ("```", "\t"), ("````", "  ")])
+def test_code_within_an_item_keeps_its_lines(fence, indent):
+    code = f"{indent}{fence}python\n{indent}one\n{indent}two\n{indent}{fence}\n"
+    assert code in pages.wrapped(f"1. {'word ' * 30}\n{code}{indent}more\n")

@@ -16,7 +16,7 @@ from xiqa.cdmam.phantom import CELL_PRESENT, CORNER_CODES, CORNER_STEPS, DIAMETE
 from xiqa.cdmam.projection import disc_cover
 from xiqa.cdmam.reader import SEARCH_MM, read_image
 from xiqa.cdmam.registered import registration_warnings
-from xiqa.cdmam.signals import _cell_sums, _disc_templates, _means
+from xiqa.cdmam.signals import _cell_sums, _Cells, _disc_templates, _means
 
 PIXEL_MM = 0.1
 SIDES = np.array([[1.0, -1.0], [-1.0, -1.0]]) / math.sqrt(2)  # steps of diameter and thickness index; x right, y down
@@ -291,9 +291,9 @@ def thresholds_over_matched(diameter_mm, pixel_mm, trials=4000, blur_mm=0.042, f
 
     def signals(image, places):
         present, means = np.ones((1, len(places)), bool), np.empty((1, 1, 1, len(places), 9, 9))
-        around = np.array([0]), present, places[None, None], 0.05 / pixel_mm, *templates, 4
-        nothing = np.zeros((1, len(places), 4)), places[None], np.zeros((2, 2)), 1.0
-        _means(image.astype(np.float32), *around, *nothing, means)
+        cells = _Cells(present, places[None], np.zeros((1, len(places), 4)), np.zeros((2, 2)), 1.0)
+        around = np.array([0]), places[None, None], 0.05 / pixel_mm, templates, 4
+        _means(image.astype(np.float32), *around, cells, means)
         return means[0, 0, 0][:, near]
 
     matched, own = [], []
@@ -470,8 +470,8 @@ def test_means_of_several_sizes_at_once_are_weighted_sums_of_the_interpolated_im
     for reach in range(4):
         for limit in (1.0, 0.3):
             found = np.full((3, 1, 1, 3, 2 * reach + 1, 2 * reach + 1), np.nan)
-            around = np.array([0]), np.ones((1, 3), bool), places, step, *templates, reach
-            _means(image, *around, planes, centres, gradients, limit, found)
+            cells = _Cells(np.ones((1, 3), bool), centres, planes, gradients, limit)
+            _means(image, np.array([0]), places, step, templates, reach, cells, found)
             for size, cell in np.ndindex(3, 3):
                 disc = plain_disc(radii[size, 0])
                 half = len(disc) // 2

@@ -24,9 +24,18 @@ THRESHOLD = 0.625
 THRESHOLD_DETECTABILITY = 1.235
 """d' that gives this fraction correct in a four-alternative choice."""
 
+GUESS_RATE = 0.25
+"""Fraction correct of who sees nothing, of four corners."""
+
 CDC_ROWS = slice(3, 15)  # the curve's diameters among those of CDMAM 3.4
+_GAUSSIAN_CELLS, _GAUSSIAN_REACH = 0.75, 3  # width of the smoothing and where it ends, in cells
 _SLOPE_RANGE = (0.5, 10.0)
 _SLOPE_FALLBACK = 2.5  # where no row crosses the threshold; then all thresholds are censored or nearly so
+_SLOPE_HELD = 0.01  # how far the slope of a diameter may be from that of all, as a share
+_SLOPE_GRID, _POSITION_GRID = 8, 24  # where the golden section starts: squares have several minima
+_LN_SLOPE_TOLERANCE, _POSITION_TOLERANCE = 1e-3, 1e-5
+_THINNER, _LARGEST_CONTRAST = 2.5, -0.05  # thresholds are sought from so far below the least contrast on, up to this
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 SIDES = np.array(["", "above", "below"])
 """Where a threshold lies that is outside the phantom's range, by side 0, 1, -1."""
@@ -144,9 +153,9 @@ def smooth(hit_rate: np.ndarray, fit: Fit = "held_slope", version: str = "3.4") 
     weights = _smoothing_matrix(fit, known)
     rates = np.asarray(hit_rate, dtype=float)
     if known.file.curve.floor_first.value:
-        rates = np.maximum(rates, 0.25)
+        rates = np.maximum(rates, GUESS_RATE)
     flat = np.where(known.present, rates, 0.0).reshape(*rates.shape[:-2], known.present.size)
-    smoothed = np.maximum(flat @ weights.T, 0.25).reshape(rates.shape)
+    smoothed = np.maximum(flat @ weights.T, GUESS_RATE).reshape(rates.shape)
     return np.where(known.present, smoothed, np.nan)
 
 
@@ -160,7 +169,8 @@ def _smoothing_matrix(fit: Fit, known: Phantom) -> np.ndarray:
         index = np.arange(count)
         distance = np.abs(index[:, None] - index)
         if gaussian:
-            kernels.append(np.where(distance <= 3, np.exp(-0.5 * (distance / 0.75) ** 2), 0.0))
+            shape = np.exp(-0.5 * (distance / _GAUSSIAN_CELLS) ** 2)
+            kernels.append(np.where(distance <= _GAUSSIAN_REACH, shape, 0.0))
         else:
             kernels.append(np.where(distance == 0, 1.0, np.where(distance == 1, 0.5, 0.0)))
     weights = np.kron(*kernels) * known.present.ravel().astype(float)
@@ -168,38 +178,47 @@ def _smoothing_matrix(fit: Fit, known: Phantom) -> np.ndarray:
 
 
 @numba.njit(cache=True)
+def _inner(a, b):
+    """The two inner points of the golden section of an interval."""
+    return b - _GOLDEN * (b - a), a + _GOLDEN * (b - a)
+
+
+@numba.njit(cache=True)
+def _narrowed(a, b, c, d, at_c, at_d):
+    """One step of the golden section: the smaller interval, its inner points, and their values, NaN for the new one."""
+    if at_c < at_d:
+        return a, d, d - _GOLDEN * (d - a), c, math.nan, at_c
+    return c, b, d, c + _GOLDEN * (b - c), at_d, math.nan
+
+
+@numba.njit(cache=True)
 def _fit_position(contrast, rate, slope, low, high):
-    """Least-squares threshold contrast of p = 0.25 + 0.75 / (1 + exp(-f (C - C_T))) for a given slope f."""
+    """Least-squares threshold contrast of p = ¼ + ¾ / (1 + exp(-f (C - C_T))) for a given slope f."""
 
     falling = np.exp(-slope * contrast)  # exp(-f (C - C_T)) is this times exp(f C_T): one exponential for all C
 
     def squares(position):
         total, rising = 0.0, math.exp(slope * position)
         for k in range(contrast.size):
-            error = 0.25 + 0.75 / (1.0 + rising * falling[k]) - rate[k]
+            error = GUESS_RATE + (1 - GUESS_RATE) / (1.0 + rising * falling[k]) - rate[k]
             total += error * error
         return total
 
-    steps = 24
     best, least = low, squares(low)
-    for k in range(1, steps + 1):
-        position = low + (high - low) * k / steps
+    for k in range(1, _POSITION_GRID + 1):
+        position = low + (high - low) * k / _POSITION_GRID
         value = squares(position)
         if value < least:
             best, least = position, value
-    width = (high - low) / steps
+    width = (high - low) / _POSITION_GRID
     a, b = max(best - width, low), min(best + width, high)
-    golden = 0.6180339887498949
-    c, d = b - golden * (b - a), a + golden * (b - a)
+    c, d = _inner(a, b)
     at_c, at_d = squares(c), squares(d)
-    while b - a > 1e-5:
-        if at_c < at_d:
-            b, d, at_d = d, c, at_c
-            c = b - golden * (b - a)
+    while b - a > _POSITION_TOLERANCE:
+        a, b, c, d, at_c, at_d = _narrowed(a, b, c, d, at_c, at_d)
+        if math.isnan(at_c):
             at_c = squares(c)
         else:
-            a, c, at_c = c, d, at_d
-            d = a + golden * (b - a)
             at_d = squares(d)
     middle = 0.5 * (a + b)
     value = squares(middle)
@@ -209,7 +228,6 @@ def _fit_position(contrast, rate, slope, low, high):
 @numba.njit(cache=True)
 def _fit_slope(contrast, rates, present, rows, slope_low, slope_high, grid, low, high):
     """Slope that fits several rows together, each with its own threshold; least squares."""
-    golden = 0.6180339887498949
     x_low, x_high = math.log(slope_low), math.log(slope_high)
 
     def squares(x):
@@ -228,16 +246,13 @@ def _fit_slope(contrast, rates, present, rows, slope_low, slope_high, grid, low,
             if value < least:
                 best, least = x, value
         a, b = max(best - (x_high - x_low) / grid, x_low), min(best + (x_high - x_low) / grid, x_high)
-    c, d = b - golden * (b - a), a + golden * (b - a)
+    c, d = _inner(a, b)
     at_c, at_d = squares(c), squares(d)
-    while b - a > 1e-3:
-        if at_c < at_d:
-            b, d, at_d = d, c, at_c
-            c = b - golden * (b - a)
+    while b - a > _LN_SLOPE_TOLERANCE:
+        a, b, c, d, at_c, at_d = _narrowed(a, b, c, d, at_c, at_d)
+        if math.isnan(at_c):
             at_c = squares(c)
         else:
-            a, c, at_c = c, d, at_d
-            d = a + golden * (b - a)
             at_d = squares(d)
     return math.exp(0.5 * (a + b))
 
@@ -254,7 +269,7 @@ def _fit_all(rates, contrast, present, slope_rows, held, slope_range, fallback, 
         crossing = np.zeros(diameters, np.bool_)
         for row in range(diameters):
             values = rate[row][present[row]]
-            crossing[row] = values.max() > 0.625 and values.min() < 0.625
+            crossing[row] = values.max() > THRESHOLD and values.min() < THRESHOLD
         slope = fallback
         if held:
             chosen = np.zeros(diameters, np.bool_)
@@ -265,22 +280,22 @@ def _fit_all(rates, contrast, present, slope_rows, held, slope_range, fallback, 
             total, used = 0.0, 0
             for row in range(diameters):
                 if chosen[row]:
-                    total += _fit_slope(
-                        contrast, rate, present, np.array([row]), slope_range[0], slope_range[1], 8, low, high
-                    )
+                    alone = np.array([row])
+                    total += _fit_slope(contrast, rate, present, alone, *slope_range, _SLOPE_GRID, low, high)
                     used += 1
             if used:
                 slope = total / used
         else:
             rows = np.flatnonzero(crossing)
             if rows.size:
-                slope = _fit_slope(contrast, rate, present, rows, slope_range[0], slope_range[1], 8, low, high)
+                slope = _fit_slope(contrast, rate, present, rows, *slope_range, _SLOPE_GRID, low, high)
         slopes[n] = slope
         for row in range(diameters):
             use = present[row]
             own = slope
             if held:
-                own = _fit_slope(contrast, rate, present, np.array([row]), 0.99 * slope, 1.01 * slope, 1, low, high)
+                least, most = (1 - _SLOPE_HELD) * slope, (1 + _SLOPE_HELD) * slope
+                own = _fit_slope(contrast, rate, present, np.array([row]), least, most, 1, low, high)
             positions[n, row] = _fit_position(contrast[row][use], rate[row][use], own, low, high)[0]
     return positions, slopes
 
@@ -313,8 +328,8 @@ def thresholds(hit_rate: np.ndarray, fit: Fit = "held_slope", version: str = "3.
         fit == "held_slope",
         _SLOPE_RANGE,
         _SLOPE_FALLBACK,
-        float(rows.contrast.min()) - 2.5,
-        -0.05,
+        float(rows.contrast.min()) - _THINNER,
+        _LARGEST_CONTRAST,
     )
     thickness = -np.log1p(-np.exp(positions[:, known.curve_rows])) / GOLD_ATTENUATION_PER_UM
     thinnest, thickest = rows.range_um

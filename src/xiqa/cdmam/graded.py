@@ -22,6 +22,7 @@ from scipy.special import chdtrc, chndtr
 
 from xiqa.cdmam.curve import (
     CDC_ROWS,
+    GUESS_RATE,
     SIDES,
     THRESHOLD_DETECTABILITY,
     CurveResult,
@@ -36,7 +37,7 @@ from xiqa.cdmam.grid import Pose
 from xiqa.cdmam.limits import RANGE_UM
 from xiqa.cdmam.phantom import CORNER_STEPS, THICKNESSES_UM, Phantom, phantom, version_of_diameters
 from xiqa.cdmam.reader import Reading, Registration
-from xiqa.cdmam.signals import cell_planes
+from xiqa.cdmam.signals import DISC_CLEARANCE_MM, GRID_CLEARANCE_MM, cell_planes
 
 ATTENUATION_PER_UM, ATTENUATION_SD_PER_UM = 0.16, 0.05
 """What is known of µ before an image is seen: mean and standard deviation for beams of mammography."""
@@ -44,11 +45,26 @@ ATTENUATION_PER_UM, ATTENUATION_SD_PER_UM = 0.16, 0.05
 _PROFILE_STEP_PX = 0.05
 _UNKNOWNS = 11  # ln A, µ, blur, size, and seven of the discs' places
 _ROUNDS = 6
+_LEAST_AMPLITUDE_SD = 10
+"""From so many standard errors on the discs stand out of the noise, all together."""
+_FARTHEST_STEPS = np.array([0.5, 0.05, 0.3, 0.05, *[0.03] * 7])
+"""How far one round moves each unknown: bounded steps keep a poor start from leaping."""
+_LEAST_ATTENUATION_PER_UM = 0.01
 _FIRST_BLUR_PX, _LEAST_BLUR_PX = 0.8, 0.3  # 0.29 is the pixel itself
-_GRID_CLEARANCE_MM = 0.75  # half the widest grid line (0.8 mm), its blur and the registration error
 _EMPTY_STEP_MM = 1.2
 _PATTERN_MM = 0.5
 _LAG_PX = 1.5
+_BLURS_BESIDE, _BLURS_FREE = 2, 3  # of an empty place's own disc, and of the discs that it must be clear of
+_MOST_TAKEN = 0.5  # share of a disc's noise that the plane of its cell may take, in the correction for it
+_QUARTILES_SD = 1.34898  # between the quartiles of a normal distribution
+_CUT_OUT = 0.65  # of half a cell: a square on its corner holds so much
+_LEAST_RING = 0.02  # of the largest: where smoothing left nothing, little is much
+_KNOWN_RATIO_SD = 0.5  # diameters whose amplitude is known better than so take part in the test that all agree
+_LEAST_CHANCE = 1e-4
+_UNSEEN_UM = 50.0
+"""Stands for thresholds that no thickness reaches, where a number is needed."""
+_INTERVAL_PERCENT, _NORMAL_95 = (2.5, 97.5), 1.96
+"""Intervals of 95 %: of draws, and in standard deviations of a normal distribution."""
 # Of all beams of mammography behind the phantom: µ, and with scatter the contrast of thin gold.
 _ATTENUATION_RANGE_PER_UM, _CONTRAST_RANGE_PER_UM = (0.09, 0.22), (0.05, 0.2)
 _MOST_CLIPPED = 2e-4
@@ -332,7 +348,7 @@ def _fit(field: _Field, discs: _Discs, radii: np.ndarray, registration: Registra
         if turn == 0:
             amplitude = float(dots[:, 0] @ law / (gram[:, 0, 0] @ law**2))
             spread = math.sqrt(pixel_variance / (gram[:, 0, 0] @ law**2))
-            if not amplitude > 10 * spread:
+            if not amplitude > _LEAST_AMPLITUDE_SD * spread:
                 raise ValueError(
                     f"{name}: found no discs that stand out of the noise, expected those of the CDMAM phantom; a curve "
                     "from graded signals needs them, count hits instead (method: standard)"
@@ -351,13 +367,12 @@ def _fit(field: _Field, discs: _Discs, radii: np.ndarray, registration: Registra
         residual = dots - gram[:, :, 0] * (amplitude * law)[:, None]
         right = np.einsum("nqa,na->q", tangents, residual)
         right[1] += prior * (ATTENUATION_PER_UM - mu)
-        step = np.linalg.solve(normal, right)
-        # Bounded steps keep a poor start from leaping.
-        amplitude *= math.exp(np.clip(step[0], -0.5, 0.5))
-        mu = max(mu + np.clip(step[1], -0.05, 0.05), 0.01)
-        blur = max(blur + np.clip(step[2], -0.3, 0.3), _LEAST_BLUR_PX)
-        size += np.clip(step[3], -0.05, 0.05)
-        shift += np.clip(step[4:], -0.03, 0.03)
+        step = np.clip(np.linalg.solve(normal, right), -_FARTHEST_STEPS, _FARTHEST_STEPS)
+        amplitude *= math.exp(step[0])
+        mu = max(mu + step[1], _LEAST_ATTENUATION_PER_UM)
+        blur = max(blur + step[2], _LEAST_BLUR_PX)
+        size += step[3]
+        shift += step[4:]
     return _Fitted(
         places,
         amplitude, mu, blur, size, gram[:, along][:, :, along], dots[:, along], tangents[:, :4][:, :, along],
@@ -427,15 +442,16 @@ def _noise(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> _N
     diameters, shape = known.diameters_mm, known.present.shape
     radii = diameters * fitted.size / (2 * pixel_mm)
     profiles, reach = _profiles(radii, fitted.blur)
-    clearance = _GRID_CLEARANCE_MM / pixel_mm
+    clearance = GRID_CLEARANCE_MM / pixel_mm
     cells, centres = (each[: len(each) // 2] for each in (discs.cells, discs.centres))
     side = field.pitch_px - 2 * clearance  # of the square in a cell to which its background plane is fitted
-    plane_area = side**2 - 5 * math.pi * np.mean((radii[cells[:, 0]] + 0.35 / pixel_mm) ** 2)
+    plane_area = side**2 - 5 * math.pi * np.mean((radii[cells[:, 0]] + DISC_CLEARANCE_MM / pixel_mm) ** 2)
     covariance, by_cell, heavy = np.empty((len(radii), 3, 3)), np.zeros((len(radii), known.present.size)), []
     pattern_row = np.abs(np.log(diameters / _PATTERN_MM)).argmin()
     for i, radius in enumerate(radii):
         spots, free = _empty_places(
-            field, discs, fitted.places, radius + 2 * fitted.blur, radii + 3 * fitted.blur, clearance,
+            field, discs, fitted.places, radius + _BLURS_BESIDE * fitted.blur,
+            radii + _BLURS_FREE * fitted.blur, clearance,
             max(_EMPTY_STEP_MM / pixel_mm, 2 * radius),
         )  # fmt: skip
         owners = np.repeat(cells[:, None], spots.shape[1], axis=1)[free]
@@ -444,12 +460,12 @@ def _noise(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: float) -> _N
         # The fitted plane takes the template's own share of the noise with it.
         away = (spots[free] ** 2).sum(axis=1).mean() * field.pitch_px**2
         taken = math.pi * radius**2 / plane_area * (1 + 12 * away / side**2)
-        covariance[i] = dots.T @ dots / (len(dots) * (1 - min(taken, 0.5)))
+        covariance[i] = dots.T @ dots / (len(dots) * (1 - min(taken, _MOST_TAKEN)))
         excess = dots[:, 0] ** 2 / (dots[:, 0] ** 2).mean() - 1
         by_cell[i] = np.bincount(np.ravel_multi_index(owners.T, shape), excess, known.present.size) / len(dots)
         spread = math.sqrt((dots[:, 0] ** 2).mean())
         low, high = np.percentile(dots[:, 0], (25, 75))
-        heavy.append(spread / ((high - low) / 1.34898))
+        heavy.append(spread / ((high - low) / _QUARTILES_SD))
         if i == pattern_row:
             pattern = np.full(free.shape, np.nan, dtype=np.float32)
             pattern[free] = dots[:, 0] / spread
@@ -517,7 +533,7 @@ def _empty_spectrum(field: _Field, discs: _Discs, fitted: _Fitted, pixel_mm: flo
     Returns:
         The spectrum over the variance of each cut-out, and how many cut-outs there were.
     """
-    half = int(0.65 * (field.pitch_px / 2 - _GRID_CLEARANCE_MM / pixel_mm))  # a square on its corner holds so much
+    half = int(_CUT_OUT * (field.pitch_px / 2 - GRID_CLEARANCE_MM / pixel_mm))
     window = np.hanning(2 * half + 1)[:-1]
     y, x = np.mgrid[-half:half, -half:half]
     size, cells = len(discs.cells) // 2, discs.cells[: len(discs.cells) // 2]
@@ -550,7 +566,7 @@ def _regular_structure(spectrum_and_number: tuple[np.ndarray, int], pixel_mm: fl
     index = np.rint(np.fft.fftfreq(size) * size).astype(int)
     radius = np.rint(np.hypot(index[:, None], index)).astype(int)
     ring = np.array([np.median(spectrum[radius == r]) for r in range(size // 2)])
-    ring = np.maximum(ring, 0.02 * ring.max())  # where smoothing left nothing, little is much
+    ring = np.maximum(ring, _LEAST_RING * ring.max())
     ratio = np.where((radius >= 2) & (radius < size // 2), spectrum / ring[np.minimum(radius, size // 2 - 1)], 0.0)
     found, told = [], "{}: it is structure, not noise"
     for name, along in (("columns", ratio[0]), ("rows", ratio[:, 0])):
@@ -617,8 +633,8 @@ def _warnings(
                 "expected 1: there is structure that is not noise",
             )
         )
-    chi_square = float((((ratio - 1) / ratio_sd)[ratio_sd < 0.5] ** 2).sum())
-    if chdtrc(len(ratio), chi_square) < 1e-4:
+    chi_square = float((((ratio - 1) / ratio_sd)[ratio_sd < _KNOWN_RATIO_SD] ** 2).sum())
+    if chdtrc(len(ratio), chi_square) < _LEAST_CHANCE:
         worst = np.abs((ratio - 1) / ratio_sd).argmax()
         found.append(
             CurveWarning(
@@ -701,7 +717,7 @@ def expected_hit_rate(threshold_um: np.ndarray, attenuation_per_um: float, corre
     contrast = -np.expm1(-attenuation_per_um * THICKNESSES_UM)
     d_prime = THRESHOLD_DETECTABILITY * contrast / -np.expm1(-attenuation_per_um * np.asarray(threshold_um)[..., None])
     u = d_prime / scale[:, None]
-    return 1 - 0.75 * np.exp(-(u**shape + linear * u))
+    return 1 - (1 - GUESS_RATE) * np.exp(-(u**shape + linear * u))
 
 
 def counted_threshold_um(threshold_um: np.ndarray, attenuation_per_um: float, correlation_mm: float) -> np.ndarray:
@@ -718,7 +734,7 @@ def counted_threshold_um(threshold_um: np.ndarray, attenuation_per_um: float, co
     Returns:
         (12,) thresholds at the diameters of the curve.
     """
-    known = np.minimum(threshold_um, 50.0)
+    known = np.minimum(threshold_um, _UNSEEN_UM)
     counted = thresholds(expected_hit_rate(known, attenuation_per_um, correlation_mm))
     result = counted.t_auto_um.copy()
     for side, factor in (
@@ -763,7 +779,7 @@ def graded_curve(
     )
     sd = np.sqrt(np.diag(covariance))
     finite = np.isfinite(ln_known)
-    known = np.exp(np.where(finite, ln_known, np.log(50.0)))
+    known = np.exp(np.where(finite, ln_known, np.log(_UNSEEN_UM)))
 
     measured, counted = finite[rows], version == COUNTED_PHANTOM
     thinnest, thickest = of_phantom.thicknesses_um[rows][:, [0, -1]].T
@@ -781,7 +797,7 @@ def graded_curve(
 
     noise = np.random.default_rng(seed).multivariate_normal(np.zeros(len(rows)), covariance, draws, method="eigh")
     drawn = third_order_fits(diameters, shown(t_auto * np.exp(noise)), np.tile(side, (draws, 1)))
-    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
+    low, high = np.percentile(drawn, _INTERVAL_PERCENT, axis=0)
     known = np.where(finite, known, np.inf)[rows]
     cdc = third_order_fits(diameters, shown(t_auto)[None], side[None])[0]
     outside = np.where(~measured | (t_auto > thickest), 1, np.where(t_auto < thinnest, -1, 0))
@@ -805,8 +821,8 @@ def graded_curve(
         side=SIDES[outside],
         extrapolated=outside != 0,
         known_place_um=known,
-        known_place_low_um=known * np.exp(-1.96 * sd),
-        known_place_high_um=known * np.exp(1.96 * sd),
+        known_place_low_um=known * np.exp(-_NORMAL_95 * sd),
+        known_place_high_um=known * np.exp(_NORMAL_95 * sd),
         warnings=warnings + single_source_warnings(of_phantom),
         counting_equivalent=counted,
     )

@@ -122,6 +122,12 @@ def flatten(small: np.ndarray, name: str) -> np.ndarray:
     return np.clip(flat, -limit, limit)
 
 
+@numba.njit(inline="always")
+def bilinear(upper_left, upper_right, lower_left, lower_right, u, v):
+    """Value between four neighbours, by how far right (u) and down (v) of the upper left one the place lies."""
+    return (1 - v) * ((1 - u) * upper_left + u * upper_right) + v * ((1 - u) * lower_left + u * lower_right)
+
+
 @numba.njit(cache=True)
 def line_strength(magnitude, height, width, direction, spacing, harmonics):
     """Sum of a spectrum's magnitudes at the first harmonics of one family of parallel lines.
@@ -140,9 +146,8 @@ def line_strength(magnitude, height, width, direction, spacing, harmonics):
             break
         u, v = column - x, row - y
         upper, lower = y % rows, (y + 1) % rows
-        total += (1 - v) * ((1 - u) * magnitude[upper, x] + u * magnitude[upper, x + 1]) + v * (
-            (1 - u) * magnitude[lower, x] + u * magnitude[lower, x + 1]
-        )
+        above, below = magnitude[upper], magnitude[lower]
+        total += bilinear(above[x], above[x + 1], below[x], below[x + 1], u, v)
     return total
 
 
@@ -363,9 +368,7 @@ def _profiles(flat, origin, along, across, first, samples, shifts, profiles):
                         i, j = np.uint32(py), np.uint32(px)
                         below, right = i + np.uint32(1), j + np.uint32(1)
                         v, u = py - i, px - j
-                        total += (1 - v) * ((1 - u) * flat[i, j] + u * flat[i, right]) + v * (
-                            (1 - u) * flat[below, j] + u * flat[below, right]
-                        )
+                        total += bilinear(flat[i, j], flat[i, right], flat[below, j], flat[below, right], u, v)
                     n = samples
                 else:
                     for m in range(samples):
@@ -374,9 +377,7 @@ def _profiles(flat, origin, along, across, first, samples, shifts, profiles):
                         if i < 0 or j < 0 or i + 1 >= height or j + 1 >= width:
                             continue
                         v, u = py - i, px - j
-                        total += (1 - v) * ((1 - u) * flat[i, j] + u * flat[i, j + 1]) + v * (
-                            (1 - u) * flat[i + 1, j] + u * flat[i + 1, j + 1]
-                        )
+                        total += bilinear(flat[i, j], flat[i, j + 1], flat[i + 1, j], flat[i + 1, j + 1], u, v)
                         n += 1
                 if n < max(samples // 2, 1):
                     profiles[a, b, k:] = np.nan

@@ -5,6 +5,8 @@ They share one file because numba renews its compiled copy of a loop only when t
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 from scipy.special import ndtri
@@ -89,164 +91,173 @@ def normal_row(row: int, first_column: int, keys: np.ndarray, quantiles: np.ndar
 # From projection to image
 
 
-@numba.njit(cache=True)
-def _signal_row(
-    row,
-    first_column,
-    top,
-    left,
-    level,
-    contrasts,
-    spr,
-    row_start,
-    columns,
-    materials,
-    covers,
-    scatter,
-    coarse_px,
-    coarse_origin,
-    out,
-):
-    """Fill `out` with the expected counts of frame row `row` from frame column `first_column` on.
+class Discs(NamedTuple):
+    """Where material lies on the pixels of the phantom's core, row by row of a sparse matrix, and what it attenuates.
 
-    (top, left) is the core's first pixel in the frame, `level` the counts of the primary background in this row.
+    Attributes:
+        row_start: (rows + 1,) first entry of each row of the core.
+        columns, materials, covers: of each entry the column of the core, the index of its material and the covered
+            share of the pixel.
+        contrasts: (materials,) float32 share of the primary counts that each material takes away.
+        top, left: row and column of the core's first pixel in the frame.
     """
-    core_row = row - top
+
+    row_start: np.ndarray
+    columns: np.ndarray
+    materials: np.ndarray
+    covers: np.ndarray
+    contrasts: np.ndarray
+    top: int
+    left: int
+
+
+class Background(NamedTuple):
+    """What reaches the detector beside the discs.
+
+    Attributes:
+        height: rows of the frame, over which the heel effect runs.
+        primary: counts of the primary beam behind no gold, in the middle of the frame.
+        heel: how much more of them the first row has than the last, as a share.
+        scatter_to_primary: counts of scatter over those of the primary beam, without a phantom.
+        scatter: (m, n) what the phantom leaves of that, on coarse nodes.
+        coarse_px, coarse_origin: distance of the nodes in pixels, and place of the first in the core.
+    """
+
+    height: int
+    primary: float
+    heel: float
+    scatter_to_primary: float
+    scatter: np.ndarray
+    coarse_px: float
+    coarse_origin: float
+
+
+class Noise(NamedTuple):
+    """White noise of variance white² + per_count S + per_square S², S the expected counts, filtered with `taps`.
+
+    Attributes:
+        taps: (r + 1,) float32 symmetric filter, from its middle on.
+        white, per_count, per_square: float32.
+        electronic: standard deviation of further white noise, unfiltered.
+        keys: (2, 3) uint32 of both kinds of noise, see `normal_row`.
+    """
+
+    taps: np.ndarray
+    white: float
+    per_count: float
+    per_square: float
+    electronic: float
+    keys: np.ndarray
+
+
+@numba.njit(cache=True)
+def _signal_row(row, first_column, discs, background, out):
+    """Fill `out` with the expected counts of frame row `row` from frame column `first_column` on."""
+    level = background.primary * (1 + background.heel * (0.5 - (row + 0.5) / background.height))
+    spr, scatter = background.scatter_to_primary, background.scatter
+    coarse_px, coarse_origin = background.coarse_px, background.coarse_origin
+    core_row = row - discs.top
     across = (core_row - coarse_origin) / coarse_px
     upper = min(max(int(np.floor(across)), 0), scatter.shape[0] - 2)
     share = min(max(across - upper, 0.0), 1.0)
     line = scatter[upper] * (1 - share) + scatter[upper + 1] * share
     place = 0
     while place < out.size:  # stretches between two coarse columns are straight lines
-        along = (first_column + place - left - coarse_origin) / coarse_px
+        along = (first_column + place - discs.left - coarse_origin) / coarse_px
         node = int(np.floor(along))
         if node < 0 or node >= line.size - 1:
             start, slope = line[0 if node < 0 else line.size - 1], 0.0
-            stop = out.size if node >= 0 else int(np.ceil(coarse_origin + left - first_column))
+            stop = out.size if node >= 0 else int(np.ceil(coarse_origin + discs.left - first_column))
         else:
             slope = (line[node + 1] - line[node]) / coarse_px
             start = line[node] + (along - node) * coarse_px * slope
-            stop = int(np.ceil((node + 1) * coarse_px + coarse_origin + left - first_column))
+            stop = int(np.ceil((node + 1) * coarse_px + coarse_origin + discs.left - first_column))
         stop = min(max(stop, place + 1), out.size)
         first, step = np.float32(level * (1 + spr * start)), np.float32(level * spr * slope)
         for k in range(stop - place):
             out[place + k] = first + step * np.float32(np.int32(k))
         place = stop
-    if 0 <= core_row < row_start.size - 1:
-        shift = left - first_column
-        for entry in range(row_start[core_row], row_start[core_row + 1]):
-            column = columns[entry] + shift
+    if 0 <= core_row < discs.row_start.size - 1:
+        shift = discs.left - first_column
+        for entry in range(discs.row_start[core_row], discs.row_start[core_row + 1]):
+            column = discs.columns[entry] + shift
             if 0 <= column < out.size:
-                out[column] -= np.float32(level) * contrasts[materials[entry]] * covers[entry]
+                out[column] -= np.float32(level) * discs.contrasts[discs.materials[entry]] * discs.covers[entry]
 
 
 @numba.njit(cache=True)
-def render(
-    rows,
-    chosen,
-    shape,
-    top,
-    left,
-    level,
-    heel,
-    contrasts,
-    spr,
-    projection,
-    scatter,
-    coarse_px,
-    coarse_origin,
-    taps,
-    white,
-    per_count,
-    per_square,
-    electronic,
-    keys,
-    quantiles,
-    expected,
-    counts,
-):
-    """Compute the crossings of `rows` (rising) and `chosen` columns: expected counts or, with noise, digitised counts.
+def _noise_row(row, signal, noise, quantiles, normal, bits, out):
+    """Fill `out` (w,) with the noise of a row, filtered along it; `signal` (w + 2 r,) has its expected counts."""
+    reach = noise.taps.size - 1
+    normal_row(row, -reach, noise.keys[0], quantiles, bits, normal)
+    if noise.per_count > 0 or noise.per_square > 0:
+        white_square = np.float32(noise.white * noise.white)
+        for k in range(normal.size):
+            size = signal[k]
+            normal[k] *= np.sqrt(white_square + noise.per_count * size + noise.per_square * size * size)
+    else:
+        for k in range(normal.size):
+            normal[k] *= noise.white
+    for k in range(out.size):
+        out[k] = noise.taps[0] * normal[k + reach]
+    for t in range(1, reach + 1):
+        for k in range(out.size):
+            out[k] += noise.taps[t] * (normal[k + reach - t] + normal[k + reach + t])
 
-    White noise has the variance white² + per_count S + per_square S² where S are the expected counts; it is filtered
-    with `taps`. White noise `electronic` is added unfiltered.
+
+@numba.njit(cache=True)
+def render(rows, chosen, width, discs, background, noise, quantiles, expected, counts):
+    """Compute the crossings of `rows` (rising) and `chosen` columns of a frame of `width` columns.
+
+    Either `expected` (rows, chosen) float32 is filled with expected counts, or `counts` uint16 with digitised counts
+    with noise; the other one is empty.
     """
-    row_start, columns, materials, covers = projection
+    taps = noise.taps
     reach = taps.size - 1
     depth = 2 * reach + 1
-    width = shape[1] + 2 * reach
-    follows = per_count > 0 or per_square > 0
-    signals, held = np.empty((depth, width), np.float32), np.full(depth, -(10**9))
-    noises = np.empty((depth, shape[1]), np.float32)
-    normal, bits = np.empty(width, np.float32), np.empty(width, np.uint32)
-    total = np.empty(shape[1], np.float32)
-    second = np.empty(shape[1], np.float32)
-    white_square = np.float32(white * white)
-    top_count = np.float32(MAXIMUM_COUNTS)
+    # A ring of rows: each is computed once, and filtered down the columns as soon as its neighbours are there.
+    signals, held = np.empty((depth, width + 2 * reach), np.float32), np.full(depth, -(10**9))
+    noises = np.empty((depth, width), np.float32)
+    normal, bits = np.empty(width + 2 * reach, np.float32), np.empty(width + 2 * reach, np.uint32)
+    total, second = np.empty(width, np.float32), np.empty(width, np.float32)
+    noisy = counts.size > 0
     for n in range(rows.size):
         row = rows[n]
-        noisy = counts.size > 0
         for q in range(row - reach, row + reach + 1) if noisy else range(row, row + 1):
             slot = q % depth
-            if held[slot] == q:
-                continue
-            held[slot] = q
-            signal = signals[slot]
-            here = level * (1 + heel * (0.5 - (q + 0.5) / shape[0]))
-            _signal_row(
-                q,
-                -reach,
-                top,
-                left,
-                here,
-                contrasts,
-                spr,
-                row_start,
-                columns,
-                materials,
-                covers,
-                scatter,
-                coarse_px,
-                coarse_origin,
-                signal,
-            )
-            if not noisy:
-                continue
-            normal_row(q, -reach, keys[0], quantiles, bits, normal)
-            if follows:
-                for k in range(width):
-                    size = signal[k]
-                    normal[k] *= np.sqrt(white_square + per_count * size + per_square * size * size)
-            else:
-                for k in range(width):
-                    normal[k] *= white
-            noise = noises[slot]
-            for k in range(shape[1]):
-                noise[k] = taps[0] * normal[k + reach]
-            for t in range(1, reach + 1):
-                for k in range(shape[1]):
-                    noise[k] += taps[t] * (normal[k + reach - t] + normal[k + reach + t])
+            if held[slot] != q:
+                held[slot] = q
+                _signal_row(q, -reach, discs, background, signals[slot])
+                if noisy:
+                    _noise_row(q, signals[slot], noise, quantiles, normal, bits, noises[slot])
         signal = signals[row % depth]
         if not noisy:
             for k in range(chosen.size):
                 expected[n, k] = signal[chosen[k] + reach]
             continue
         middle = noises[row % depth]
-        for k in range(shape[1]):
+        for k in range(width):
             total[k] = signal[k + reach] + taps[0] * middle[k]
         for t in range(1, reach + 1):
             above, below = noises[(row - t) % depth], noises[(row + t) % depth]
-            for k in range(shape[1]):
+            for k in range(width):
                 total[k] += taps[t] * (above[k] + below[k])
-        if electronic > 0:
-            normal_row(row, 0, keys[1], quantiles, bits[: shape[1]], second)
-            for k in range(shape[1]):
-                total[k] += electronic * second[k]
-        for k in range(shape[1]):
-            total[k] = min(max(total[k] + np.float32(0.5), np.float32(0.0)), top_count)
-        line = counts[n]
-        if chosen.size == shape[1]:
-            for k in range(shape[1]):
-                line[k] = np.uint16(np.int32(total[k]))
-        else:
-            for k in range(chosen.size):
-                line[k] = np.uint16(np.int32(total[chosen[k]]))
+        if noise.electronic > 0:
+            normal_row(row, 0, noise.keys[1], quantiles, bits[:width], second)
+            for k in range(width):
+                total[k] += noise.electronic * second[k]
+        _digitise(total, chosen, counts[n])
+
+
+@numba.njit(cache=True)
+def _digitise(total, chosen, out):
+    """Fill `out` with the rounded and bounded counts of the chosen columns; `total` is overwritten."""
+    largest = np.float32(MAXIMUM_COUNTS)
+    for k in range(total.size):
+        total[k] = min(max(total[k] + np.float32(0.5), np.float32(0.0)), largest)
+    if chosen.size == total.size:  # all of them, in order
+        for k in range(total.size):
+            out[k] = np.uint16(np.int32(total[k]))
+    else:
+        for k in range(chosen.size):
+            out[k] = np.uint16(np.int32(total[chosen[k]]))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
-from xiqa.cdmam.grid import Pose, nominal_offset, nominal_pitch_mm, vertex
+from xiqa.cdmam.grid import Pose, bilinear, nominal_offset, nominal_pitch_mm, vertex
 
-_GRID_CLEARANCE_MM = 0.75  # half the widest grid line (0.8 mm), its blur and the registration error
-_DISC_CLEARANCE_MM = 0.35  # blur and registration error around a disc that the background fit leaves out
+GRID_CLEARANCE_MM = 0.75
+"""Half the widest grid line (0.8 mm), its blur and the registration error."""
+DISC_CLEARANCE_MM = 0.35
+"""Blur and registration error around a disc that the background fit leaves out."""
 _LEAST_PIXELS = 30
 _STEP_MM = 0.05
 
@@ -27,6 +30,24 @@ _SHIFT_SD_MM, _LINEAR_SD, _OFFSET_SD = 0.25, 0.003, 0.03
 _LEAST_DISCS, _MOST_STANDARD_ERROR_MM = 8, 0.15
 """Where fewer are located, or the fit leaves some disc's place less certain, the grid is the better guide."""
 _LEAST_LOCATION_SD_MM = 0.02
+_RIM_SD_MM = 0.4
+"""Standard error of a place times signal-to-noise ratio, of a disc of 1 mm: that of its blurred rim."""
+_ROBUST_ROUNDS, _ROBUST_SD = 10, 3.0
+"""Rounds of the robust fit, and the distance in standard errors from which on a place counts less and less."""
+
+_LEAST_FREE = 0.3
+"""Share of a disc that must lie clear of grid lines for its mean to be taken."""
+_LEAST_POSE_DIAMETER_MM, _LEAST_SIZE_DIAMETER_MM = 0.3, 0.4
+"""Discs from which on they take part in the choice of the pose, and in measuring the discs' size."""
+_BEYOND_CHANCE_SD = 6
+"""By how many standard deviations more discs than by chance must be where the corner table puts them."""
+_MOST_SNR = 40.0
+"""Signal-to-noise ratio beyond which thick discs weigh no more, so that a handful of them does not decide."""
+_SIZE_STEP = 0.02
+_SIZES = np.arange(0.90, 1.26, _SIZE_STEP)
+"""Sizes of discs that are tried, over their nominal size."""
+_MEDIAN_OF_NORMAL = 0.6745
+"""Median distance from the mean of a normal distribution in standard deviations."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -131,11 +152,11 @@ def cell_planes(image: np.ndarray, pose: Pose, pixel_mm: float, magnification: f
         NaN where there is no cell.
     """
     known = pose.phantom
-    radii = (known.diameters_mm * magnification / 2 + _DISC_CLEARANCE_MM) / pixel_mm
+    radii = (known.diameters_mm * magnification / 2 + DISC_CLEARANCE_MM) / pixel_mm
     places = np.ascontiguousarray(np.moveaxis(pose.places(offset), 0, 2)[known.present])
     sums = np.zeros((len(places), 10))
     rows = np.nonzero(known.present)[0]
-    clearance = _GRID_CLEARANCE_MM / pixel_mm
+    clearance = GRID_CLEARANCE_MM / pixel_mm
     _cell_sums(image, pose.centres[known.present], places, pose.frame[1], pose.frame[2], radii[rows], clearance, sums)
     enough = sums[:, 0] >= _LEAST_PIXELS
     matrices = sums[:, [[0, 1, 2], [1, 3, 4], [2, 4, 5]]]
@@ -207,25 +228,40 @@ def _four_sums(patch, template, gaps, side, top, left):
     return first, second, third, fourth
 
 
+class _Cells(NamedTuple):
+    """The cells of a pose, and what lies behind their discs.
+
+    Attributes:
+        present: (D, T) where there is a cell.
+        centres: (D, T, 2) in pixels.
+        planes: (D, T, 4) background about them, see `cell_planes`.
+        gradients: (2, 2) of both lattice coordinates by x and y.
+        limit: how far from a cell's centre, in either of them, grid lines begin, which take no part.
+    """
+
+    present: np.ndarray
+    centres: np.ndarray
+    planes: np.ndarray
+    gradients: np.ndarray
+    limit: float
+
+
 @numba.njit(cache=True, fastmath=True)
-def _means(
-    image, rows, present, places, step, templates, halves, gaps, reach, planes, centres, gradients, limit, found
-):
+def _means(image, rows, places, step, discs, reach, cells, found):
     """Means under a template at and around places, in an image resampled about each of them.
 
     Args:
         image: (h, w).
         rows: indices of the diameters that are asked for.
-        present: (D, T) where there is a cell.
         places: (n, D, T, 2) the places in pixels.
         step: step of the resampled grid in pixels.
-        templates, halves, gaps: of each size and diameter, see `_disc_templates`.
+        discs: templates, halves and gaps of each size and diameter, see `_disc_templates`.
         reach: how many steps around a place the template is moved to.
-        planes: (D, T, 4) background about `centres` (D, T, 2), see `cell_planes`.
-        gradients: (2, 2) of both lattice coordinates by x and y; where one of them is further than `limit` from the
-            cell's centre lies a grid line, which takes no part.
+        cells: `_Cells`.
         found: (sizes, n, D, T, 2 reach + 1, 2 reach + 1) is filled with the means above the background, [row, column].
     """
+    templates, halves, gaps = discs
+    present, centres, planes, gradients, limit = cells
     height, width = image.shape
     largest = templates.shape[-1] + 2 * reach
     patch, free = np.zeros((largest, largest + 3)), np.zeros((largest, largest + 3))
@@ -259,9 +295,7 @@ def _means(
                     for column in range(size):
                         left, u, dx = lefts[column], parts[column], moves[column]
                         right = left + np.uint32(1)
-                        value = (1 - v) * ((1 - u) * above[left] + u * above[right]) + v * (
-                            (1 - u) * below[left] + u * below[right]
-                        )
+                        value = bilinear(above[left], above[right], below[left], below[right], u, v)
                         along = abs(gradients[0, 0] * dx + gradients[0, 1] * dy)
                         across = abs(gradients[1, 0] * dx + gradients[1, 1] * dy)
                         inside = along < limit and across < limit
@@ -277,7 +311,9 @@ def _means(
                             totals = _four_sums(patch, *around)
                             weights = (1.0, 1.0, 1.0, 1.0) if clear else _four_sums(free, *around)
                             for k in range(min(4, 2 * reach + 1 - left)):
-                                found[s, n, i, t, top, left + k] = totals[k] / weights[k] if weights[k] > 0.3 else 0.0
+                                found[s, n, i, t, top, left + k] = (
+                                    totals[k] / weights[k] if weights[k] > _LEAST_FREE else 0.0
+                                )
 
 
 def means_near(
@@ -313,13 +349,14 @@ def means_near(
     found = np.zeros((len(sizes), *places.shape[:-1], 2 * reach + 1, 2 * reach + 1))
     gradients = np.linalg.inv(pose.frame[1:].T)
     pitch = 1 / math.sqrt(abs(np.linalg.det(gradients)))
-    limit = 0.5 - _GRID_CLEARANCE_MM / pixel_mm / pitch
+    limit = 0.5 - GRID_CLEARANCE_MM / pixel_mm / pitch
     radii = sizes[:, None] * known.diameters_mm / 2 / step_mm
     templates = _disc_templates(radii)
     rows = np.arange(len(known.diameters_mm)) if rows is None else rows
     step = step_mm / pixel_mm
     places = np.ascontiguousarray(places)
-    _means(image, rows, known.present, places, step, *templates, reach, planes, pose.centres, gradients, limit, found)
+    cells = _Cells(known.present, pose.centres, planes, gradients, limit)
+    _means(image, rows, places, step, templates, reach, cells, found)
     return found if np.ndim(magnification) else found[0]
 
 
@@ -398,7 +435,7 @@ def _fit(
     """
     known, used = pose.phantom, snr > 0
     # A disc is the better located the sharper its rim and the more it stands out (Cramér-Rao bound for a blurred rim).
-    spread = 0.4 * np.sqrt(known.diameters_mm)[:, None] / np.where(used, snr, np.inf)
+    spread = _RIM_SD_MM * np.sqrt(known.diameters_mm)[:, None] / np.where(used, snr, np.inf)
     weight = (pixel_mm / np.hypot(spread, _LEAST_LOCATION_SD_MM)[used]) ** 2
     middle = np.array([1.0, *known.middle])
     rows, columns = known.cell_places - middle[1:, None, None]
@@ -413,13 +450,13 @@ def _fit(
     start = np.array([*about_centre.T.ravel(), offset - nominal_offset(known)])
     target = moves[used] + design @ start
     robust = np.ones(len(weight))
-    for _ in range(10):
+    for _ in range(_ROBUST_ROUNDS):
         each = weight * robust
         weighted = (each[:, None, None] * design).reshape(-1, 7).T
         normal = weighted @ design.reshape(-1, 7) + expected
         solution = np.linalg.solve(normal, weighted @ target.ravel())
         square = ((target - design @ solution) ** 2).sum(axis=1)
-        robust = 1 / (1 + weight * square / 9)  # Cauchy: a false place hardly counts
+        robust = 1 / (1 + weight * square / _ROBUST_SD**2)  # Cauchy: a false place hardly counts
     about_centre = solution[:6].reshape(2, 3).T
     displaced = np.vstack([about_centre[0] - (middle[1:] @ about_centre[1:]), about_centre[1:]])
     residual = math.sqrt((each * square).sum() / each.sum() / 2)
@@ -449,7 +486,7 @@ def choose_pose(
     """
     known = poses[0].phantom
     magnification, start = pitch_mm / nominal_pitch_mm(known), nominal_offset(known)
-    used = known.present & (known.diameters_mm >= 0.3)[:, None]
+    used = known.present & (known.diameters_mm >= _LEAST_POSE_DIAMETER_MM)[:, None]
     n, rows = int(used.sum()), np.flatnonzero(used.any(axis=1))
     area_px = np.maximum(np.pi * (known.diameters_mm * magnification / 2 / pixel_mm) ** 2, 1.0)[:, None]
     scored = []
@@ -470,7 +507,7 @@ def choose_pose(
             hits = int((own > np.where(known.empty_corners, sign * signal[1:], -np.inf).max(axis=0))[used].sum())
             scored.append(((hits, -order, sign == line_sign), moved, sign))
     (hits, *_), pose, sign = max(scored, key=lambda entry: entry[0])
-    significant = hits > 0.25 * n + 6 * math.sqrt(n * 0.25 * 0.75)
+    significant = hits > n / 4 + _BEYOND_CHANCE_SD * math.sqrt(n * 3 / 16)  # one corner of four, by chance
     return (pose, sign, True) if significant else (poses[0], line_sign, False)
 
 
@@ -500,7 +537,7 @@ def settle_discs(image: np.ndarray, pose: Pose, pixel_mm: float, pitch_mm: float
 
     Each disc that stands out is located where its mean is strongest; one robust fit makes an affine displacement and
     the offset of them. Where few stand out the fit stays near the nominal places; where fewer than eight do, or the fit
-    is less certain than 0.15 mm, it keeps them.
+    is less certain than `_MOST_STANDARD_ERROR_MM`, it keeps them.
 
     Args:
         image: (h, w) float32 counts.
@@ -528,7 +565,7 @@ def settle_discs(image: np.ndarray, pose: Pose, pixel_mm: float, pitch_mm: float
         empty = means_near(*around, planes, places[1:], 0, _STEP_MM)[..., 0, 0]
         noise = np.array(
             [
-                np.median(np.abs(row[free])) / 0.6745
+                np.median(np.abs(row[free])) / _MEDIAN_OF_NORMAL
                 for row, free in zip(empty.transpose(1, 0, 2), known.empty_corners.transpose(1, 0, 2), strict=True)
             ]
         )
@@ -543,17 +580,15 @@ def settle_discs(image: np.ndarray, pose: Pose, pixel_mm: float, pitch_mm: float
         if standard_error * pixel_mm > _MOST_STANDARD_ERROR_MM:
             return nominal
 
-    # The size: mean × √area is the signal-to-noise ratio, largest where the template ends at the disc's half level. A
-    # cap keeps a handful of thick discs from deciding alone.
-    large = np.where((known.diameters_mm >= 0.4)[:, None], np.minimum(snr, 40.0), 0.0)
+    # The size: mean × √area is the signal-to-noise ratio, largest where the template ends at the disc's half level.
+    large = np.where((known.diameters_mm >= _LEAST_SIZE_DIAMETER_MM)[:, None], np.minimum(snr, _MOST_SNR), 0.0)
     if np.count_nonzero(large) >= _LEAST_DISCS:
         weight = np.divide(large, means.max(axis=(-1, -2)), out=np.zeros_like(large), where=large > 0)
         places = pose.places(offset)
         own = np.stack([places[0], np.take_along_axis(places, codes, axis=0)[0]])
         rows = np.flatnonzero(large.any(axis=(0, 2)))
-        sizes = np.arange(0.90, 1.26, 0.02)
-        signal = means_near(image, pose, pixel_mm, sizes, planes, own, 0, _STEP_MM, rows)[..., 0, 0]
-        ratio = sizes * sign * (weight * signal).sum(axis=(1, 2, 3))
+        signal = means_near(image, pose, pixel_mm, _SIZES, planes, own, 0, _STEP_MM, rows)[..., 0, 0]
+        ratio = _SIZES * sign * (weight * signal).sum(axis=(1, 2, 3))
         best = int(np.argmax(ratio))
-        magnification = float(sizes[best] + 0.02 * vertex(ratio, best))
+        magnification = float(_SIZES[best] + _SIZE_STEP * vertex(ratio, best))
     return Discs(pose, offset, magnification, located, residual, standard_error)

@@ -32,7 +32,7 @@ from xiqa.cdmam.projection import (
     rectangles_px,
     writing_rectangles,
 )
-from xiqa.cdmam.render import QUANTILES, render
+from xiqa.cdmam.render import QUANTILES, Background, Discs, Noise, render
 from xiqa.config import Detector, Exposure
 
 _LEAST_COVER = 1e-5
@@ -78,7 +78,8 @@ class _Plan:
     """What `render` needs besides rows and columns."""
 
     shape: tuple[int, int]
-    arguments: tuple
+    discs: Discs
+    background: Background
     noise: tuple
     keys: np.ndarray
     shift: list[int]
@@ -94,45 +95,27 @@ def _plan(exposure, detector, geometry, margin_mm, seed, index, discs) -> _Plan:
     if not discs:
         contrasts[:-1] = 0
     primary = beam.primary_counts(exposure, geometry)
-    spr = detector.scatter_to_primary
-    scatter = 1 - np.tensordot(contrasts, projected.scattered, axes=1)
     sparse = projected.row_start, projected.columns, projected.materials, projected.covers
-    arguments = (
-        shape,
-        margin - PAD + whole[0],
-        margin - PAD + whole[1],
+    material = Discs(*sparse, contrasts.astype(np.float32), margin - PAD + whole[0], margin - PAD + whole[1])
+    background = Background(
+        shape[0],
         primary,
         detector.heel,
-        contrasts.astype(np.float32),
-        spr,
-        sparse,
-        scatter,
+        detector.scatter_to_primary,
+        1 - np.tensordot(contrasts, projected.scattered, axes=1),
         projected.coarse_px,
         projected.coarse_origin,
     )
-    return _Plan(shape, arguments, noise_parameters(exposure, detector, geometry), keys, shift)
+    return _Plan(shape, material, background, noise_parameters(exposure, detector, geometry), keys, shift)
 
 
 def _run(plan: _Plan, detector: Detector, rows: np.ndarray, columns: np.ndarray, noisy: bool) -> np.ndarray:
     size = len(rows), len(columns)
     expected = np.empty((0, 0) if noisy else size, np.float32)
     counts = np.empty(size if noisy else (0, 0), np.uint16)
-    white, per_count, per_square, electronic = (np.float32(value) for value in plan.noise)
     taps = gaussian_taps(detector.noise_filter_px if noisy else 0).astype(np.float32)
-    render(
-        rows,
-        columns,
-        *plan.arguments,
-        taps,
-        white,
-        per_count,
-        per_square,
-        electronic,
-        plan.keys,
-        QUANTILES,
-        expected,
-        counts,
-    )
+    noise = Noise(taps, *map(np.float32, plan.noise), plan.keys)
+    render(rows, columns, plan.shape[1], plan.discs, plan.background, noise, QUANTILES, expected, counts)
     return counts if noisy else expected
 
 
@@ -376,18 +359,8 @@ def simulate_cell(
     materials = np.zeros(size * size, np.uint8)
     sparse = row_start, columns, materials, cover.astype(np.float32).ravel()
     primary = beam.primary_counts(exposure, geometry)
-    arguments = (
-        (size, size),
-        0,
-        0,
-        primary,
-        0.0,
-        contrast.astype(np.float32),
-        detector.scatter_to_primary,
-        sparse,
-        even,
-        1.0,
-        0.0,
-    )
-    plan = _Plan((size, size), arguments, noise_parameters(exposure, detector, geometry), keys, [0, 0])
+    material = Discs(*sparse, contrast.astype(np.float32), 0, 0)
+    background = Background(size, primary, 0.0, detector.scatter_to_primary, even, 1.0, 0.0)
+    noise = noise_parameters(exposure, detector, geometry)
+    plan = _Plan((size, size), material, background, noise, keys, [0, 0])
     return _run(plan, detector, *_all(plan), noisy=True)

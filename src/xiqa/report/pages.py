@@ -138,7 +138,9 @@ def wrapped(text: str, width: int = 120) -> str:
     Tables, fenced code and headings keep their lines, and so does a paragraph that is short enough already.
     """
     found: list[str] = []
-    for number, part in enumerate(re.split(r"(^```.*?^```[^\n]*$)", text, flags=re.MULTILINE | re.DOTALL)):
+    for number, part in enumerate(
+        re.split(r"(^[ \t]*(?:```|~~~).*?^[ \t]*(?:```|~~~)[^\n]*$)", text, flags=re.MULTILINE | re.DOTALL)
+    ):
         found.append(part if number % 2 else _PARAGRAPH.sub(lambda match: _wrapped_paragraph(match[0], width), part))
     return "".join(found)
 
