@@ -143,10 +143,10 @@ class Noise(NamedTuple):
     """
 
     taps: np.ndarray
-    white: float
-    per_count: float
-    per_square: float
-    electronic: float
+    white: np.float32
+    per_count: np.float32
+    per_square: np.float32
+    electronic: np.float32
     keys: np.ndarray
 
 

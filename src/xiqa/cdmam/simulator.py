@@ -114,7 +114,8 @@ def _run(plan: _Plan, detector: Detector, rows: np.ndarray, columns: np.ndarray,
     expected = np.empty((0, 0) if noisy else size, np.float32)
     counts = np.empty(size if noisy else (0, 0), np.uint16)
     taps = gaussian_taps(detector.noise_filter_px if noisy else 0).astype(np.float32)
-    noise = Noise(taps, *map(np.float32, plan.noise), plan.keys)
+    white, per_count, per_square, electronic = (np.float32(value) for value in plan.noise)
+    noise = Noise(taps, white, per_count, per_square, electronic, plan.keys)
     render(rows, columns, plan.shape[1], plan.discs, plan.background, noise, QUANTILES, expected, counts)
     return counts if noisy else expected
 
