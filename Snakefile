@@ -56,6 +56,7 @@ onstart:
     # each job that ever finished: half a core after some hundred jobs. Jobs on this machine need no limit.
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+        install_warm_start(jobs=len(workflow.dag))
     # Own images: what the study costs is said before its first job; `make plan STUDY=...` says it of any study.
     if OWN_IMAGES and not any(os.path.exists(f"{BENCHMARKS}/prepare/{name}.jsonl") for name in DATASETS):
         subprocess.run(

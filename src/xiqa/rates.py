@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from ast import literal_eval
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from textwrap import indent
 from typing import NamedTuple
 
 import numpy as np
@@ -56,15 +57,15 @@ PASS_S = 0.02
 EXAMPLES, EXPLAINED, COSTLY = 6, 8, 2
 """Images that are read of each set, explained by methods of few passes, and by costly ones."""
 
-START = """
-import numpy, pandas, torch, matplotlib.figure
+LOAD = "import matplotlib.figure, numpy, os, pandas, resource, torch"
+DRAW = """
 figure = matplotlib.figure.Figure(figsize=(7.2, 4), layout="constrained")
 for axes in figure.subplots(2, 4).flat:
     axes.plot([0, 1], [0, 1], label="a line")
     axes.legend()
 figure.savefig("figure.png", dpi=200)
 """
-"""What nearly every job does: it loads the libraries, and many draw."""
+"""What nearly every job does: it has the libraries loaded, and many draw."""
 
 
 class Examples(NamedTuple):
@@ -103,15 +104,19 @@ class Rates:
 
     @cached_property
     def start_s(self) -> float:
-        """Processor seconds of a job that does nothing but start and draw, the smaller of two."""
+        """Processor seconds of a job that does nothing but start and draw, the smaller of two.
+
+        With one thread, on Linux, jobs are copies of a process that has loaded the libraries (workflow/warm_start.py).
+        """
         self.told("starts of jobs")
+        warm = self.config.compute.threads == 1 and sys.platform == "linux"
+        copied = f"{LOAD}\nif os.fork():\n    print(os.wait3(0)[2][:2])\nelse:\n" + indent(DRAW, "    ")
+        whole = f"{LOAD}\n{DRAW}\nprint(resource.getrusage(resource.RUSAGE_SELF)[:2])"
         with tempfile.TemporaryDirectory() as folder:
-            each = []
-            for _ in range(2):
-                before = resource.getrusage(resource.RUSAGE_CHILDREN)
-                subprocess.run([sys.executable, "-c", START], cwd=folder, check=True)
-                after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                each.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+            each = [
+                sum(literal_eval(subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True)))
+                for code in 2 * [copied if warm else whole]
+            ]
         return min(each)
 
     def _seconds(self, run: Callable[[], object], warm: bool = True) -> float:

@@ -4,7 +4,7 @@ import sys
 from importlib.util import find_spec
 
 PROJECT = workflow.basedir
-sys.path.insert(0, f"{PROJECT}/src")
+sys.path[:0] = [f"{PROJECT}/src", f"{PROJECT}/workflow"]
 
 from xiqa.config import load_config, own_images_alone
 from xiqa.registry import (
@@ -21,6 +21,7 @@ from xiqa.registry import (
     scores,
 )
 from xiqa.provenance import code_digest, remember
+from warm_start import install as install_warm_start
 
 OWN_IMAGES = own_images_alone(config)
 if OWN_IMAGES:
