@@ -58,8 +58,35 @@ rule score_concepts:
         "../scripts/concepts/score_concepts.py"
 
 
+rule score_bottleneck:
+    input:
+        images=f"{DESIGNED}/images.npy",
+        table=f"{DESIGNED}/table.parquet",
+        weights=lambda wildcards: weights_of_first(wildcards.dataset),
+    output:
+        scores=f"{DATASET}/tables/bottleneck_scores.csv",
+        curves=f"{DATASET}/tables/bottleneck_curves.csv",
+    log:
+        f"{LOGS}/score_bottleneck/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score_bottleneck/{{dataset}}.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("concepts/score_bottleneck.py"),
+        network=lambda wildcards: first_network(wildcards.dataset),
+        seed=study.seed,
+    script:
+        "../scripts/concepts/score_bottleneck.py"
+
+
 rule report_concepts:
     input:
+        bottleneck_scores=f"{DATASET}/tables/bottleneck_scores.csv",
+        bottleneck_curves=f"{DATASET}/tables/bottleneck_curves.csv",
         effects=f"{DATASET}/tables/concept_effects.csv",
         agreement=f"{DATASET}/tables/concept_agreement.csv",
         ladders=f"{DATASET}/tables/concept_ladders.csv",

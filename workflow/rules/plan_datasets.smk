@@ -322,8 +322,15 @@ def upsampled_maps(dataset):
 # Concepts: asked of the trained network and its random states, of the first seed.
 CONCEPT_SETS = [name for name, dataset in DATASETS.items() if dataset.concepts]
 DESIGNED = f"{DATASET}/concepts/designed"
-CONCEPT_TABLES = ("measure_correlations", "concept_effects", "concept_agreement", "concept_ladders")
-CONCEPT_FIGURES = ("concept_effects", "concept_ladders")
+CONCEPT_TABLES = (
+    "measure_correlations",
+    "concept_effects",
+    "concept_agreement",
+    "concept_ladders",
+    "bottleneck_scores",
+    "bottleneck_curves",
+)
+CONCEPT_FIGURES = ("concept_effects", "concept_ladders", "bottleneck_curves")
 DESIGN_CODE = {
     name: code(
         "concepts/design_set.py",

@@ -40,6 +40,12 @@ NOISES: dict[str, tuple[str, float, int]] = {
 }
 """Format -> degradation that adds noise as its scanner does, largest noise, and its power that is the strength."""
 FACTORS = ("severity", "noise", "blur")
+BOTTLENECK_CONCEPTS = {
+    "noise and blur": ("noise", "blur"),
+    "noise alone": ("noise",),
+    "severity and class (control)": ("severity", "label_name"),
+}
+"""Concepts that determine which images are acceptable, some of these, and others that say nothing of it."""
 
 
 def redrawn(
@@ -120,7 +126,7 @@ def design(
     Returns:
         Images (n, size, size) float32 within 0-1, masks (n, size, size) bool, and a row for each image: image,
         patient, label, label_name, part ("train", "test" or "ladder"), ladder (its number, else -1), severity, noise,
-        blur, spacing.
+        blur, acceptable (noise and blur, each over its largest, add up to less than 1: half of the images), spacing.
 
     Raises:
         ValueError: real images, which can be degraded but not rendered; too few images in a part.
@@ -160,6 +166,7 @@ def design(
             blurred, _ = DEGRADATIONS["blur"](pixels[number], row.blur, own)
             noisy, _ = DEGRADATIONS[name](np.clip(blurred, 0, 1), row.noise**power, own)
             pixels[number] = np.clip(noisy, 0, 1)
+    made["acceptable"] = made["noise"] / most + made["blur"] / MOST_BLUR_PX < 1
     columns = [
         "image",
         "patient",
@@ -168,6 +175,7 @@ def design(
         "part",
         "ladder",
         *FACTORS,
+        "acceptable",
         "spacing_row_mm",
         "spacing_column_mm",
         "data",

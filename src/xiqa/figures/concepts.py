@@ -85,3 +85,47 @@ def plot_ladders(ladders: pd.DataFrame, data: str = "simulated") -> Figure:
     figure.legend(handles, labels, loc="outside upper center", ncols=max(1, min(4, len(labels))))
     style.note_data(figure, data)
     return figure
+
+
+@style.styled
+def plot_bottleneck_curves(curves: pd.DataFrame, scores: pd.DataFrame, data: str = "simulated") -> Figure:
+    """Accuracy of concept bottlenecks against the number of concepts that were set right, in random orders.
+
+    Args:
+        curves: rows of bottleneck_curves.csv of one network.
+        scores: rows of bottleneck_scores.csv of the same.
+        data: `simulated`.
+    """
+    sets = list(dict.fromkeys(curves["concepts"]))
+    figure = style.new_figure(style.DOUBLE_COLUMN, 2.9)
+    panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, sets, strict=True):
+        rows = curves[(curves["concepts"] == name) & (curves["order"] == "random")]
+        for number, ((kind, weight), curve) in enumerate(
+            rows.groupby(["bottleneck", "joint_weight"], sort=False, dropna=False)
+        ):
+            label = f"joint, weight {weight:g}" if kind == "joint" else kind
+            look = {"color": style.CYCLE[number % len(style.CYCLE)], "marker": "osD^vX"[number % 6]}
+            shift = 0.03 * (number - 2.5)
+            error = [curve["accuracy"] - curve["ci_low"], curve["ci_high"] - curve["accuracy"]]
+            axes.errorbar(
+                curve["corrected"] + shift,
+                curve["accuracy"],
+                yerr=error,
+                label=label,
+                linewidth=1,
+                elinewidth=0.6,
+                **look,
+            )
+        for kind, look in (("black box", "--"), ("majority", ":")):
+            value = scores[(scores["concepts"] == name) & (scores["bottleneck"] == kind)]["accuracy"].iloc[0]
+            axes.axhline(value, color=style.GREY, linestyle=look, linewidth=0.9, label=kind, zorder=0)
+        axes.set_title(name)
+        axes.set_xlabel("concepts corrected")
+        axes.set_xticks(sorted(set(rows["corrected"])))
+        axes.grid(True, axis="y", **GRID)
+    panels[0].set_ylabel("accuracy, with 95 % intervals")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    style.note_data(figure, data)
+    return figure

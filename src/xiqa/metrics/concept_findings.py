@@ -13,6 +13,8 @@ NAMES = {
 }
 LEAST_R, MOST_RANDOM = 0.9, 0.2
 """Expectations that were fixed beforehand: correlation with the true effects, and effects in a random network in SD."""
+MOST_BELOW, LEAST_CORRECTED = 0.05, 0.95
+"""Of bottlenecks whose concepts are complete: how far they may stay below the black box, and what they must reach."""
 
 
 def concept_name(concept: str) -> str:
@@ -88,6 +90,52 @@ def describe_concepts(effects: pd.DataFrame, agreement: pd.DataFrame, correlatio
         words = ", ".join(f"{MEASURES[row.measure].label} ({row.because})" for row in dropped.itertuples())
         findings.append(("Measures that say the same again", f"Left out by rank correlation: {words}."))
     return findings
+
+
+def describe_bottlenecks(scores: pd.DataFrame) -> list[tuple[str, str | pd.DataFrame]]:
+    """What bottlenecks of concepts reach and what leaks past them; rows of bottleneck_scores.csv of one network."""
+    findings: list[tuple[str, str | pd.DataFrame]] = []
+    complete, _, control = (part for _, part in scores.groupby("concepts", sort=False))
+    of = {name: part.set_index("bottleneck") for name, part in (("complete", complete), ("control", control))}
+    question = "Can the network decide by named concepts alone?"
+    own, black = of["complete"].loc["sequential"], of["complete"].loc["black box"]
+    below = black.accuracy - own.accuracy
+    findings.append(
+        (question, f"Through noise and blur alone, {_share(own.accuracy)} of images are decided rightly, by the same "
+         f"features without concepts {_share(black.accuracy)}: {_met(below <= MOST_BELOW)}, which was at most "
+         f"{100 * MOST_BELOW:.0f} points below.")
+    )  # fmt: skip
+    findings.append(
+        (question, f"With both concepts set right by hand it is {_share(own.all_corrected)}; expected were "
+         f"{_share(LEAST_CORRECTED)} or more: {'met' if own.all_corrected >= LEAST_CORRECTED else 'missed'}.")
+    )  # fmt: skip
+    question = "Does anything leak past the names of the concepts?"
+    most = of["control"].loc["majority"].accuracy
+    lightest = control[control["bottleneck"] == "joint"].sort_values("joint_weight").iloc[0]
+    findings.append(
+        (question, f"Severity and class say nothing of the decision, and yet a joint bottleneck of them (weight "
+         f"{lightest.joint_weight:g}) is right in {_share(lightest.accuracy)}, where the majority is "
+         f"{_share(most)}: " + ("its concepts carry more than their names." if lightest.ci_low > most else
+                                "no leak was shown."))
+    )  # fmt: skip
+    kept = of["control"].loc["sequential"]
+    findings.append(
+        (question, f"The sequential bottleneck of them is right in {_share(kept.accuracy)}: "
+         + ("it leaks, too." if kept.ci_low > most else "none that could be told from the majority."))
+    )  # fmt: skip
+    side = of["complete"].loc["side channel"]
+    findings.append(
+        (question, f"A side channel beside noise and blur is right in {_share(side.accuracy)}, and in "
+         f"{_share(side.deleted)} with both concepts deleted: what it decides is not told by them.")
+    )  # fmt: skip
+    columns = ["concepts", "bottleneck", "joint_weight", "accuracy", "ci_low", "ci_high", "concept_r_squared",
+               "over_true", "all_corrected", "deleted"]  # fmt: skip
+    findings.append(("Bottlenecks", scores[columns].round(3)))
+    return findings
+
+
+def _met(kept: bool) -> str:
+    return "as expected" if kept else "not as expected"
 
 
 def _agreement(row: pd.Series) -> str:

@@ -1,9 +1,9 @@
 """Draw the effects of concepts beside the truth, and say in sentences what they show."""
 
-from xiqa.figures.concepts import plot_concept_effects, plot_ladders
+from xiqa.figures.concepts import plot_bottleneck_curves, plot_concept_effects, plot_ladders
 from xiqa.files import read_table, write_figure
 from xiqa.logs import log_to
-from xiqa.metrics.concept_findings import describe_concepts
+from xiqa.metrics.concept_findings import describe_bottlenecks, describe_concepts
 from xiqa.report.pages import write_findings
 
 
@@ -16,7 +16,10 @@ def report(dataset: str, paths: dict[str, str], written: dict[str, str]) -> None
     }
     write_figure(written["concept_effects"], plot_concept_effects(of_first["effects"], data))
     write_figure(written["concept_ladders"], plot_ladders(of_first["ladders"], data))
+    curves, scores = tables["bottleneck_curves"], tables["bottleneck_scores"]
+    write_figure(written["bottleneck_curves"], plot_bottleneck_curves(curves, scores, data))
     findings = describe_concepts(tables["effects"], tables["agreement"], tables["correlations"])
+    findings += describe_bottlenecks(scores)
     write_findings(
         f"Which concepts the networks follow: {dataset} ({data} images)", findings, written["page"],
         written["findings"], picture=written["concept_effects"],
