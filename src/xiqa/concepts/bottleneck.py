@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from scipy.optimize import minimize
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from xiqa.metrics.statistics import interval
 from xiqa.seeds import stream_seed
@@ -128,15 +130,15 @@ def _descend(parameters: Sequence[nn.Parameter], loss: Callable[[], Tensor]) -> 
     """Make a loss over all images small, with a penalty on the weights that it depends on."""
     gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
     reached = [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
-    optimiser = torch.optim.LBFGS(reached, max_iter=_STEPS, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
+    def value_and_gradient(vector: np.ndarray) -> tuple[float, np.ndarray]:
+        vector_to_parameters(torch.from_numpy(vector), reached)
         value = loss() + _DECAY * torch.stack([(p**2).sum() for p in reached if p.ndim > 1]).sum()
-        value.backward()
-        return value
+        return value.item(), parameters_to_vector(torch.autograd.grad(value, reached)).numpy()
 
-    optimiser.step(closure)
+    start = parameters_to_vector(reached).detach().numpy()
+    found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
+    vector_to_parameters(torch.from_numpy(found.x), reached)
 
 
 def _estimates(raw: Tensor, binary: np.ndarray) -> Tensor:
@@ -211,8 +213,8 @@ def intervention_curve(
     """
     q, estimated = test.c.shape[1], bottleneck.estimate(test.x)
     rng = np.random.default_rng(stream_seed(seed, "orders of correction"))
-    orders: dict[str, list[Sequence[int]]] = {
-        "random": [rng.permutation(q) for _ in range(ORDERS)],
+    orders: dict[str, list[list[int]]] = {
+        "random": [rng.permutation(q).tolist() for _ in range(ORDERS)],
         "greedy": [greedy_order(bottleneck, train)],
     }
     rows = []
