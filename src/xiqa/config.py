@@ -311,6 +311,15 @@ class Checks(Section):
     rotation: bool = Field(True, description="explain an image rotated by 90° (figure 7)")
 
 
+class CurveConcepts(Section):
+    """Whether the predicted curve follows noise, exposure, tube voltage and blur as it should."""
+
+    images: int = Field(
+        300, ge=40, description="sampled images, their factors drawn independently within the training settings"
+    )
+    permutations: int = Field(999, ge=0, description="permutations of each factor")
+
+
 class Cdmam(Section):
     """The chain of Amanova 2022."""
 
@@ -344,6 +353,11 @@ class Cdmam(Section):
     explain: Explain
     upsampling: Upsampling = Upsampling()
     checks: Checks = Checks()
+    concepts: CurveConcepts | None = Field(
+        None,
+        description="which properties of the exposure the curve follows, beside the physics; nothing: not asked. "
+        "Settings with `published` noise and one beam only",
+    )
 
     @field_validator("scenarios", mode="before")
     @classmethod

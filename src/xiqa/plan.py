@@ -114,6 +114,8 @@ def cdmam_work(config: Config, recordings: int = 0) -> list[Work]:
     # come once.
     small = 2 * maps + 3 * upsampled + 2 * cdmam.checks.rotation + 9
     pages = Work("CDMAM", "predictions, checks, tables, figures", small)
+    if cdmam.concepts:
+        found.append(Work("CDMAM", "concepts", 1, cdmam.concepts.images, "sampled images", ("sample",)))
     return [*found, pages]
 
 
@@ -185,7 +187,7 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
     found += _upsampling(config, name)
     if (asked := dataset.concepts) is not None:
         rendered = asked.train_images + asked.test_images + len(LADDER) * asked.ladders
-        found.append(Work("images", "concepts", 3, rendered, "images", ("write_twin", name)))
+        found.append(Work("images", "concepts", 4, rendered, "images", ("write_twin", name)))
     seeds, architectures = len(dataset.seeds), len(dataset.networks)
     if dataset.task == "regression":
         # Splits, drawing, predictions, scores, report; choice of images, checks, shares, mean of the members.

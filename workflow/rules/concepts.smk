@@ -135,3 +135,30 @@ rule nearest_cases:
         neighbours=lambda wildcards: DATASETS[wildcards.dataset].nearest_cases,
     script:
         "../scripts/concepts/nearest_cases.py"
+
+
+# The curve of the ensemble: does it follow noise, exposure, tube voltage and blur as the physics does?
+rule score_curve_concepts:
+    input:
+        MODELS,
+    output:
+        effects=f"{CDMAM}/tables/concept_effects.csv",
+        agreement=f"{CDMAM}/tables/concept_agreement.csv",
+        figure=report(f"{FIGURES}/curve_concepts.png", caption="../report/curve_concepts.rst", category="CDMAM"),
+        findings=f"{CDMAM}/concepts.md",
+        page=report(f"{CDMAM}/concepts.html", caption="../report/findings.rst", category="0 Findings"),
+    log:
+        f"{LOGS}/score_curve_concepts.log",
+    benchmark:
+        f"{BENCHMARKS}/score_curve_concepts.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("concepts/score_curve_concepts.py"),
+        design=curve_design(),
+        permutations=cdmam.concepts.permutations if cdmam.concepts else 0,
+    script:
+        "../scripts/concepts/score_curve_concepts.py"

@@ -155,6 +155,18 @@ def original_params(wildcards):
     return {**simulation(group), "margin_mm": row["margin_mm"], "index": int(number), "rotated": bool(rotated)}
 
 
+def curve_design():
+    """Everything that determines the images on which the concepts of the curve are asked for."""
+    return {
+        "exposures": [plain(s) for s in cdmam.training_settings],
+        "detector": plain(cdmam.detector),
+        "geometry": cdmam.geometry,
+        "human": cdmam.readout.human,
+        "images": cdmam.concepts.images if cdmam.concepts else 0,
+        "seed": study.seed,
+    }
+
+
 FIGURES = f"{CDMAM}/figures"
 IMAGE_FIGURES = {
     "sampled": f"{FIGURES}/figure_01_sampled_images.png",
@@ -188,6 +200,7 @@ CDMAM_FIGURES = [
     *MAP_FIGURES.values(),
     *UPSAMPLED_FIGURES,
     *CHECK_FIGURES.values(),
+    *([f"{FIGURES}/curve_concepts.png"] if cdmam.concepts else []),
 ]
 CDMAM_TABLES = expand(
     f"{CDMAM}/tables/{{table}}.csv",
@@ -207,6 +220,7 @@ CDMAM_TABLES = expand(
         "upsampling",
         "upsampling_designs",
         *(["omig_parameters"] if "omig" in EXPLAIN.methods else []),
+        *(["concept_effects", "concept_agreement"] if cdmam.concepts else []),
     ],
 )
 

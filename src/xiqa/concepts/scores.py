@@ -114,7 +114,7 @@ def concept_agreement(found: pd.DataFrame) -> pd.DataFrame:
         A row for each network, layer and estimate: beyond, sign_right, r, slope (NaN for TCAV, which has no unit), and
         largest_over_sd, the largest estimate over the output's standard deviation.
     """
-    networks = [name for name in ("architecture", "weights", "seed") if name in found]
+    networks = [name for name in ("architecture", "weights", "seed", "member") if name in found]
     rows = []
     for names, part in found.groupby([*networks, "layer"], sort=False):
         for estimate, column in ESTIMATES.items():

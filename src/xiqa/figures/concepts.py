@@ -56,6 +56,44 @@ def plot_concept_effects(effects: pd.DataFrame, data: str = "simulated") -> Figu
 
 
 @style.styled
+def plot_curve_concepts(effects: pd.DataFrame, data: str = "simulated") -> Figure:
+    """Effects of the exposure's properties on the predicted midpoint, beside the network's own slope and the physics.
+
+    Args:
+        effects: rows of the phantom's concept_effects.csv: weights, member, concept, layer, effect, true_effect,
+            true_se, physics_effect, in µm per standard deviation.
+        data: `simulated`.
+    """
+    layer = chosen_layer(effects)
+    shown = effects[(effects["layer"] == layer) & (effects["weights"] == "trained")]
+    concepts = list(dict.fromkeys(shown["concept"]))
+    figure = style.new_figure(style.DOUBLE_COLUMN, 0.5 * len(concepts) + 1.3)
+    axes = figure.subplots()
+    for place, concept in enumerate(concepts):
+        rows = shown[shown["concept"] == concept]
+        first = place == 0
+        axes.barh(place, rows["effect"].mean(), height=0.45, color=style.BLUE,
+                  label="effect along the concept, mean of the members" if first else None)  # fmt: skip
+        axes.plot(rows["effect"], [place] * len(rows), "|", color=style.SKY, markersize=9,
+                  label="single members" if first else None)  # fmt: skip
+        axes.errorbar(
+            rows["true_effect"].mean(), place - 0.12, xerr=2 * rows["true_se"].mean(), fmt="D", color=style.BLACK,
+            markerfacecolor="white", markersize=4, linewidth=0.8,
+            label="slope of the prediction, ± 2 standard errors" if first else None,
+        )  # fmt: skip
+        axes.plot(rows["physics_effect"].iloc[0], place + 0.12, "s", color=style.VERMILION, markersize=4.5,
+                  label="slope of the true curve" if first else None)  # fmt: skip
+    axes.axvline(0, color=style.BLACK, linewidth=0.6)
+    axes.set_yticks(range(len(concepts)), [concept_name(concept) for concept in concepts])
+    axes.set_ylim(len(concepts) - 0.5, -0.5)
+    axes.set_xlabel("change of the curve's midpoint in µm per standard deviation of the property")
+    axes.grid(True, axis="x", **GRID)
+    figure.legend(loc="outside upper center", ncols=2)
+    style.note_data(figure, data)
+    return figure
+
+
+@style.styled
 def plot_ladders(ladders: pd.DataFrame, data: str = "simulated") -> Figure:
     """The logit of an image's class along severities at which it was rendered, all else the same.
 

@@ -10,6 +10,10 @@ NAMES = {
     "severity": "severity of what decides the class",
     "noise": "noise that was added",
     "blur": "blur that was added",
+    "noise_level": "noise level",
+    "exposure_mas": "exposure in mAs",
+    "tube_voltage_kv": "tube voltage",
+    "blur_px": "blur of the detector",
 }
 LEAST_R, MOST_RANDOM = 0.9, 0.2
 """Expectations that were fixed beforehand: correlation with the true effects, and effects in a random network in SD."""
@@ -89,6 +93,33 @@ def describe_concepts(effects: pd.DataFrame, agreement: pd.DataFrame, correlatio
     if len(dropped):
         words = ", ".join(f"{MEASURES[row.measure].label} ({row.because})" for row in dropped.itertuples())
         findings.append(("Measures that say the same again", f"Left out by rank correlation: {words}."))
+    return findings
+
+
+def describe_curve_concepts(effects: pd.DataFrame, agreement: pd.DataFrame) -> list[tuple[str, str | pd.DataFrame]]:
+    """What the curve of an ensemble follows; rows of concept_effects.csv and concept_agreement.csv of the phantom."""
+    layer = chosen_layer(effects)
+    trained = effects[(effects["weights"] == "trained") & (effects["layer"] == layer)]
+    findings: list[tuple[str, str | pd.DataFrame]] = []
+    question = "Does the predicted curve follow the physics?"
+    for concept, rows in trained.groupby("concept", sort=False):
+        network, physics = rows["true_effect"].mean(), rows["physics_effect"].iloc[0]
+        clear = (rows["true_effect"].abs() > 2 * rows["true_se"]).all()
+        words = "in the direction of the physics" if network * physics > 0 else "against the physics"
+        findings.append(
+            (question, f"One standard deviation of {concept_name(str(concept))} changes the midpoint that the ensemble "
+             f"predicts by {network:+.3f} µm, {words} ({physics:+.3f} µm)"
+             + ("." if clear else "; not all members tell it from 0."))
+        )  # fmt: skip
+    question = "Are the estimates from inside the networks true?"
+    at = agreement[(agreement["layer"] == layer) & (agreement["weights"] == "trained")]
+    for estimate, rows in at.groupby("estimate", sort=False):
+        findings.append(
+            (question, f"At {layer}, {estimate} has the sign of the network's own slope in "
+             f"{_share(rows['sign_right'].mean())} of the clear effects (mean of {len(rows)} members).")
+        )  # fmt: skip
+    columns = ["member", "concept", "effect", "p_holm", "true_effect", "true_se", "physics_effect", "r_squared", "tcav"]
+    findings.append((f"Effects at {layer}, in µm of the midpoint per standard deviation", trained[columns].round(4)))
     return findings
 
 
