@@ -36,19 +36,19 @@ test: lint
 test-all: lint
 	$(TESTS) --hypothesis-profile=explore
 
-lint: .venv/installed
+lint: .venv/tools
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target types style
 
-types: .venv/installed
+types: .venv/tools
 	mypy src
 
-style: .venv/installed
+style: .venv/tools
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
 
-format: .venv/installed
+format: .venv/tools
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow/rules
@@ -62,16 +62,16 @@ report: .venv/installed
 	snakemake --report results/report.html
 
 # Pages to read in a browser: build/docs/index.html. A link that leads nowhere stops it (with --quiet, it would not).
-docs: .venv/installed
+docs: .venv/tools
 	python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement envs/docs.txt
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 	@echo "Open build/docs/index.html"
 
 # Run the notebooks again, each in an empty folder, and keep what they show.
-tutorials: .venv/installed
+tutorials: .venv/tools
 	python docs/notebooks.py
 
-bench: .venv/installed
+bench: .venv/tools
 	python tests/benchmarks/gradient_speed.py
 	python tests/benchmarks/fuzz_readers.py
 	python tests/benchmarks/simulator_speed.py
@@ -84,7 +84,7 @@ bench: .venv/installed
 	python tests/benchmarks/fidelity_speed.py --precision bf16
 	python tests/benchmarks/interval_coverage.py
 
-schema: .venv/installed
+schema: .venv/tools
 	python -c "from xiqa.config import write_documents; write_documents('.')"
 	python -c "from xiqa.qc.record import write_documents; write_documents('.')"
 	python -m xiqa.report formats >docs/reference/formats.md
@@ -97,4 +97,9 @@ schema: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@echo "Compiling the loops of xiqa, once: a minute."
 	$(BIN)/python -m xiqa.compile
+	touch $@
+
+# What tests, lint and tutorials need, and no user.
+.venv/tools: requirements-dev.lock .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-dev.lock
 	touch $@

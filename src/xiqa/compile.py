@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from multiprocessing import get_context
 
 import numpy as np
@@ -15,10 +16,6 @@ from xiqa.cdmam.phantom import geometry_of
 from xiqa.cdmam.reader import read_image
 from xiqa.cdmam.simulator import simulate
 from xiqa.config import Detector, Exposure, Network
-from xiqa.models.cdc_net import CDCNet
-from xiqa.models.ensemble import Ensemble
-from xiqa.models.midpoint import MidpointGradient, why_no_kernels
-from xiqa.segmentation import regions, segment
 
 _SIDE = 40
 """Height and width in pixels of the images of networks and segmentation: the loops do not depend on it."""
@@ -37,6 +34,10 @@ def _phantom_images() -> None:
 
 def _gradient() -> None:
     """The gradient of a regression network; where its kernels cannot be used, torch takes their place."""
+    from xiqa.models.cdc_net import CDCNet
+    from xiqa.models.ensemble import Ensemble
+    from xiqa.models.midpoint import MidpointGradient, why_no_kernels
+
     if reason := why_no_kernels():
         print(f"The gradient of regression networks is left to torch: {reason}.", flush=True)
         return
@@ -46,6 +47,8 @@ def _gradient() -> None:
 
 def _segmentation() -> None:
     """Regions of an image."""
+    from xiqa.segmentation import regions, segment
+
     image = np.random.default_rng(0).random((1, _SIDE, _SIDE))
     regions(image[0], segment(image))
 
@@ -58,9 +61,10 @@ STEPS: dict[str, Callable[[], None]] = {
 
 
 def main() -> None:
-    """Run every loop once, the parts beside each other, and say how long each took."""
+    """Run every loop once that this installation has, side by side, and say how long each took."""
+    steps = list(STEPS) if find_spec("torch") else list(STEPS)[:1]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for text in pool.map(_timed, STEPS):
+        for text in pool.map(_timed, steps):
             print(text, flush=True)
 
 

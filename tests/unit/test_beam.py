@@ -42,6 +42,17 @@ def test_gold_contrast_of_other_beams(anode, filter_material, tube_voltage_kv, p
     assert found == pytest.approx(percent, rel=0.02)
 
 
+def test_the_table_of_attenuation_is_what_xraylib_says_to_the_last_bit():
+    from xiqa.cdmam.tables.build_attenuation import ENERGIES_KEV, columns
+
+    built = columns()
+    for material in ("PMMA", "Air", "CsI", "Be", "Al", "Se", "Mo", "Rh", "Ag", "W", "Au"):
+        density, *mass = built[material]
+        assert (attenuation_per_mm(material, ENERGIES_KEV) == np.array(mass) * density / 10).all()
+    with pytest.raises(ValueError, match=r"found 17\.1 keV, expected a multiple of 0\.25 keV from 1 to 40 keV"):
+        attenuation_per_mm("Au", np.array([17.1]))
+
+
 def test_attenuation_of_gold_aluminium_and_pmma():
     energies = np.array([15.0, 17.5, 18.0, 19.0, 20.0, 22.0, 25.0])
     per_um = [0.316, 0.2135, 0.199, 0.173, 0.152, 0.119, 0.085]

@@ -5,7 +5,7 @@ import ast
 import pytest
 
 FLOORS = (
-    {"arrays", "files", "logs", "provenance", "seeds", "segmentation"},
+    {"arrays", "extras", "files", "logs", "provenance", "seeds", "segmentation"},
     {"config", "names", "registry"},
     {"datasets"},
     {"cdmam", "models"},

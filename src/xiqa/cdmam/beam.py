@@ -7,7 +7,6 @@ from functools import lru_cache
 from importlib.resources import files
 
 import numpy as np
-import xraylib
 from numpy.typing import ArrayLike
 
 from xiqa.cdmam.phantom import GEOMETRIES, Geometry
@@ -18,11 +17,6 @@ TABLE_DISTANCE_MM = 700.0
 
 _FILTER_MM = {"Mo": 0.030, "Rh": 0.025, "Ag": 0.050, "Al": 0.700}
 _TUNGSTEN_FILTER_MM = {"Rh": 0.050}
-_NIST_NAMES = {
-    "PMMA": "Polymethyl Methacralate (Lucite, Perspex)",
-    "Air": "Air, Dry (near sea level)",
-    "CsI": "Cesium Iodide",
-}
 _KERMA_UGY_CM2_PER_KEV_CM2_G = 1.602176634e-16 * 1e3 * 1e6
 
 REFERENCE = Exposure(tube_voltage_kv=25, exposure_mas=110, noise_level=18.91)
@@ -42,39 +36,41 @@ def filter_thickness_mm(anode: str, filter_material: str) -> float:
     return _FILTER_MM[filter_material]
 
 
-@lru_cache(maxsize=64)
-def _attenuation(material: str, energies_kev: tuple[float, ...]) -> np.ndarray:
-    if material in _NIST_NAMES:
-        compound = xraylib.GetCompoundDataNISTByName(_NIST_NAMES[material])
-        density = compound["density"]
-        mass = [xraylib.CS_Total_CP(_NIST_NAMES[material], energy) for energy in energies_kev]
-    else:
-        number = xraylib.SymbolToAtomicNumber(material)
-        density = xraylib.ElementDensity(number)
-        mass = [xraylib.CS_Total(number, energy) for energy in energies_kev]
-    attenuation = np.array(mass) * density / 10
-    attenuation.setflags(write=False)
-    return attenuation
+@lru_cache(maxsize=1)
+def _coefficients() -> tuple[dict[float, int], dict[str, np.ndarray]]:
+    """Row of each energy in keV; densities in g/cm³ (row 0) and mass attenuation coefficients in cm²/g of materials."""
+    with (files("xiqa.cdmam") / "tables" / "attenuation.csv").open(encoding="utf-8") as lines:
+        names, *rows = csv.reader(lines)
+    columns = dict(zip(names, np.array(rows, dtype=float).T, strict=True))
+    return {float(energy): row for row, energy in enumerate(columns.pop("energy_kev"))}, columns
+
+
+def _mass_attenuation(material: str, energies_kev: np.ndarray) -> np.ndarray:
+    """(n,) in cm²/g of a column of the table."""
+    row_of, columns = _coefficients()
+    if unknown := [float(energy) for energy in energies_kev if float(energy) not in row_of]:
+        raise ValueError(f"found {unknown[0]:g} keV, expected a multiple of 0.25 keV from 1 to 40 keV")
+    return columns[material][[row_of[float(energy)] for energy in energies_kev]]
 
 
 def attenuation_per_mm(material: str, energies_kev: np.ndarray) -> np.ndarray:
-    """Linear attenuation coefficient with coherent scattering, from xraylib.
+    """Linear attenuation coefficient with coherent scattering, from xraylib (tables/README.md).
 
     Args:
         material: chemical symbol, or "PMMA", "Air", "CsI".
-        energies_kev: (n,) photon energies.
+        energies_kev: (n,) photon energies, multiples of 0.25 keV from 1 to 40 keV.
 
     Returns:
         (n,) float64, per mm.
 
     Raises:
-        ValueError: xraylib does not know the material.
+        ValueError: the material or an energy is not in the table.
     """
-    try:
-        return _attenuation(material, tuple(float(energy) for energy in energies_kev))
-    except ValueError as error:
-        known = ", ".join(_NIST_NAMES)
-        raise ValueError(f"material {material!r} is neither a chemical symbol nor one of {known}") from error
+    columns = _coefficients()[1]
+    if material not in columns or "," in material:
+        known = ", ".join(name for name in columns if "," not in name)
+        raise ValueError(f"material {material!r}: found no attenuation of it, expected one of {known}")
+    return _mass_attenuation(material, energies_kev) * columns[material][0] / 10
 
 
 @lru_cache(maxsize=3)
@@ -126,12 +122,8 @@ def air_kerma_ugy_per_mas(
     """Air kerma in µGy per mAs in vacuum at `distance_mm` from the focal spot, behind window and filter."""
     energies, photons = spectrum(anode, filter_material, tube_voltage_kv)
     photons = photons * np.exp(-attenuation_per_mm("Be", energies) * beryllium_mm) * 100
-    # xraylib's own energy-absorption table is a third too low between its nodes at 10 and 40 keV: build it from parts.
-    air = _NIST_NAMES["Air"]
     recoil = energies / (energies + 511.0)
-    photo, compton = (
-        np.array([f(air, float(e)) for e in energies]) for f in (xraylib.CS_Photo_CP, xraylib.CS_Compt_CP)
-    )
+    photo, compton = (_mass_attenuation(f"Air, {process}", energies) for process in ("photoelectric", "Compton"))
     absorbed = photo + compton * recoil
     kerma = _KERMA_UGY_CM2_PER_KEV_CM2_G * np.sum(photons * energies * absorbed)
     return float(kerma * (TABLE_DISTANCE_MM / distance_mm) ** 2)

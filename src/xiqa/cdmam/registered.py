@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from skimage.draw import disk, polygon
 
 from xiqa.cdmam.grid import in_frame
 from xiqa.cdmam.phantom import CORNER_STEPS, phantom
 from xiqa.cdmam.reader import Reading, Registration
+from xiqa.extras import load
 
 LARGE_DISPLACEMENT_MM = 0.15
 """From here on displaced discs are worth a warning: a reader that looks for them in the grid begins to miss them."""
@@ -74,6 +74,7 @@ def structure_of_reading(
     Returns:
         (h, w) uint8: 0 background, 1 to D disc of the diameter index + 1, then the grid (17 for CDMAM 3.4, 22 for 4.0).
     """
+    draw = load("skimage.draw")
     known = phantom(reading.version)
     registration = reading.registration
     frame, discs = (np.asarray(frame, float) for frame in (registration.frame_px, registration.disc_frame_px))
@@ -87,11 +88,11 @@ def structure_of_reading(
             along = (end - start) / np.linalg.norm(end - start)
             across = half * np.array([-along[1], along[0]])
             band = np.array([start + across, end + across, end - across, start - across])
-            labels[polygon(band[:, 1], band[:, 0], shape)] = known.label_grid
+            labels[draw.polygon(band[:, 1], band[:, 0], shape)] = known.label_grid
     for i, j in zip(*np.nonzero(known.present), strict=True):
         row, column = known.cell_places[:, i, j]
         radius = max(known.diameters_mm[i] * registration.magnification / pixel_mm / 2, 0.5)
         for step in (np.zeros(2), registration.eccentric_offset * CORNER_STEPS[known.corner_codes[i, j]]):
             x, y = in_frame(discs, row + step[0], column + step[1])
-            labels[disk((y, x), radius, shape=shape)] = i + 1
+            labels[draw.disk((y, x), radius, shape=shape)] = i + 1
     return labels

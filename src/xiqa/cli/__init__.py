@@ -9,6 +9,7 @@ from importlib import import_module
 
 import xiqa
 from xiqa.cli.common import VERBS
+from xiqa.extras import told
 
 __all__ = ["main"]
 
@@ -23,10 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 after an error that was said on stderr, or another one that the verb's help explains.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser(words).parse_args(words)
     try:
-        return options.run(options) or 0
-    except (ValueError, OSError) as error:
+        with told():
+            options = _parser(words).parse_args(words)
+            return options.run(options) or 0
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"xiqa: error: {error}", file=sys.stderr)
         return 1
 
@@ -38,9 +40,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"xiqa {xiqa.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for verb, told in VERBS.items():
+    for verb, does in VERBS.items():
         if verb in words[:1]:
             import_module(f"xiqa.cli.{verb.replace('-', '_')}").add_parser(commands)
         else:
-            commands.add_parser(verb, help=told)
+            commands.add_parser(verb, help=does)
     return parser

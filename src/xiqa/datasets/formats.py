@@ -83,7 +83,7 @@ FORMATS = (
     Format(
         "PNG", "picture", (".png",), ((0, b"\x89PNG"),), "grey; colour as luminance; transparency over black", _EXIF,
         "1 to 16 bit grey, 8 and 16 bit colour", "several frames, 16-bit grey with transparency, a wrong checksum",
-        "Pillow; SimpleITK (16-bit colour)",
+        "Pillow; pypng (16-bit colour)",
     ),
     Format(
         "JPEG", "picture", (".jpg", ".jpeg"), ((0, b"\xff\xd8"),), "grey; colour as luminance", _EXIF, "8 bit",

@@ -12,6 +12,7 @@ import numpy as np
 from xiqa.datasets.base import DataError, Loaded
 from xiqa.datasets.dicom_decoder import Undecodable, stream_header
 from xiqa.datasets.limits import check_size
+from xiqa.extras import load
 
 FILE_TYPES = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 """What Pillow may open. The others that it knows are no medical images, and some start programs or lose depth."""
@@ -112,16 +113,16 @@ def _bits(path: Path, start: bytes, image) -> int:
 
 def _deep_png(path: Path, start: bytes, orientation: int, colour_to_grey: Callable) -> np.ndarray:
     """Colour of 16 bits a channel, which Pillow would cut to 8; a PNG, whose check sums were verified."""
-    import SimpleITK
-
     if start[:4] != b"\x89PNG" or start[25] not in (2, 6):
         found = "found more than 8 bits a channel in colour or with transparency"
         raise DataError(
             path, f"{found}, which would be cut to 8; save it as 16-bit grey, or as PNG without transparency"
         )
-    pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), imageIO="PNGImageIO"))
-    if pixels.dtype != np.uint16 or pixels.ndim != 3:
-        raise DataError(path, f"found {pixels.dtype} {pixels.shape}, expected 16-bit colour; export it again")
+    png = load("png")
+    width, height, rows, told = png.Reader(bytes=path.read_bytes()).asDirect()
+    if told["bitdepth"] != 16 or told["planes"] not in (3, 4):
+        raise DataError(path, f"found {told['bitdepth']} bits, expected 16-bit colour; export it again")
+    pixels = np.stack([np.asarray(row, np.uint16) for row in rows]).reshape(height, width, told["planes"])
     if pixels.shape[2] == 4:  # over black
         pixels = (pixels[..., :3] * (pixels[..., 3:] / 65535.0)).round().astype(np.uint16)
     return colour_to_grey(_TURNED.get(orientation, np.asarray)(pixels))

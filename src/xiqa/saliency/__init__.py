@@ -8,6 +8,8 @@ first used: a stage of the pipeline that loads one method by name rests on the c
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from xiqa.extras import told
+
 if TYPE_CHECKING:
     from xiqa.figures.show import show
     from xiqa.saliency.attribution import attribute, attribute_ensemble, attribute_many, checks, predicted_classes
@@ -37,7 +39,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
-        return getattr(importlib.import_module(_PLACES[name]), name)
+        with told():
+            return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
