@@ -116,10 +116,10 @@ def test_jackknife_of_a_mean_gives_the_patients_means():
 def test_hits_of_single_images_have_the_exact_interval():
     for hits, n in ((0, 6), (6, 6), (9, 11), (1, 20)):
         exact = stats.binomtest(hits, n).proportion_ci(method="exact")
-        low, high = interval(np.arange(n) < hits)
-        assert low <= exact.low + 0.02
-        assert high >= exact.high - 0.02
-    assert interval(np.ones(6)) == pytest.approx((stats.beta.ppf(0.025, 6, 1), 1), abs=0.02)
+        assert interval(np.arange(n) < hits) == pytest.approx((exact.low, exact.high))
+        assert interval(np.arange(n) < hits, np.arange(n), bounds=(0, 1)) == pytest.approx((exact.low, exact.high))
+    assert interval(np.arange(12) < 9) == pytest.approx((0.428, 0.945), abs=1e-3)  # not nearly all from 0 to 1
+    assert interval(np.ones(6)) == pytest.approx((stats.beta.ppf(0.025, 6, 1), 1))
 
 
 def test_interval_of_a_median_is_exact():

@@ -35,9 +35,9 @@ def interval(
     skewness, its half-width is t s/√n (1 + 2.5/n), on the side of the longer tail times 1 + (0.74 + 30/n) |G|/√n. For
     many patients that is the first-order correction for skewness (Johnson 1978); a small sample shows too little of
     the skewness that it was drawn from. Where patients have unequal numbers of values, n in these factors is their
-    effective number (Kish). Where half of the patients or more have one and the same value, as hits have, the spread
-    says little: one more patient is then added at each bound in the manner of Gaffke, which for hits is the exact
-    interval of Clopper and Pearson, and the wider of both ends is given.
+    effective number (Kish). Where half of the patients or more have one and the same value, as shares of few hits have,
+    the spread says little: one more patient is then added at each bound in the manner of Gaffke, and the wider of both
+    ends is given. Single hits, one of each patient, have the exact interval of Clopper and Pearson.
 
     Args:
         values: (n,) finite, one per observation; the mean is over observations.
@@ -70,6 +70,8 @@ def interval(
     if number < FEWEST_PATIENTS:
         return NOTHING
     sums, counts = np.bincount(codes, values), np.bincount(codes)
+    if number == len(values) and np.isin(values, (0, 1)).all() and bounds in (None, (0, 1)):
+        return proportion_interval(int(values.sum()), int(number), level)
     mean = sums.sum() / counts.sum()
     pseudo = mean + (number - 1) * (sums - mean * counts) / (counts.sum() - counts)
     ends = interval_of_estimate(mean, pseudo, effective=counts.sum() ** 2 / (counts**2).sum(), level=level)
