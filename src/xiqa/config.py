@@ -311,6 +311,20 @@ class Checks(Section):
     rotation: bool = Field(True, description="explain an image rotated by 90° (figure 7)")
 
 
+class Latent(Section):
+    """Cells of the phantom in the latent space of a β-VAE: which code stands for which property?"""
+
+    cells: int = Field(3000, ge=400, description="cells that the autoencoder is trained on")
+    test_cells: int = Field(1000, ge=200, description="others, on which codes are scored; half of them for forests")
+    codes: int = Field(6, ge=2, le=32, description="numbers that describe a cell")
+    beta: float = Field(4.0, gt=0, description="weight of the divergence from the standard normal distribution")
+    variance: float = Field(
+        0.3, gt=0, description="variance σ² of a pixel's error, in variances of the images; β means nothing without it"
+    )
+    epochs: int = Field(15, ge=1, description="passes over the cells")
+    batches: int = Field(200, ge=40, description="batches of 32 cells with one property fixed, for the FactorVAE score")
+
+
 class CurveConcepts(Section):
     """Whether the predicted curve follows noise, exposure, tube voltage and blur as it should."""
 
@@ -357,6 +371,9 @@ class Cdmam(Section):
         None,
         description="which properties of the exposure the curve follows, beside the physics; nothing: not asked. "
         "Settings with `published` noise and one beam only",
+    )
+    latent: Latent | None = Field(
+        None, description="a β-VAE of single cells, beside PCA and supervised codes; nothing: not asked"
     )
 
     @field_validator("scenarios", mode="before")

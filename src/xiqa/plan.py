@@ -114,6 +114,8 @@ def cdmam_work(config: Config, recordings: int = 0) -> list[Work]:
     # come once.
     small = 2 * maps + 3 * upsampled + 2 * cdmam.checks.rotation + 9
     pages = Work("CDMAM", "predictions, checks, tables, figures", small)
+    if cdmam.latent:
+        found.append(Work("CDMAM", "latent space", 1))
     if cdmam.concepts:
         found.append(Work("CDMAM", "concepts", 1, cdmam.concepts.images, "sampled images", ("sample",)))
     return [*found, pages]

@@ -50,7 +50,7 @@ def test_effects_of_an_untrained_ensemble_agree_with_the_slopes_of_its_predictio
     ensemble = Ensemble([member, member], float(counts.mean()), float(counts.std()))
     found = curve_effects(ensemble, counts, table, seed=0, permutations=19)
     assert set(found["weights"]) == {"trained", "fully_random"}
-    assert found["layer"].unique().tolist() == ["conv1", "conv2", "conv3"]
+    assert found["layer"].unique().tolist() == ["block1", "block2", "block3"]
     first, second = (found.query("weights == 'trained' and member == @n").drop(columns="member") for n in (0, 1))
     assert first.reset_index(drop=True).equals(second.reset_index(drop=True))
     with torch.no_grad():

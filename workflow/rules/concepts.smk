@@ -162,3 +162,30 @@ rule score_curve_concepts:
         permutations=cdmam.concepts.permutations if cdmam.concepts else 0,
     script:
         "../scripts/concepts/score_curve_concepts.py"
+
+
+# Which codes of an autoencoder of single cells stand for which property?
+rule explore_latent:
+    output:
+        scores=f"{CDMAM}/tables/latent_scores.csv",
+        factors=f"{CDMAM}/tables/latent_factors.csv",
+        history=f"{CDMAM}/tables/latent_history.csv",
+        figure=report(f"{FIGURES}/latent_traversals.png", caption="../report/latent_traversals.rst", category="CDMAM"),
+        findings=f"{CDMAM}/latent.md",
+        page=report(f"{CDMAM}/latent.html", caption="../report/findings.rst", category="0 Findings"),
+    log:
+        f"{LOGS}/explore_latent.log",
+    benchmark:
+        f"{BENCHMARKS}/explore_latent.jsonl"
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("concepts/explore_latent.py"),
+        geometry=cdmam.geometry,
+        latent=plain(cdmam.latent) if cdmam.latent else {},
+        seed=study.seed,
+    script:
+        "../scripts/concepts/explore_latent.py"

@@ -201,6 +201,7 @@ CDMAM_FIGURES = [
     *UPSAMPLED_FIGURES,
     *CHECK_FIGURES.values(),
     *([f"{FIGURES}/curve_concepts.png"] if cdmam.concepts else []),
+    *([f"{FIGURES}/latent_traversals.png"] if cdmam.latent else []),
 ]
 CDMAM_TABLES = expand(
     f"{CDMAM}/tables/{{table}}.csv",
@@ -221,6 +222,7 @@ CDMAM_TABLES = expand(
         "upsampling_designs",
         *(["omig_parameters"] if "omig" in EXPLAIN.methods else []),
         *(["concept_effects", "concept_agreement"] if cdmam.concepts else []),
+        *(["latent_scores", "latent_factors", "latent_history"] if cdmam.latent else []),
     ],
 )
 

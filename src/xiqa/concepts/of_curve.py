@@ -8,21 +8,19 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import qmc
-from torch import nn
+from torch import Tensor, nn
 
 from xiqa.cdmam.curve import Human
 from xiqa.cdmam.phantom import Geometry
 from xiqa.cdmam.simulator import frame_shape, simulate_sampled
 from xiqa.concepts.effects import true_effect
 from xiqa.concepts.responses import responses
-from xiqa.concepts.scores import Responses, concept_effects
+from xiqa.concepts.scores import concept_effects
 from xiqa.config import Detector, Exposure
 from xiqa.datasets.sampling import draw_indices
 from xiqa.metrics.curve_methods import analytic_curve_um
-from xiqa.models.cdc_net import CurveOutputs
+from xiqa.models.cdc_net import CDCNet, CurveOutputs
 from xiqa.models.ensemble import Ensemble, build_member
-from xiqa.models.midpoint import MidpointGradient
-from xiqa.saliency.of_ensemble import ExplainedEnsemble
 from xiqa.seeds import stream_seed
 
 FACTORS = ("noise_level", "exposure_mas", "tube_voltage_kv", "blur_px")
@@ -101,24 +99,51 @@ def curve_effects(
     Returns:
         `scores.concept_effects` in µm of the midpoint per standard deviation of the factor, with first columns weights
         ("trained", "fully_random": new weights) and member, and last physics_effect, the slope of `physics_um`.
+
+    Raises:
+        ValueError: the members are none of CDCNet.
     """
+    if not all(isinstance(member, CDCNet) for member in ensemble.members):
+        kind = type(ensemble.members[0]).__name__
+        raise ValueError(f"concepts: found an ensemble of {kind}, expected one of CDCNet, whose blocks are known")
     x = torch.from_numpy(ensemble.normalise(counts))[:, None]
     rows = []
-    for weights in ("trained", "fully_random"):
-        members = ensemble.members if weights == "trained" else [_untrained(ensemble, seed)]
-        of_state = Ensemble(members, ensemble.mean, ensemble.sd)
-        for number, one in enumerate(ExplainedEnsemble(MidpointGradient(of_state)).networks()):
-            layers = [name for name, module in one.net.named_modules() if isinstance(module, nn.Conv2d)]
-            found = responses(one.net, x, one.target, layers)
-            # What is explained is minus the midpoint; a physicist asks for the midpoint.
-            rising = Responses(-found.output, found.activations, {name: -g for name, g in found.gradients.items()})
-            effects = concept_effects(rising, table, FACTORS, seed=seed, permutations=permutations)
-            effects = effects.assign(layer=effects["layer"].str.removeprefix("member."))
-            rows.append(pd.DataFrame({"weights": weights, "member": number, **dict(effects.items())}))
+    asked = [("trained", number, member) for number, member in enumerate(ensemble.members)]
+    for weights, number, member in [*asked, ("fully_random", 0, _untrained(ensemble, seed))]:
+        net = _Blocks(member)
+        midpoint = _mean if member.target == "linear" else _mean_of_exponentials
+        found = responses(net, x, midpoint, net.blocks)
+        effects = concept_effects(found, table, FACTORS, seed=seed, permutations=permutations)
+        rows.append(pd.DataFrame({"weights": weights, "member": number, **dict(effects.items())}))
     test = table[table["part"] == "test"]
     physics = {name: true_effect(test["physics_um"], test[name], test["patient"])[0] for name in FACTORS}
     found = pd.concat(rows, ignore_index=True)
     return found.assign(physics_effect=found["concept"].map(physics))
+
+
+def _mean(output: Tensor) -> Tensor:
+    return output.mean(1)
+
+
+def _mean_of_exponentials(output: Tensor) -> Tensor:
+    return output.exp().mean(1)
+
+
+class _Blocks(nn.Module):
+    """The mean outputs of a member, whose blocks end behind their ReLU: noise leaves the mean in front of it alone."""
+
+    blocks = ("block1", "block2", "block3")
+
+    def __init__(self, member: CDCNet):
+        super().__init__()
+        self.block1 = nn.Sequential(member.conv1, member.bn1, nn.ReLU(), nn.MaxPool2d(2))
+        self.block2 = nn.Sequential(member.conv2, member.bn2, nn.ReLU(), nn.MaxPool2d(2))
+        self.block3 = nn.Sequential(member.conv3, member.bn3, nn.ReLU())
+        self.member = member
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.block3(self.block2(self.block1(x)))
+        return self.member.in_target_units(*self.member.heads(features.flatten(1)))[0]
 
 
 def _untrained(ensemble: Ensemble, seed: int) -> CurveOutputs:
