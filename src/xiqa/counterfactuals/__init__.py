@@ -1,0 +1,1 @@
+"""Counterfactuals: the image that would have been decided otherwise, and how far that can be believed."""
