@@ -6,7 +6,6 @@ rule design_set:
         split=lambda wildcards: f"{DATASET}/splits/seed-{first_seed(wildcards)}.csv",
     output:
         images=f"{DESIGNED}/images.npy",
-        masks=f"{DESIGNED}/masks.npy",
         table=f"{DESIGNED}/table.parquet",
         correlations=f"{DATASET}/tables/measure_correlations.csv",
     log:

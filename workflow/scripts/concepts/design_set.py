@@ -1,6 +1,5 @@
 """Render the designed set of a twin, and measure the quality of each of its images."""
 
-import numpy as np
 import pandas as pd
 
 from xiqa.config import Dataset
@@ -12,7 +11,7 @@ from xiqa.metrics.measures import MEASURES, correlations, measure
 
 
 def design_set(paths: dict[str, str], settings: dict, seed: int, written: dict[str, str], progress: Progress) -> None:
-    """Write images, masks and table of the designed set, and the rank correlations of all measures on them."""
+    """Write images and table of the designed set, and the rank correlations of all measures on them."""
     dataset = Dataset(**settings)
     table = read_table(paths["table"])
     number = {name: getattr(dataset.concepts, f"{name}_images") for name in ("train", "test")}
@@ -26,7 +25,6 @@ def design_set(paths: dict[str, str], settings: dict, seed: int, written: dict[s
     names = [name for name in MEASURES if name in measured]
     made = pd.concat([made, measured[names].add_prefix("measured_")], axis=1)
     write_array(written["images"], images.astype(IMAGE_TYPE))
-    write_array(written["masks"], np.packbits(masks, axis=-1))
     write_table(written["table"], made)
     write_table(written["correlations"], correlations(measured[made["part"] != "ladder"], names))
 
