@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from xiqa.config import Dataset, Twin
-from xiqa.datasets.designed import FACTORS, LADDER, NOISES, SEVERITIES, design, redrawn
+from xiqa.datasets.designed import FACTORS, LADDER, NOISES, SEVERITIES, design, exact_counterfactuals, redrawn
 from xiqa.datasets.twins.writing import plan
 
 PATIENTS = 12
@@ -95,3 +95,20 @@ def test_what_cannot_be_designed_is_refused(brain):
     with pytest.raises(ValueError, match="found no patient in the test part, expected some"):
         design(simulated, table, split.assign(part="train"), {"train": 4, "test": 9}, 3, lambda *_: None)
     assert set(FACTORS) == {"severity", "noise", "blur"}
+
+
+def test_an_exact_counterfactual_differs_from_its_image_where_the_defect_is_and_hardly_elsewhere():
+    """The contrast medium of a CT slice: the same patient at the same level, with the noise that he had."""
+    planned, *_ = prepared("ct_contrast", ("no_contrast", "contrast"), "patient", "no_contrast")
+    table = pd.DataFrame([vars(image) for image in planned])
+    dataset = Dataset(format="ct_contrast", size=48, intensity="window", window_hu=(40, 400), twin=TWIN)
+    rows = np.array([np.flatnonzero(table["label"] == label)[0] for label in (1, 0)])
+    own, other, masks = exact_counterfactuals(dataset, table, rows, np.array([0, 1]), 3)
+    assert own.shape == other.shape == masks.shape == (2, 48, 48)
+    change = other - own
+    assert masks.any((1, 2)).all()
+    assert change[0][masks[0]].mean() < -0.05
+    assert change[1][masks[1]].mean() > 0.05
+    assert np.abs(change[masks]).mean() > 3 * np.abs(change[~masks]).mean()
+    with pytest.raises(ValueError, match="rows: found an image that is not in the twin's main part"):
+        exact_counterfactuals(dataset, table.assign(image_seed=-1), rows[:1], np.array([0]), 3)

@@ -131,26 +131,8 @@ def design(
     Raises:
         ValueError: real images, which can be degraded but not rendered; too few images in a part.
     """
-    if not dataset.simulated or dataset.format not in NOISES:
-        raise ValueError(
-            f"concepts: found {dataset.format}{'' if dataset.simulated else ' with a folder'}, expected a simulated "
-            f"twin of {', '.join(NOISES)}: only what is rendered can have its severity drawn anew"
-        )
     parts = dict(zip(table["patient_seed"].tolist(), split["part"].tolist(), strict=True))
-    twin = importlib.import_module(f"xiqa.datasets.twins.{dataset.format}")
-    reader = importlib.import_module(reader_module(dataset.format))
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, prepared = Path(temporary, "twin"), Path(temporary, "prepared")
-        folder.mkdir()
-        prepared.mkdir()
-        twin.write(folder, dataset.twin, seed, progress, lambda planned: redrawn(planned, parts, images, seed))
-        paths = {name: str(prepared / file) for name, file in FILES.items()}
-        made = prepare(
-            reader.read(folder, dataset), dataset, facts=read_table(folder / "twin.csv"), key=str(seed).encode(),
-            paths=paths, progress=lambda *_: None,
-        )  # fmt: skip
-        pixels = np.array(read_array(paths["images"]), np.float32)
-        masks = PackedMasks(paths["masks"])[:]
+    pixels, masks, made = _rendered(dataset, lambda planned: redrawn(planned, parts, images, seed), seed, progress)
     ladder = made["part"] == "severity"
     made["part"] = np.where(ladder, "ladder", made["patient_seed"].map(parts))
     # However often a patient was rendered, it is one, and that of the twin's own images.
@@ -181,3 +163,84 @@ def design(
         "data",
     ]
     return pixels, masks, made[columns]
+
+
+def exact_counterfactuals(
+    dataset: Dataset,
+    table: pd.DataFrame,
+    rows: np.ndarray,
+    asked: np.ndarray,
+    seed: int,
+    progress: Callable[[int, int, str], None] = lambda *_: None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images of a twin as they are, and as they would be with another label: rendered from the same seeds.
+
+    A defect that an image has not is given the typical severity 1; a defect that it has is left out.
+
+    Args:
+        dataset: a twin of a classification, one of `NOISES`.
+        table: prepared table of the twin.
+        rows: (n,) images of its main part.
+        asked: (n,) label that each is given.
+        seed: the study's seed.
+        progress: told how many images are rendered.
+
+    Returns:
+        Images as they are (n, size, size) and with the label asked for, float32 within 0-1, and masks (n, size, size)
+        bool of where either has its defect.
+
+    Raises:
+        ValueError: real images, which cannot be rendered; an image of another part than the main one.
+    """
+    seeds = table["image_seed"].to_numpy()[rows].tolist()
+    wanted = dict(zip(seeds, np.asarray(asked).tolist(), strict=True))
+
+    def changed(planned: list[Planned]) -> list[Planned]:
+        classes = {image.label: (image.label_name, image.has_defect) for image in planned}
+        found = []
+        for image in planned:
+            if image.part == "main" and image.image_seed in wanted:
+                name, label = f"{image.patient}-{image.number}", wanted[image.image_seed]
+                label_name, defect = classes[label]
+                strength = (image.severity if image.has_defect else 1.0) if defect else 0.0
+                other = replace(image, label=label, label_name=label_name, has_defect=defect, severity=strength)
+                found.append(replace(image, image=f"{name}-own", patient=f"{name}-own"))
+                found.append(replace(other, image=f"{name}-other", patient=f"{name}-other", part="severity"))
+        if len(found) != 2 * len(wanted):
+            raise ValueError("rows: found an image that is not in the twin's main part, expected images of that alone")
+        return found
+
+    pixels, masks, made = _rendered(dataset, changed, seed, progress)
+    changes = (made["part"] == "severity").tolist()
+    of = {key: row for row, key in enumerate(zip(changes, made["image_seed"].tolist(), strict=True))}
+    own, other = ([of[is_other, key] for key in seeds] for is_other in (False, True))
+    return pixels[own], pixels[other], masks[own] | masks[other]
+
+
+def _rendered(
+    dataset: Dataset,
+    redraw: Callable[[list[Planned]], list[Planned]],
+    seed: int,
+    progress: Callable[[int, int, str], None],
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Images (n, size, size), masks and table of a twin whose plan is changed, prepared as the twin's own are."""
+    if not dataset.simulated or dataset.format not in NOISES:
+        raise ValueError(
+            f"concepts: found {dataset.format}{'' if dataset.simulated else ' with a folder'}, expected a simulated "
+            f"twin of {', '.join(NOISES)}: only what is rendered can have its severity drawn anew"
+        )
+    twin = importlib.import_module(f"xiqa.datasets.twins.{dataset.format}")
+    reader = importlib.import_module(reader_module(dataset.format))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, prepared = Path(temporary, "twin"), Path(temporary, "prepared")
+        folder.mkdir()
+        prepared.mkdir()
+        twin.write(folder, dataset.twin, seed, progress, redraw)
+        paths = {name: str(prepared / file) for name, file in FILES.items()}
+        made = prepare(
+            reader.read(folder, dataset), dataset, facts=read_table(folder / "twin.csv"), key=str(seed).encode(),
+            paths=paths, progress=lambda *_: None,
+        )  # fmt: skip
+        pixels = np.array(read_array(paths["images"]), np.float32)
+        masks = PackedMasks(paths["masks"])[:]
+    return pixels, masks, made
