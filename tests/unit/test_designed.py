@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 
 from xiqa.config import Dataset, Twin
-from xiqa.datasets.designed import FACTORS, LADDER, NOISES, SEVERITIES, design, exact_counterfactuals, redrawn
+from xiqa.datasets.designed import (
+    FACTORS,
+    LADDER,
+    NOISES,
+    SEVERITIES,
+    _rendered,
+    design,
+    exact_counterfactuals,
+    redrawn,
+)
 from xiqa.datasets.twins.writing import plan
 
 PATIENTS = 12
@@ -103,7 +112,11 @@ def test_an_exact_counterfactual_differs_from_its_image_where_the_defect_is_and_
     table = pd.DataFrame([vars(image) for image in planned])
     dataset = Dataset(format="ct_contrast", size=48, intensity="window", window_hu=(40, 400), twin=TWIN)
     rows = np.array([np.flatnonzero(table["label"] == label)[0] for label in (1, 0)])
+    rows[1] += 1  # not the first slice of its patient
     own, other, masks = exact_counterfactuals(dataset, table, rows, np.array([0, 1]), 3)
+    of_twin, _, made = _rendered(dataset, lambda planned: planned, 3, lambda *_: None)
+    seeds = made["image_seed"].tolist()
+    np.testing.assert_array_equal(own, of_twin[[seeds.index(key) for key in table["image_seed"].to_numpy()[rows]]])
     assert own.shape == other.shape == masks.shape == (2, 48, 48)
     change = other - own
     assert masks.any((1, 2)).all()

@@ -193,27 +193,37 @@ def exact_counterfactuals(
         ValueError: real images, which cannot be rendered; an image of another part than the main one.
     """
     seeds = table["image_seed"].to_numpy()[rows].tolist()
-    wanted = dict(zip(seeds, np.asarray(asked).tolist(), strict=True))
+    labels = np.asarray(asked).tolist()
 
     def changed(planned: list[Planned]) -> list[Planned]:
         classes = {image.label: (image.label_name, image.has_defect) for image in planned}
-        found = []
-        for image in planned:
-            if image.part == "main" and image.image_seed in wanted:
-                name, label = f"{image.patient}-{image.number}", wanted[image.image_seed]
-                label_name, defect = classes[label]
-                strength = (image.severity if image.has_defect else 1.0) if defect else 0.0
-                other = replace(image, label=label, label_name=label_name, has_defect=defect, severity=strength)
-                found.append(replace(image, image=f"{name}-own", patient=f"{name}-own"))
-                found.append(replace(other, image=f"{name}-other", patient=f"{name}-other", part="severity"))
-        if len(found) != 2 * len(wanted):
+        main = {image.image_seed: image for image in planned if image.part == "main"}
+        if not set(seeds) <= set(main):
             raise ValueError("rows: found an image that is not in the twin's main part, expected images of that alone")
+        patients = {(main[key].patient, label) for key, label in zip(seeds, labels, strict=True)}
+        found = []
+        # All images of a patient, because where a slice lies depends on how many there are.
+        for patient in sorted({name for name, _ in patients}):
+            found += [image for image in main.values() if image.patient == patient]
+        for patient, label in sorted(patients):
+            label_name, defect = classes[label]
+            for image in (image for image in main.values() if image.patient == patient):
+                strength = (image.severity if image.has_defect else 1.0) if defect else 0.0
+                name = f"{patient}-as-{label}"
+                found.append(
+                    replace(
+                        image, image=f"{name}-{image.number}", patient=name, part="severity", severity=strength,
+                        label=label, label_name=label_name, has_defect=defect,
+                    )
+                )  # fmt: skip
         return found
 
     pixels, masks, made = _rendered(dataset, changed, seed, progress)
-    changes = (made["part"] == "severity").tolist()
-    of = {key: row for row, key in enumerate(zip(changes, made["image_seed"].tolist(), strict=True))}
-    own, other = ([of[is_other, key] for key in seeds] for is_other in (False, True))
+    changes = (made["part"] == "severity").to_numpy()
+    of_own = {key: row for row, key in enumerate(made["image_seed"].tolist()) if not changes[row]}
+    both = enumerate(zip(made["image_seed"].tolist(), made["label"].tolist(), strict=True))
+    of_other = {key: row for row, key in both if changes[row]}
+    own, other = [of_own[key] for key in seeds], [of_other[key] for key in zip(seeds, labels, strict=True)]
     return pixels[own], pixels[other], masks[own] | masks[other]
 
 
