@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
+from xiqa.figures.counterfactuals import plot_counterfactuals
 from xiqa.metrics.counterfactual import (
     correlation,
     frechet_distance,
@@ -105,3 +106,13 @@ def test_invalid_counterfactuals_are_counted_and_have_no_size():
     assert (rows.loc["valid", "ci_low"], rows.loc["valid", "ci_high"]) == pytest.approx((low, high))
     assert rows.loc["mean_change", "n_images"] == 6
     assert rows.loc["mean_change", "value"] == 0.5
+
+
+def test_no_counterfactual_is_drawn_where_the_gate_fails_and_the_difference_is_drawn_where_it_holds():
+    images, found, true = DRAW.uniform(0, 1, (3, 2, 8, 8))
+    figure = plot_counterfactuals(images, found, true, ["a to b", "b to a"], agreement=0.9)
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    np.testing.assert_allclose(drawn[:4], [images[0], found[0], found[0] - images[0], true[0]])
+    for agreement in (0.89, float("nan")):
+        with pytest.raises(ValueError, match=r"of reconstructions decided as their images, expected 0\.9 or more"):
+            plot_counterfactuals(images, found, true, ["a to b", "b to a"], agreement=agreement)

@@ -15,8 +15,6 @@ LEAST_AGREEMENT = 0.9
 HELD = 0.9
 COMPONENTS = 16
 FEWEST_IMAGES = 32
-SHARES = ("valid", "transfer_valid", "sparsity", "on_mask", "mask_area")
-"""Scores between 0 and 1."""
 
 
 def passes_gate(decided: np.ndarray, reconstruction_decided: np.ndarray) -> tuple[float, bool]:
@@ -186,8 +184,8 @@ def summary(scores: pd.DataFrame, patients: Sequence | np.ndarray) -> pd.DataFra
     for name in scores:
         values = scores[name].to_numpy(float)
         known = np.isfinite(values)
-        bounds = (0.0, 1.0) if name in SHARES else (-1.0, 1.0) if name == "r_with_truth" else None
-        low, high = interval(values[known], patients[known], bounds=bounds)
+        # All but r are shares, or changes of gray values of 0-1.
+        low, high = interval(values[known], patients[known], bounds=(-1 if name == "r_with_truth" else 0, 1))
         value = values[known].mean() if known.any() else np.nan
         rows.append({"metric": name, "value": value, "ci_low": low, "ci_high": high, "n_images": int(known.sum()),
                      "n_patients": len(set(patients[known]))})  # fmt: skip
