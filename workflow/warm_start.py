@@ -27,6 +27,11 @@ LIBRARIES = (
     "sklearn.linear_model", "sklearn.metrics", "snakemake.io", "snakemake.iocontainers", "snakemake.logging", "torch",
     "yaml",
 )  # fmt: skip
+THREADS = (
+    "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
+"""What Snakemake sets to a job's threads; it is read when a library is loaded, and warm jobs have one thread."""
 FEWEST_JOBS = 8
 """Of a run: with fewer, all start the usual way, since loading the libraries once more would gain nothing."""
 
@@ -43,7 +48,7 @@ def install(jobs: int) -> None:
     folder = tempfile.TemporaryDirectory(prefix="xiqa-")  # only its owner may enter
     address = os.path.join(folder.name, "warm")
     command = [sys.executable, __file__, address, str(os.getpid())]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | dict.fromkeys(THREADS, "1"))
     atexit.register(folder.cleanup)
     atexit.register(process.terminate)
     cold_start = PythonScript.execute_script
