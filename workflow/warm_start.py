@@ -45,7 +45,7 @@ def install(jobs: int) -> None:
 
     if jobs < FEWEST_JOBS or sys.platform != "linux":
         return
-    folder = tempfile.TemporaryDirectory(prefix="xiqa-")  # only its owner may enter
+    folder = tempfile.TemporaryDirectory(prefix="xiqa-", dir="/tmp")  # only its owner may enter; a short path
     address = os.path.join(folder.name, "warm")
     command = [sys.executable, __file__, address, str(os.getpid())]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | dict.fromkeys(THREADS, "1"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from xiqa.report import formats, maps, paper_settings, real_data, results
+from xiqa.report import families, formats, maps, paper_settings, real_data, results
 from xiqa.report.pages import wrapped
 
 
@@ -19,6 +19,7 @@ def main() -> None:
         "results": "the CDC ensemble",
         "maps": "scores of maps",
         "real_data": "networks on real images",
+        "families": "concepts, latent spaces, counterfactuals and prototypes",
     }.items():
         page = pages.add_parser(name, help=f"of a run: {subject}")
         page.add_argument("folder", type=Path, help="results of the study")
@@ -34,7 +35,9 @@ def main() -> None:
     elif given.page == "maps":
         text = maps.page(given.folder, given.commit, given.run, given.datasets)
     else:
-        text = {"results": results, "real_data": real_data}[given.page].page(given.folder, given.commit, given.run)
+        text = {"results": results, "real_data": real_data, "families": families}[given.page].page(
+            given.folder, given.commit, given.run
+        )
     print(wrapped(text), end="")
 
 
