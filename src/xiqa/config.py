@@ -677,6 +677,18 @@ class Concepts(Section):
     )
 
 
+class Counterfactuals(Section):
+    """The image that would have been decided otherwise, by an autoencoder, beside the one that is rendered so."""
+
+    epochs: int = Field(40, ge=1, description="passes of the autoencoder over the training images")
+    feature_weight: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the explained network's features in the autoencoder's loss; 0: gray values alone",
+    )
+    images: int = Field(30, ge=6, description="test images, one of each patient, whose decision is changed")
+
+
 class Dataset(Section):
     """A set of images with labels or targets: how it is read, divided and learnt."""
 
@@ -760,6 +772,10 @@ class Dataset(Section):
     channels: Literal[1, 3] | None = Field(None, description="input channels of the networks that name none")
     networks: tuple[NetworkPlan, ...] = Field((NetworkPlan(),), description="networks that are trained")
     training: ClassifierTraining = ClassifierTraining()
+    counterfactuals: Counterfactuals | None = Field(
+        None,
+        description="classifications of simulated twins: images that would be decided otherwise; nothing: not asked",
+    )
     concepts: Concepts | None = Field(
         None, description="classifications of simulated twins: which concepts the networks use; nothing: not asked"
     )
@@ -853,6 +869,11 @@ class Dataset(Section):
         ):
             raise ValueError(
                 "target_units, explain.target and explain.direction belong to task: regression; leave them out"
+            )
+        if self.counterfactuals and (regression or not self.simulated or self.size % 8):
+            raise ValueError(
+                "counterfactuals: true ones are rendered for classifications of simulated twins, at a size that is a "
+                "multiple of 8; leave it out for a regression and for real images"
             )
         if self.concepts and (regression or not self.simulated):
             raise ValueError(

@@ -187,6 +187,10 @@ def image_work(config: Config, name: str, images: int | None = None) -> list[Wor
         if saliency.families and dataset.task == "classification":
             found.append(Work("images", "score_localisation", 1, scored, "maps", ("score_localisation", name)))
     found += _upsampling(config, name)
+    if dataset.counterfactuals:
+        found.append(
+            Work("images", "counterfactuals", 1, 4 * dataset.counterfactuals.images, "images", ("write_twin", name))
+        )
     if (asked := dataset.concepts) is not None:
         rendered = asked.train_images + asked.test_images + len(LADDER) * asked.ladders
         found.append(Work("images", "concepts", 4, rendered, "images", ("write_twin", name)))

@@ -40,6 +40,7 @@ datasets:
     twin: {{patients: 24, images_per_patient: 1, severities: [1.0], patients_per_severity: 4}}
     split: {{validation: 0.15, test: 0.4}}
     nearest_cases: 3
+    counterfactuals: {{epochs: 1, images: 6}}
     concepts: {{train_images: 60, test_images: 60, ladders: 2, permutations: 99}}
     networks: {NETWORK}
     training: {{epochs: 1, batch_size: 8}}
@@ -146,6 +147,21 @@ def test_maps_of_sampled_images_are_upsampled_and_scored_at_full_size(study):
     assert (folder / "figures/upsampled_maps.png").stat().st_size > 10_000
 
 
+def test_counterfactuals_stand_beside_those_that_are_rendered(study):
+    folder = study / RESULTS / "chests"
+    scores = pd.read_csv(folder / "tables/counterfactual_scores.csv")
+    assert {"latent shift", "as published", "DeepFool", "random shift", "exact"} <= set(scores["method"])
+    agreement = scores.loc[scores["metric"] == "agreement", "value"].iloc[0]
+    exact = scores[(scores["method"] == "exact") & (scores["metric"] == "r_with_truth")]["value"].dropna()
+    assert exact.to_numpy() == pytest.approx(1)
+    text = (folder / "counterfactuals.md").read_text()
+    assert ("So none is shown" in text) == (agreement < 0.9)
+    assert (folder / "figures/counterfactuals.png").stat().st_size > 1000
+    images = pd.read_csv(folder / "tables/counterfactuals.csv")
+    assert images["image"].nunique() <= 6
+    assert set(scores["data"]) == set(images["data"]) == {"simulated"}
+
+
 def test_concepts_of_a_twin_have_effects_with_a_truth_beside_them(study):
     folder = study / RESULTS / "chests"
     designed = pd.read_parquet(folder / "concepts/designed/table.parquet")
@@ -166,7 +182,7 @@ def test_concepts_of_a_twin_have_effects_with_a_truth_beside_them(study):
     assert last["r"].between(-1, 1).all()
     assert pd.read_csv(folder / "tables/concept_ladders.csv").groupby("weights")["ladder"].nunique().eq(2).all()
     assert "Which concepts does the output follow?" in (folder / "concepts.md").read_text()
-    for figure in ("concept_effects", "concept_ladders"):
+    for figure in ("concept_effects", "concept_ladders", "bottleneck_curves"):
         assert (folder / f"figures/{figure}.png").stat().st_size > 1000
 
 

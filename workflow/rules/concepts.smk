@@ -108,6 +108,39 @@ rule report_concepts:
         "../scripts/concepts/report_concepts.py"
 
 
+# Counterfactuals: images that would be decided otherwise, beside those that are rendered so.
+rule score_counterfactuals:
+    input:
+        images=f"{DATASET}/prepared/images.npy",
+        table=f"{DATASET}/prepared/table.parquet",
+        split=lambda wildcards: f"{DATASET}/splits/seed-{first_seed(wildcards)}.csv",
+        weights=lambda wildcards: weights_of_first(wildcards.dataset),
+    output:
+        scores=f"{DATASET}/tables/counterfactual_scores.csv",
+        images=f"{DATASET}/tables/counterfactuals.csv",
+        figure=picture("counterfactuals"),
+        findings=f"{DATASET}/counterfactuals.md",
+        page=report(f"{DATASET}/counterfactuals.html", caption="../report/findings.rst", category="0 Findings"),
+    log:
+        f"{LOGS}/score_counterfactuals/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score_counterfactuals/{{dataset}}.jsonl"
+    wildcard_constraints:
+        dataset="|".join(COUNTERFACTUAL_SETS) or "none",
+    conda:
+        "../../envs/xiqa.yaml"
+    threads: study.compute.threads
+    resources:
+        mem_mb=3000,
+    params:
+        code=lambda wildcards: COUNTERFACTUAL_CODE[wildcards.dataset],
+        network=lambda wildcards: first_network(wildcards.dataset),
+        dataset=lambda wildcards: plain(DATASETS[wildcards.dataset], "networks", "training", "seeds"),
+        seed=study.seed,
+    script:
+        "../scripts/concepts/score_counterfactuals.py"
+
+
 # Explanations by cases: the training images that the first network holds to be most like a test image.
 rule nearest_cases:
     input:

@@ -331,15 +331,17 @@ CONCEPT_TABLES = (
     "bottleneck_curves",
 )
 CONCEPT_FIGURES = ("concept_effects", "concept_ladders", "bottleneck_curves")
-DESIGN_CODE = {
-    name: code(
-        "concepts/design_set.py",
-        f"xiqa.datasets.twins.{DATASETS[name].format}",
-        reader_module(DATASETS[name].format),
-        entries=[DATASETS[name].format],
-    )
-    for name in CONCEPT_SETS
-}
+COUNTERFACTUAL_SETS = [name for name, dataset in DATASETS.items() if dataset.counterfactuals]
+
+
+def rendering_code(script, name):
+    """Digest of a stage that renders images of a twin anew."""
+    form = DATASETS[name].format
+    return code(script, f"xiqa.datasets.twins.{form}", reader_module(form), entries=[form])
+
+
+DESIGN_CODE = {name: rendering_code("concepts/design_set.py", name) for name in CONCEPT_SETS}
+COUNTERFACTUAL_CODE = {name: rendering_code("concepts/score_counterfactuals.py", name) for name in COUNTERFACTUAL_SETS}
 
 
 def weights_of_first(dataset):
@@ -377,6 +379,11 @@ CLASSIFICATION_TABLES = [
     *(f"{RESULTS}/{name}/tables/upsampled.csv" for name in UPSAMPLED_SETS),
     *expand(f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=CONCEPT_SETS, table=CONCEPT_TABLES),
     *expand(
+        f"{RESULTS}/{{dataset}}/tables/{{table}}.csv",
+        dataset=COUNTERFACTUAL_SETS,
+        table=("counterfactuals", "counterfactual_scores"),
+    ),
+    *expand(
         f"{RESULTS}/{{dataset}}/tables/{{table}}.csv", dataset=CASE_SETS, table=("nearest_cases", "nearest_scores")
     ),
 ]
@@ -397,6 +404,7 @@ CLASSIFICATION_FIGURES = [
     *(f"{RESULTS}/{name}/figures/upsampled_maps.png" for name in UPSAMPLED_SETS),
     *expand(f"{RESULTS}/{{dataset}}/figures/{{figure}}.png", dataset=CONCEPT_SETS, figure=CONCEPT_FIGURES),
     *expand(f"{RESULTS}/{{dataset}}/figures/nearest_cases.png", dataset=CASE_SETS),
+    *expand(f"{RESULTS}/{{dataset}}/figures/counterfactuals.png", dataset=COUNTERFACTUAL_SETS),
 ]
 # The main figures of a data set, in the order of its page.
 PAGE_FIGURES = (

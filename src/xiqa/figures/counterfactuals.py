@@ -60,3 +60,33 @@ def plot_counterfactuals(
         style.colour_bar(panels, panels[0].images[0], "gray values", location="bottom")
     style.note_data(figure, data)
     return figure
+
+
+@style.styled
+def plot_reconstructions(
+    images: np.ndarray, reconstructions: np.ndarray, agreement: float, data: str = "simulated"
+) -> Figure:
+    """Images above their reconstructions, in place of counterfactuals that may not be shown.
+
+    Args:
+        images: (r, h, w) in 0-1.
+        reconstructions: (r, h, w).
+        agreement: share of reconstructions that are decided as their images.
+        data: `simulated`.
+    """
+    number = len(images)
+    figure = style.new_figure(style.DOUBLE_COLUMN, 2.2 * style.DOUBLE_COLUMN / max(number, 3) + 0.7)
+    grid = figure.subplots(2, number, squeeze=False)
+    low, high = style.robust_limits(np.asarray(images, np.float32))
+    for name, row, shown in zip(("images", "reconstructions"), grid, (images, reconstructions), strict=True):
+        for axes, image in zip(row, shown, strict=True):
+            axes.imshow(image, cmap=style.COUNTS_MAP, vmin=low, vmax=high)
+            axes.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name)
+    figure.suptitle(
+        f"No counterfactual is shown: {100 * agreement:.0f} % of reconstructions are decided as their images, "
+        f"expected {100 * LEAST_AGREEMENT:.0f} %",
+        fontsize=7,
+    )
+    style.note_data(figure, data)
+    return figure
