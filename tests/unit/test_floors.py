@@ -10,7 +10,7 @@ FLOORS = (
     {"datasets"},
     {"cdmam", "models"},
     {"metrics", "saliency"},
-    {"concepts", "latent", "prototypes"},
+    {"concepts", "counterfactuals", "latent", "prototypes"},
     {"figures"},
     {"plan", "qc", "rates", "reader_study", "report", "storage", "tracking", "tracking_cdmam",
      "tracking_classification", "tracking_model", "tracking_ui"},
